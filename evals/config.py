@@ -1,0 +1,17 @@
+"""Configuration of the evaluation: which held-out items, how many samples of each."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EvalConfig(BaseModel):
+    """Every policy is evaluated twice on the same items: sampled and greedy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    suite: str | None = Field(None, description="suite to evaluate on, NAME or NAME/SPLIT (null: the test split of env)")
+    items: int | None = Field(None, ge=2, description="use the first N items of the split (null: all)")
+    n: int = Field(4, ge=1, description="samples of each item at the sampling temperature; greedy takes one more")
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False, description="sampling temperature")
+    seed: int = Field(0, ge=0, description="seed that every item's sampling seeds derive from")

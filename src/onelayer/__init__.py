@@ -1,0 +1,1 @@
+"""onelayer: layer-wise reinforcement learning of language-model agents, measured honestly."""
