@@ -1,0 +1,77 @@
+# `make` lists the targets. Everything goes into $(VENV); stamps there make a second call instant.
+#
+#   PYTHON         the interpreter to build on (3.11 or newer)
+#   TORCH          what pip is asked for. The plain default takes the build that the configured package index offers, which on
+#                  Linux is a CUDA build of several gigabytes. For another build add that build's index to it, as the PyTorch
+#                  site lists them for each CUDA version and for CPU only:   make quickstart TORCH="torch==2.13.0 --index-url URL"
+#   ONELAYER_DATA  folder of published problem sets for the tests marked `data` (default: ../shared/data where that exists)
+#   ARGS           further arguments for pytest:   make test ARGS="-k patch -x"
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+ONELAYER_DATA ?= $(abspath $(wildcard ../shared/data))
+ARGS ?=
+
+bin := $(VENV)/bin
+install := $(bin)/pip install --disable-pip-version-check --constraint constraints.txt
+
+ifneq ($(ONELAYER_DATA),)
+export ONELAYER_DATA
+else
+unexport ONELAYER_DATA
+without_data := -m "not data"
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint format alfworld code docs tiny clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onelayer needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(install) $(TORCH)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml constraints.txt
+	$(install) --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(install) --quiet --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## install the command into the virtual environment
+
+quickstart: $(VENV)/.installed ## train one layer and all layers of the tiny model, evaluate, report
+	$(bin)/onelayer study configs/quickstart.yaml
+
+test: $(VENV)/.dev ## run the tests
+	$(bin)/python -m pytest $(without_data) $(ARGS)
+
+lint: $(VENV)/.dev ## check style (ruff) and types (pyright)
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/pyright --pythonpath $(bin)/python
+
+format: $(VENV)/.dev ## let ruff mend what it can
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+alfworld: $(VENV)/.installed ## add the slim ALFWorld (needs a C++ compiler and cmake)
+	$(bin)/pip install --no-deps --requirement requirements/slim-alfworld.txt
+
+code: $(VENV)/.installed ## add the slim EvalPlus
+	$(bin)/pip install --no-deps --requirement requirements/slim-code.txt
+
+docs: $(VENV)/.installed ## write docs/configuration.md from the configuration classes
+	$(bin)/python -m onelayer.cli.reference > docs/configuration.md
+
+tiny: $(VENV)/.installed ## pre-train the tiny base again, from nothing
+	$(bin)/python -m onelayer.agents.tiny.pretrain --output agents/tiny/model
+
+clean: ## remove the virtual environment, builds and caches (runs/ stays)
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
