@@ -3,9 +3,10 @@
 Shapes are part of the names: `I` items, `S` samples of one item, `R` training seeds, `J` quantities measured together, `B` bootstrap draws.
 `correct_IS` holds 0 or 1; `rate_RI` holds each item's share of right samples, one row per training seed.
 
-Items are the unit of sampling: the S answers to one item are not independent, so they are averaged first and only items are counted
-(Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2). Where there are several training seeds they are a second unit, crossed
-with the items. With one seed every interval is over items only and says nothing about training again; callers must label it so.
+Items are the unit of sampling: the S answers to one item are not independent, so they are averaged first and only items are
+counted (Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640). Where there are several training seeds they are a second
+unit, crossed with the items. With one seed every interval is over items only and says nothing about training again; callers
+must label it so.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def pass_at_k(correct_IS: ArrayLike, k: int) -> float:
 def majority(answers: Sequence[str | None]) -> str | None:
     """The most frequent answer. None (nothing could be extracted) never wins unless there is nothing else.
 
-    Among equally frequent answers the one that was sampled first wins: samples are exchangeable, so this is as good as a random draw, and it
-    depends neither on how the answers are spelled nor on which of them is right.
+    Among equally frequent answers the one that was sampled first wins: samples are exchangeable, so this is as good as a random
+    draw, and it depends neither on how the answers are spelled nor on which of them is right.
     """
     counts = Counter(answer for answer in answers if answer is not None)
     return max(counts, key=counts.__getitem__) if counts else None  # max and Counter both keep the first
@@ -93,8 +94,8 @@ def majority(answers: Sequence[str | None]) -> str | None:
 def majority_correct(answers_IS: Sequence[Sequence[str | None]], correct_IS: ArrayLike, k: int) -> FloatArray:
     """Per item, the share of right majority votes over its floor(S / k) disjoint blocks of k samples; shape (I,).
 
-    Self-consistency (Wang et al. 2023, arXiv:2203.11171). Disjoint blocks keep every vote an independent draw. The vote is right where the first
-    sample that gave the winning answer is.
+    Self-consistency (Wang et al. 2023, arXiv:2203.11171). Disjoint blocks keep every vote an independent draw. The vote is right
+    where the first sample that gave the winning answer is.
     """
     correct = _items_by_samples(correct_IS)
     samples = correct.shape[1]
@@ -116,7 +117,7 @@ def maj_at_k(answers_IS: Sequence[Sequence[str | None]], correct_IS: ArrayLike, 
 
 
 def mean_and_se(correct_IS: ArrayLike) -> tuple[float, float]:
-    """pass@1 and its standard error clustered by item: s(item means) / sqrt(I) (Miller 2024, section 2.2)."""
+    """pass@1 and its standard error clustered by item: s(item means) / sqrt(I) (Miller 2024)."""
     rate_I = _items_by_samples(correct_IS).mean(axis=1)
     return float(rate_I.mean()), math.sqrt(mean_covariance(rate_I[None, :, None])[0][0, 0])
 
@@ -125,9 +126,9 @@ def mean_covariance(x_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Covariance (J, J) of the mean over seeds and items of J quantities, and the degrees of freedom (J,) of its diagonal.
 
     One seed: s^2 / I with I - 1 degrees of freedom. Several: seeds and items are crossed random effects, so the variance is
-    between seeds / R + between items / I - residual / (R I) (two-way analysis of variance without replication; both observed terms contain the
-    residual, hence the subtraction). Where the subtraction would leave less than one of the two terms, it is left out, which is conservative.
-    Degrees of freedom by Satterthwaite (1946); never fewer than the smaller of R - 1 and I - 1.
+    between seeds / R + between items / I - residual / (R I) (two-way analysis of variance without replication; both observed
+    terms contain the residual, hence the subtraction). Where the subtraction would leave less than one of the two terms it is
+    left out, which is conservative. Degrees of freedom by Satterthwaite (1946), never fewer than the smaller of R - 1 and I - 1.
     """
     seeds, items, _ = x_RIJ.shape
     if items < 2:
@@ -161,8 +162,9 @@ def mean_covariance(x_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
 def pass_rate(rate_RI: ArrayLike, level: float = 0.95) -> Rate:
     """Mean over seeds and items with a Wilson interval at the effective number of trials p(1 - p) / SE^2.
 
-    Unlike mean +- t SE it stays between 0 and 1 and does not collapse where every item has the same outcome; there the effective number is the number
-    of items (Franco et al. 2019, "Comparative study of confidence intervals for proportions in complex sample surveys", section 2). t replaces z.
+    Unlike mean +- t SE it stays between 0 and 1 and does not collapse where every item has the same outcome; there the effective
+    number is the number of items. t replaces z. (Franco et al. 2019, "Comparative study of confidence intervals for proportions in
+    complex sample surveys".)
     """
     rates = np.atleast_2d(np.asarray(rate_RI, dtype=np.float64))
     covariance, freedom = mean_covariance(rates[:, :, None])
@@ -173,10 +175,10 @@ def pass_rate(rate_RI: ArrayLike, level: float = 0.95) -> Rate:
 
 
 def paired_difference(a_RI: ArrayLike, b_RI: ArrayLike, level: float = 0.95) -> Difference:
-    """a - b on the same items: SE = sd(a_i - b_i) / sqrt(I) (Miller 2024, section 4.2), t interval and paired t test.
+    """a - b on the same items: SE = sd(a_i - b_i) / sqrt(I) (Miller 2024), t interval and paired t test.
 
-    Both are item rates, (I,) or (R, I). Several training seeds are paired too (row r of both was trained with the same seed); a policy without
-    training seed, (I,), is compared with every row.
+    Both are item rates, (I,) or (R, I). Several training seeds are paired too (row r of both was trained with the same seed); a
+    policy without training seed, (I,), is compared with every row.
     """
     a, b = np.asarray(a_RI, dtype=np.float64), np.asarray(b_RI, dtype=np.float64)
     if a.shape[-1] != b.shape[-1] or (a.ndim == b.ndim == 2 and a.shape != b.shape):
@@ -190,7 +192,7 @@ def paired_difference(a_RI: ArrayLike, b_RI: ArrayLike, level: float = 0.95) -> 
 
 
 def minimum_detectable_effect(se: float, freedom: float = math.inf, level: float = 0.95, power: float = 0.8) -> float:
-    """Smallest true difference that a two-sided test at `level` finds with probability `power`: (t_level + t_power) SE (Miller 2024, section 5)."""
+    """Smallest true difference that a two-sided test finds with probability `power`: (t_level + t_power) SE (Miller 2024)."""
     return (critical_t(freedom, level) + float(stats.t.ppf(power, freedom))) * se
 
 
@@ -233,11 +235,13 @@ def fieller(numerator: float, denominator: float, covariance: FloatArray, critic
     return (b - root) / a, (b + root) / a
 
 
-def bootstrap_ratio(numerator_RI: FloatArray, denominator_RI: FloatArray, *, draws: int, seed: int, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_ratio(
+    numerator_RI: FloatArray, denominator_RI: FloatArray, *, draws: int, seed: int, level: float = 0.95
+) -> tuple[float, float]:
     """Percentile interval of mean(N) / mean(D): items, and training seeds where there are several, are drawn again for both together.
 
-    Efron and Tibshirani 1993, chapter 13. With three to five seeds this hierarchical bootstrap covers less than it says; Fieller's set is the primary one.
-    Draws whose denominator is exactly zero are left out.
+    Efron and Tibshirani 1993, chapter 13. With three to five seeds this hierarchical bootstrap covers less than it says; Fieller's
+    set is the primary one. Draws whose denominator is exactly zero are left out.
     """
     rng = np.random.default_rng(seed)
     seeds, items = denominator_RI.shape
