@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..agents.config import AgentConfig, ModelConfig
@@ -61,3 +62,8 @@ class Config(BaseModel):
     trainer: TrainerConfig = TrainerConfig()
     eval: EvalConfig = EvalConfig()
     study: StudyConfig = StudyConfig()
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML, every key written out; loading it gives an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=1000)
