@@ -1,0 +1,210 @@
+"""From a recipe file and `section.key=value` overrides to a valid `Config`, or one line that says what to mend and where."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from yaml.composer import ComposerError
+
+from ..envs.errors import UserError
+from ..trainers.config import Config
+from .reference import allowed, keys
+
+RECIPES = Path(__file__).parent.parent / "configs"
+
+Key = tuple[str | int, ...]
+"""Where a value sits: keys of mappings and positions in lists, from the top."""
+
+
+def load(recipe: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of `recipe`, a YAML file or the name of one that ships, with the overrides applied in order.
+
+    Raises UserError with file and line (or the override), the key, what was found and what is allowed.
+    """
+    path = Path(recipe)
+    if not path.exists():
+        path = RECIPES / f"{recipe}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in RECIPES.rglob("*.yaml")))
+        raise UserError(f"{recipe}: no such recipe file; give a YAML file or one that ships ({shipped})")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; a recipe is a text file") from error
+    places: dict[Key, str] = {(): str(path)}
+    tree = _parse(text, str(path), (), places)
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: {'empty' if tree is None else 'not a mapping of keys'}; write for example `trainer: {{lr: 1e-5}}`")
+    return _validated(tree, overrides, places)
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The default configuration with the overrides applied in order. Raises UserError as `load` does."""
+    return _validated({}, overrides, {})
+
+
+def _validated(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str]) -> Config:
+    for override in overrides:
+        _override(tree, override, places)
+    try:
+        # Through JSON, because there strict mode takes mappings for sections and text for integer keys, and nothing else.
+        return Config.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(_explain(problems[0], tree, places) + more) from error
+
+
+def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not all(dotted.split(".")):
+        raise UserError(f"override {override}: write SECTION.KEY=VALUE, for example trainer.lr=1e-5")
+    *sections, last = key = tuple(dotted.split("."))
+    for place in [place for place in places if place[: len(key)] == key]:
+        del places[place]
+    where = f"override {override}"
+    for depth, section in enumerate(sections, 1):
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+            places[key[:depth]] = where
+        tree = tree[section]
+    tree[last] = _parse(text, where, key, places, lines=False)
+
+
+# Reading YAML: as PyYAML's safe loader, but with the scalars of YAML 1.2 (1e-5 is a number, `no` is a word) and a place for every key.
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML's own attribute)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ComposerError(None, None, "aliases (*name) are not understood here", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+
+SCALARS = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+for _tag, _pattern in SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), ["", *"~nNtTfF+-.0123456789"])
+
+
+def _parse(text: str, where: str, key: Key, places: dict[Key, str], lines: bool = True) -> Any:
+    try:
+        node = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}" if mark and lines else where
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        hint = "; YAML indents with spaces, never tabs" if "'\\t'" in reason else ""
+        raise UserError(f"{place}: not valid YAML: {reason}{hint}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from error
+    return None if node is None else _value(node, where, key, places, lines)
+
+
+def _value(node: yaml.Node, where: str, key: Key, places: dict[Key, str], lines: bool) -> Any:
+    """The node as plain Python; notes the place of everything in it."""
+    place = f"{where}:{node.start_mark.line + 1}" if lines else where
+    if key:
+        places.setdefault(key, place)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, where, (*key, index), places, lines) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for name, item in node.value:
+            place = f"{where}:{name.start_mark.line + 1}" if lines else where
+            if not isinstance(name, yaml.ScalarNode):
+                raise UserError(f"{place}: a key must be a word")
+            if name.value in mapping:
+                raise UserError(f"{place}: duplicate key {_dotted((*key, name.value))}, already at {places[*key, name.value]}; keep one")
+            places[*key, name.value] = place
+            mapping[name.value] = _value(item, where, (*key, name.value), places, lines)
+        return mapping
+    return _scalar(node, f"{place}: {_dotted(key)}")
+
+
+def _scalar(node: yaml.Node, where: str) -> Any:
+    text = node.value
+    try:
+        match node.tag.rpartition(":")[2]:
+            case "null":
+                return None
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                return int(text)
+            case "float":
+                number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+                if not math.isfinite(number):
+                    raise UserError(f"{where} is {text}; every number must be finite")
+                return number
+            case "str":
+                return text
+            case tag:
+                raise UserError(f"{where}: the tag {tag} is not understood; write a plain value")
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{where}: {text[:40]} cannot be read as a number") from error
+
+
+# Saying what is wrong.
+
+
+def _explain(problem: Any, tree: dict[str, Any], places: dict[Key, str]) -> str:
+    """One line for a pydantic error: place, key, what was found, what is allowed."""
+    key, found = _resolve(problem["loc"], tree)
+    place = next((places[key[:depth]] for depth in range(len(key), -1, -1) if key[:depth] in places), "")
+    known = dict(keys())
+    dotted = _dotted(key)
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown key {dotted}; {_alternatives(dotted, known)}"
+    field = next((name for depth in range(len(key), 0, -1) if (name := _dotted(key[:depth])) in known), None)
+    if problem["type"] in ("value_error", "assertion_error") or field is None:
+        message = str(problem.get("ctx", {}).get("error", problem["msg"]))
+        return ": ".join(part for part in (place, dotted, message) if part)
+    where = "" if field == dotted else f" at {dotted}"
+    return f"{place}: {field} must be {allowed(known[field])}, found {_short(found)}{where}"
+
+
+def _resolve(loc: Iterable[str | int], tree: Any) -> tuple[Key, Any]:
+    """Where in `tree` a pydantic location points, without the names that it adds for members of a union, and what is there."""
+    key: list[str | int] = []
+    for part in loc:
+        if (isinstance(tree, dict) and part in tree) or (isinstance(tree, list) and isinstance(part, int)):
+            tree = tree[part]
+        else:
+            continue
+        key.append(part)
+    return tuple(key), tree
+
+
+def _alternatives(dotted: str, known: Iterable[str]) -> str:
+    section, _, name = dotted.rpartition(".")
+    siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
+    everywhere = {key.rpartition(".")[2]: key for key in known}
+    near = [names[match] for names in (siblings, everywhere) for match in difflib.get_close_matches(name, names, n=1)]
+    guess = f"did you mean {near[0]}? " if near else ""
+    return f"{guess}{section or 'the top level'} takes: {', '.join(siblings)}" if siblings else f"{guess}{section} takes no keys"
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(map(str, key))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,115 @@
+"""`onelayer doctor`"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+
+REQUIRED = ("transformers", "tokenizers", "safetensors", "gymnasium", "math-verify", "pydantic", "numpy", "scipy", "plotly", "jinja2")
+OPTIONAL = {  # distribution -> what it is for, the command that brings it
+    "tensorboard": ("training curves", "pip install 'onelayer[tensorboard]'"),
+    "datasets": ("hub suites", "pip install 'onelayer[hub]'"),
+    "alfworld": ("games", "make alfworld"),
+    "textworld": ("games", "make alfworld"),
+    "evalplus": ("code", "make code"),
+    "vllm": ("GPU rollouts", "pip install vllm"),
+}
+SUITES = ("gsm8k", "math", "math500", "aime24", "aime25", "amc23")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked for: `found` is None where it is missing, `remedy` the command that brings it."""
+
+    what: str
+    found: str | None
+    remedy: str = ""
+    required: bool = False
+
+
+def doctor() -> None:
+    """Say what is missing and which command brings it.
+
+    The exit code is 1 where something is missing that everything needs, else 0.
+
+    \b
+    Example:
+      onelayer doctor
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    findings = list(examine())
+    table = Table("what", "found", "what brings it", title="onelayer doctor", title_justify="left", box=box.SIMPLE_HEAD)
+    for finding in findings:
+        if finding.found is not None:
+            table.add_row(finding.what, escape(finding.found), "")
+        else:
+            missing = "[bold red]missing, required[/]" if finding.required else "[yellow]missing, optional[/]"
+            table.add_row(finding.what, missing, escape(finding.remedy))
+    Console().print(table)
+    if any(finding.required and finding.found is None for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Everything worth knowing about this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("Python", platform.python_version())
+    yield Finding("onelayer", _version("onelayer") or "not installed, run from its source", "make install")
+    yield Finding("torch", _torch(), "pip install torch==2.13.0", required=True)
+    for name in REQUIRED:
+        yield Finding(name, _version(name), f"pip install {name}", required=True)
+    yield Finding("tiny base", _tiny_base(), "make tiny", required=True)
+    for name, (purpose, remedy) in OPTIONAL.items():
+        yield Finding(f"{name} ({purpose})", _version(name), remedy)
+    yield Finding("ONELAYER_DATA", _data(), f"export ONELAYER_DATA=DIR, with a folder each: {', '.join(SUITES)}")
+    yield Finding("C++ compiler, cmake", _compiler(), "apt install build-essential cmake")
+    yield Finding("cores", f"{cores} usable, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _torch() -> str | None:
+    try:
+        torch = import_module("torch")
+    except ImportError:
+        return None
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return f"{torch.__version__}, {', '.join(devices) or 'no CUDA device'}, {torch.get_num_threads()} threads"
+
+
+def _tiny_base() -> str | None:
+    model = Path(__file__).parent.parent / "agents" / "tiny" / "model"
+    files = [file for file in model.glob("*") if file.is_file()]
+    if not any(file.suffix == ".safetensors" for file in files):
+        return None
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
+
+
+def _data() -> str | None:
+    folder = os.environ.get("ONELAYER_DATA")
+    if not folder:
+        return None
+    found = [suite for suite in SUITES if (Path(folder) / suite).is_dir()]
+    return f"{folder}: {', '.join(found) or 'no suite in it'}"
+
+
+def _compiler() -> str | None:
+    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    return f"{compiler}, {shutil.which('cmake')}" if compiler and shutil.which("cmake") else None

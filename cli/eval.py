@@ -1,0 +1,93 @@
+"""`onelayer eval`"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .arguments import Overrides
+
+if TYPE_CHECKING:
+    from ..evals.records import Evaluation
+
+
+def evaluate(
+    suite: Annotated[str, typer.Option(help="items to play: NAME or NAME/SPLIT, a .jsonl file or hub:OWNER/NAME")],
+    overrides: Overrides = None,
+    model: Annotated[str, typer.Option(help="the base: tiny, a directory or a hub name")] = "tiny",
+    patch: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="patch to apply to the base; may be repeated")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="samples of each item")] = 4,
+    temperature: Annotated[float, typer.Option(help="sampling temperature; greedy is always measured too")] = 1.0,
+    items: Annotated[int | None, typer.Option(metavar="N", min=2, help="only the first N items")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="a new directory  [default: runs/eval-SUITE-TIME]")] = None,
+) -> None:
+    """Measure a base, with or without patches, on fixed items.
+
+    Every policy plays the same items with the same seeds, sampled and greedy. The directory gets every sample
+    (sampled.jsonl, greedy.jsonl) and the figures (evaluation.json).
+
+    \b
+    Examples:
+      onelayer eval --suite arithmetic
+      onelayer eval --suite arithmetic --patch runs/layer3/patch.safetensors --n 8 --items 200
+      onelayer eval --model Qwen/Qwen3-1.7B-Base --suite math500 agent.max_tokens=2048 model.dtype=bfloat16
+    """
+    from ..envs import load, make, parse_suite
+    from ..envs.errors import UserError
+    from .config import compose
+
+    env, split_name = parse_suite(suite)
+    shorthands = {"model.path": model, "env.suite": env.suite, "eval.n": n, "eval.temperature": temperature, "eval.items": items}
+    config = compose([f"{key}={json.dumps(value)}" for key, value in shorthands.items()] + (overrides or []))
+    directory = output or Path("runs") / f"eval-{Path(env.suite).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    if directory.exists() and any(directory.iterdir()):
+        raise UserError(f"{directory}: not empty; name a new --output")
+    split = load(config.env, split_name)
+
+    from ..agents.agent import make_agent
+    from ..agents.episodes import Envs
+    from ..agents.patch import apply, read
+    from ..agents.policy import load_base
+    from ..evals.evaluator import evaluate as play_all
+
+    patches = [read(path) for path in patch or []]
+    base = load_base(config.model)
+    apply(base, patches)
+    result = play_all(
+        make_agent(base, config.agent),
+        Envs(lambda: make(config.env, split_name)),
+        split,
+        config.eval,
+        directory,
+        policy=" + ".join(patch.trained_set for patch in patches) or "base",
+        base=base.fingerprint,
+        patches=[patch.sha256 for patch in patches],
+    )
+    _print(result)
+    print(f"records: {directory}")
+
+
+def _print(result: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result.policy} on {result.split}, {result.items} items", title_justify="left")
+    for heading in ("decoding", "samples", "pass@1", "95% interval", "pass@k", "majority", "tokens", "cut off"):
+        table.add_column(heading, justify="left" if heading == "decoding" else "right")
+    for name, scores in ((f"temperature {result.temperature:g}", result.sampled), ("greedy", result.greedy)):
+        rate, k = scores.pass_rate, max(scores.pass_at_k)
+        table.add_row(
+            name,
+            str(scores.samples),
+            f"{rate.mean:.3f}",
+            f"{rate.low:.3f} to {rate.high:.3f}",
+            f"{scores.pass_at_k[k]:.3f} (k={k})",
+            f"{scores.majority.mean:.3f}",
+            f"{scores.mean_tokens:.1f}",
+            f"{scores.truncated:.1%}",
+        )
+    Console().print(table)

@@ -1,0 +1,75 @@
+"""The command `onelayer`.
+
+The verbs import the rooms when they run, so that help comes at once and `doctor` works on a broken installation.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from .arguments import NOTE
+from .doctor import doctor
+from .eval import evaluate
+from .export import export
+from .study import study
+from .train import train
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Train one layer of a language model with reinforcement learning, train everything, and compare the two honestly.",
+    epilog="Start with `onelayer study quickstart`. `onelayer VERB --help` explains a verb, with examples.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("study", epilog=NOTE)(study)
+app.command("train", epilog=NOTE)(train)
+app.command("eval", epilog=NOTE)(evaluate)
+app.command("export")(export)
+app.command("doctor")(doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code.
+
+    A user's mistake is one line on stderr and 2, an interruption one line and 128 plus the signal; anything else is a
+    defect and keeps its traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        code = app(words, prog_name="onelayer", standalone_mode=False) or 0
+    except Exception as error:
+        problem = _one_line(error)
+        if problem is None:
+            raise
+        message, code = problem
+        _say(message)
+    if code == INTERRUPTED:
+        _say("interrupted")
+    return code
+
+
+def _one_line(error: Exception) -> tuple[str, int] | None:
+    """What to tell the user and the exit code; None for a defect."""
+    from ..envs.errors import UserError
+
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        return f"{error.format_message().rstrip('.')}; see {context.command_path if context else 'onelayer'} --help", 2
+    if isinstance(code := getattr(error, "exit_code", None), int):  # trainers.run.Interrupted, not imported because torch comes with it
+        return str(error), code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}", 2
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("onelayer"):
+        return f"the package {error.name} is missing; `onelayer doctor` names the command that brings it", 2
+    return None
+
+
+def _say(message: str) -> None:
+    print("onelayer:", " ".join(message.split()), file=sys.stderr)

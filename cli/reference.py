@@ -1,0 +1,77 @@
+"""Every configuration key with what it may be, from the configuration classes: for error messages and docs/configuration.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ..trainers.config import Config
+
+KINDS = {  # type -> one of it, several of it
+    int: ("an integer", "integers"),
+    float: ("a finite number", "finite numbers"),
+    str: ("text", "texts"),
+    bool: ("true or false", "true or false"),
+}
+BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}", "min_length": "(at least {})", "pattern": "matching {}"}
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Each dotted key with its field, sections before what is in them."""
+    for name, field in model.model_fields.items():
+        yield prefix + name, field
+        for section in _sections(field.annotation):
+            yield from keys(section, f"{prefix}{name}.")
+
+
+def allowed(field: FieldInfo) -> str:
+    """What the field may hold, in words: `a finite number > 0 or null`."""
+    bounds = [
+        text.format(value) for item in field.metadata for name, text in BOUNDS.items() if (value := getattr(item, name, None)) is not None
+    ]
+    members = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
+    kinds = " or ".join(dict.fromkeys(_kind(member) for member in members if member is not NoneType))
+    return " ".join([kinds, " and ".join(bounds)]).strip() + (" or null" if NoneType in members else "")
+
+
+def main() -> None:
+    """Print docs/configuration.md."""
+    print("# Configuration\n\nWritten by `make docs` from the configuration classes of the rooms; a test compares them.")
+    print("A recipe is a YAML file of these keys, all of them optional. `SECTION.KEY=VALUE` on the command line overrides one.")
+    table = dict(keys())
+    sections = [key for key, field in table.items() if _sections(field.annotation)]
+    for section in ["", *sections]:
+        print(f"\n## {section or 'top level'}\n")
+        for model in _sections(table[section].annotation) if section else [Config]:
+            print(" ".join((model.__doc__ or "").split()), end="\n\n")
+        print("| key | may be | default | meaning |\n| --- | --- | --- | --- |")
+        for key, field in table.items():
+            if key.rpartition(".")[0] == section and key not in sections:
+                default = json.dumps(field.get_default(call_default_factory=True))
+                cells = [f"`{key}`", allowed(field), f"`{default}`", field.description or ""]
+                print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|")
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    members = [annotation, *get_args(annotation)]
+    return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+
+
+def _kind(annotation: Any, several: bool = False) -> str:
+    members: tuple[Any, ...] = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return str(members[0]) if len(members) == 1 else f"one of {', '.join(map(str, members))}"
+    if get_origin(annotation) is list:
+        return f"a list of {_kind(members[0], several=True)}"
+    if get_origin(annotation) is dict:
+        return f"a mapping of {_kind(members[0], several=True)} to {_kind(members[1], several=True)}"
+    return "a mapping of keys" if _sections(annotation) else KINDS[annotation][several]
+
+
+if __name__ == "__main__":
+    main()

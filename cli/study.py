@@ -1,0 +1,40 @@
+"""`onelayer study`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import RECIPE, DryRun, Overrides
+
+
+def study(
+    recipe: Annotated[str, RECIPE],
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="directory of the study  [default: runs/NAME]")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train layers and everything under one protocol, and compare.
+
+    All parameters and each named set are trained with every seed, then evaluated on the same items as the base. Runs that
+    are finished are not repeated: the same command continues a study that was stopped.
+
+    \b
+    Examples:
+      onelayer study quickstart
+      onelayer study quickstart study.trained_sets=[layer:1,layer:3] study.seeds=[0,1,2] --output runs/seeds
+      onelayer study quickstart --dry-run
+    """
+    from .config import load
+
+    config = load(recipe, overrides or [])
+    if dry_run:
+        from .plan import print_study
+
+        print_study(config)
+        return
+    from ..trainers.study import study as run
+
+    print(f"report: {run(config, output or Path('runs') / config.name)}")

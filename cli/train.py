@@ -1,0 +1,48 @@
+"""`onelayer train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import RECIPE, DryRun, Overrides
+
+
+def train(
+    recipe: Annotated[str | None, RECIPE] = None,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="a new directory for the run  [default: runs/NAME]")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="continue the run in DIR, under its own recipe")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train one set of parameters: a layer, several, or all.
+
+    The run's directory gets config.yaml, metrics.jsonl (a line a step), checkpoints and, at the end, patch.safetensors.
+    Ctrl-C and SIGTERM write a checkpoint first.
+
+    \b
+    Examples:
+      onelayer train quickstart trainer.trained_set=layer:3 trainer.lr=3e-4 --output runs/layer3
+      onelayer train --resume runs/layer3
+      onelayer train quickstart trainer.trained_set=mid:2 --dry-run
+    """
+    from ..envs.errors import UserError
+    from .config import load
+
+    if (recipe is None) == (resume is None):
+        raise UserError("train takes either RECIPE or --resume DIR, which continues a run under its own recipe")
+    if resume is not None and output is not None:
+        raise UserError("--resume DIR continues in DIR; leave out --output")
+    if resume is not None and not (resume / "config.yaml").is_file():
+        raise UserError(f"{resume}: no run to resume here, it has no config.yaml")
+    config = load(str(resume / "config.yaml") if resume else str(recipe), overrides or [])
+    if dry_run:
+        from .plan import print_training
+
+        print_training(config)
+        return
+    from ..trainers.train import train as run
+
+    print(run(config, resume or output or Path("runs") / config.name, resume=resume is not None))
