@@ -127,8 +127,8 @@ def mean_covariance(x_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     One seed: s^2 / I with I - 1 degrees of freedom. Several: seeds and items are crossed random effects, so the variance is
     between seeds / R + between items / I - residual / (R I) (two-way analysis of variance without replication; both observed
-    terms contain the residual, hence the subtraction). Where the subtraction would leave less than one of the two terms it is
-    left out, which is conservative. Degrees of freedom by Satterthwaite (1946), never fewer than the smaller of R - 1 and I - 1.
+    terms contain the residual, hence the subtraction), and at least the larger of the two terms. Degrees of freedom by
+    Satterthwaite (1946), never fewer than the smaller of R - 1 and I - 1.
     """
     seeds, items, _ = x_RIJ.shape
     if items < 2:
@@ -144,10 +144,11 @@ def mean_covariance(x_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
         return between_items, np.full(len(grand_J), items - 1.0)
     between_seeds = scatter(item_RJ - grand_J, seeds - 1) / seeds
     residual = scatter(x_RIJ - item_RJ[:, None] - seed_IJ[None] + grand_J, (seeds - 1) * (items - 1)) / (seeds * items)
-    largest = np.maximum(np.diag(between_seeds), np.diag(between_items))
     covariance = between_seeds + between_items - residual
-    if np.any(np.diag(covariance) < largest) or np.linalg.eigvalsh(covariance)[0] < 0:
-        covariance, residual = between_seeds + between_items, np.zeros_like(residual)
+    variance = np.maximum.reduce([np.diag(covariance), np.diag(between_seeds), np.diag(between_items)])
+    limit = np.sqrt(np.outer(variance, variance))
+    covariance = np.clip(covariance, -limit, limit)
+    np.fill_diagonal(covariance, variance)
     spread = (
         np.diag(between_seeds) ** 2 / (seeds - 1)
         + np.diag(between_items) ** 2 / (items - 1)
@@ -155,7 +156,7 @@ def mean_covariance(x_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
     )
     fewest = min(seeds, items) - 1.0
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = np.where(spread > 0, np.diag(covariance) ** 2 / spread, fewest)
+        freedom = np.where(spread > 0, variance**2 / spread, fewest)
     return covariance, np.maximum(freedom, fewest)
 
 

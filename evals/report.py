@@ -1,0 +1,225 @@
+"""A study's report for people: tables in the terminal, report.json, and one HTML page that needs no network.
+
+Terminal and page print the same tables: both are made of the strings that `leaderboard`, `differences` and the others return, and
+the page's charts are drawn in the browser from the very JSON that report.json holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+from plotly.offline import get_plotlyjs
+from rich import box
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from .contribution import SHOWN_FROM, Contribution
+from .records import Decoding, write_atomic
+from .statistics import Difference, Rate
+from .study_report import Arm, StudyReport
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure and, below it, its interval or what else it needs."""
+
+    figure: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text; the first column names the row."""
+
+    title: str
+    header: list[Cell]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+
+def write_report(report: StudyReport, directory: Path) -> None:
+    """Write report.json and report.html. Raises UserError where the directory cannot be written."""
+    write_atomic(directory / "report.json", report.model_dump_json(indent=2) + "\n")
+    write_atomic(directory / "report.html", render_page(report))
+
+
+def render_table(report: StudyReport) -> Group:
+    """The leaderboard and the paired differences for a terminal of 80 columns or more."""
+    tables = (leaderboard(report), differences(report))
+    return Group(*(part for table in tables for part in (_rich(table), *map(Text, table.notes), Text())))
+
+
+def render_page(report: StudyReport) -> str:
+    """The page: every text escaped, charts and JSON inside, nothing loaded from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    embedded = report.model_dump_json()
+    for character in "<>&\u2028\u2029":  # nothing in a text may end the script element or a line of script
+        embedded = embedded.replace(character, f"\\u{ord(character):04x}")
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        leaderboard=leaderboard(report),
+        details=[differences(report), contributions(report), trainings(report)],
+        protocol=protocol(report),
+        embedded=embedded,
+        plotly=get_plotlyjs(),
+    )
+
+
+def leaderboard(report: StudyReport) -> Table:
+    """Base sampled, base greedy, base majority vote, full, and each other trained set with its C(k)."""
+    over = f"{report.level:.0%} over {report.interval_over}".replace(" and", "\nand")  # a narrow column
+    warm = f"temperature {report.temperature:g}"
+    base, rest = report.arm("base"), [arm for arm in report.arms if arm.name != "base"]
+    none = Cell("")
+    rows = [
+        [Cell("base", warm), _rate(base.sampled.pass_rate), none, Cell("0"), none],
+        [Cell("base greedy"), none, _rate(base.greedy.pass_rate), none, Cell("0")],
+    ]
+    if base.majority:
+        rows.append([Cell(f"base maj@{report.majority}"), _rate(base.majority), none, none, none])
+    for arm in rest:
+        shares = [_rate(arm.measured(decoding).pass_rate) for decoding in Decoding]
+        rows.append([Cell(arm.name), *shares, *(_contribution(arm, decoding) for decoding in Decoding)])
+    header = [Cell(figure, f"{drawn}\n{over}") for figure in ("pass@1", "C(k)") for drawn in (warm, "greedy")]
+    return Table(f"{report.recipe}: {report.items} items of {report.split}", [Cell("policy"), *header], rows, _notes(report))
+
+
+def differences(report: StudyReport) -> Table:
+    """Each trained arm minus base and minus full, paired on the same items."""
+    header = [Cell("policy")]
+    for other in ("base", "full"):
+        header += [Cell(f"minus {other}", f"temperature {report.temperature:g}"), Cell(f"minus {other}", "greedy")]
+    rows = []
+    for arm in report.arms:
+        if arm.name == "base":
+            continue
+        to_base = [_difference(arm.measured(decoding).to_base) for decoding in Decoding]
+        contributions = [arm.measured(decoding).contribution for decoding in Decoding]
+        rows.append([Cell(arm.name), *to_base, *(_difference(found.to_full if found else None) for found in contributions)])
+    note = f"Differences of pass@1, paired on the same items, {report.level:.0%} over {report.interval_over}, p of the paired t test."
+    return Table("Differences", header, rows, [note])
+
+
+def contributions(report: StudyReport) -> Table:
+    """What C(k) is made of: numerator, denominator, both intervals."""
+    parts = ("N = S(k) - S(base)", "D = S(full) - S(base)", "|D| / SE(D)", "C(k) = N / D", "Fieller", "paired bootstrap")
+    rows = []
+    for arm in report.arms:
+        for decoding in Decoding:
+            found = arm.measured(decoding).contribution
+            if found is None:
+                continue
+            name = f"temperature {report.temperature:g}" if decoding is Decoding.SAMPLED else "greedy"
+            fieller = "unbounded" if found.fieller == "unbounded" else _interval(found.fieller)
+            bootstrap = _interval(found.bootstrap) if found.bootstrap else "unbounded"
+            strength = "" if found.strength is None else f"{found.strength:.1f}"
+            cells = (strength, "not shown" if found.point is None else f"{found.point:.2f}", fieller, bootstrap)
+            rows.append([Cell(arm.name), Cell(name), _difference(found.gain), _difference(found.gain_full), *map(Cell, cells)])
+    return Table(
+        "Layer contribution",
+        [Cell(text) for text in ("policy", "decoding", *parts)],
+        rows,
+        [
+            "C(k) is the share of the full run's gain over base that training k alone reaches; 1 is all of it. N and D share the base and "
+            f"the items, which both intervals allow for. C(k) is a figure only where |D| / SE(D) is at least {SHOWN_FROM:g}; Fieller's "
+            "set is unbounded where D cannot be told from zero."
+        ],
+    )
+
+
+def trainings(report: StudyReport) -> Table:
+    """What was trained, and which learning rate was chosen from which."""
+    rows = []
+    for arm in report.arms:
+        run = arm.training
+        if run is None:
+            continue
+        tried = ", ".join(f"{trial.lr:g}: {trial.score:.3f}" for trial in run.lr_tried) or "fixed"
+        seeds = ", ".join(map(str, run.seeds))
+        by_seed = ", ".join(f"{rate:.3f}" for rate in arm.sampled.by_seed)
+        cells = (arm.name, f"{run.parameters:,} ({run.share:.1%})", f"{run.lr:g}", tried, seeds, by_seed, f"{run.seconds:.1f} s")
+        rows.append([Cell(text) for text in cells])
+    head = ("policy", "trained parameters", "learning rate", "tried: validation pass@1", "seeds", "pass@1 by seed", "training time")
+    note = f"Learning rates were chosen on {report.validation}, not on the items above." if report.validation else ""
+    return Table("Training", [Cell(text) for text in head], rows, [note] if note else [])
+
+
+def protocol(report: StudyReport) -> dict[str, str]:
+    """How it was measured, as label and text."""
+    rows = {
+        "model": f"{report.model}, {report.parameters:,} parameters",
+        "base fingerprint": report.base,
+        "algorithm": report.algorithm,
+        "items": f"{report.items} of {report.split}",
+        "items SHA-256": report.digest,
+        "samples of each item": f"{report.samples} (base {report.base_samples}) at temperature {report.temperature:g}, and 1 greedy",
+        "most tokens of a reply": str(report.max_tokens),
+        "prompt": report.prompt,
+        "evaluation seed": str(report.eval_seed),
+        "intervals": f"{report.level:.0%}, over {report.interval_over}",
+        "study took": f"{report.seconds:.0f} s",
+    }
+    return rows | {f"version of {name}": version for name, version in report.versions.items()}
+
+
+def _notes(report: StudyReport) -> list[str]:
+    notes = []
+    if report.interval_over == "items":
+        notes.append("One training seed: the intervals are over items only and say nothing about training again.")
+    else:
+        notes.append("Base is not trained: its intervals are over items only.")
+    if len(report.arms) > 3:
+        notes.append("The best of several trained sets, picked from these figures, looks better than it is: confirm it elsewhere.")
+    for decoding in Decoding:
+        gain = report.arm("full").measured(decoding).to_base
+        if gain and gain.difference < 0:
+            notes.append(f"Full-parameter training lost ({decoding.value}): C(k) compares losses there.")
+    return notes
+
+
+def _rate(rate: Rate) -> Cell:
+    return Cell(f"{rate.mean:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]")
+
+
+def _difference(found: Difference | None) -> Cell:
+    if found is None:
+        return Cell("")
+    p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
+    return Cell(f"{found.difference:+.3f}", f"\u00b1 {found.high - found.difference:.3f}\n{p}")
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def _contribution(arm: Arm, decoding: Decoding) -> Cell:
+    measured = arm.measured(decoding)
+    found: Contribution | None = measured.contribution
+    if found is None:  # full
+        gain = measured.to_base
+        return Cell("1", f"|D|/SE(D)\n= {abs(gain.difference) / gain.se:.1f}" if gain and gain.se else "")
+    if found.point is not None:
+        return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else _interval(found.fieller))
+    reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"
+    return Cell("unbounded" if found.fieller == "unbounded" else "not shown", reason)
+
+
+def _rich(table: Table) -> RichTable:
+    rich = RichTable(title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    for index, column in enumerate(table.header):
+        rich.add_column(_rich_cell(column, bold=False), justify="left" if index == 0 else "right", vertical="top", no_wrap=index > 0)
+    for row in table.rows:
+        rich.add_row(*(_rich_cell(cell, bold=index > 0) for index, cell in enumerate(row)))
+    return rich
+
+
+def _rich_cell(cell: Cell, *, bold: bool) -> Text:
+    text = Text(cell.figure, style="bold" if bold else "")
+    return text.append(f"\n{cell.detail}", style="not bold dim") if cell.detail else text
