@@ -139,7 +139,7 @@ def _value(node: yaml.Node, where: str, key: Key, places: dict[Key, str], lines:
 def _scalar(node: yaml.Node, where: str) -> Any:
     text = node.value
     try:
-        match node.tag.rpartition(":")[2]:
+        match node.tag.removeprefix("tag:yaml.org,2002:"):
             case "null":
                 return None
             case "bool":

@@ -1,0 +1,123 @@
+"""Recipes: what is accepted, what wins, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onelayer.cli.config import load
+from onelayer.envs.errors import UserError
+from onelayer.trainers.config import Config, dump
+
+RECIPE = """\
+name: example
+trainer:
+  lr: 1e-5  # a number in YAML 1.2, a word to PyYAML
+  trained_set: layer:3
+  lr_by_layer: {10: 2e-5}
+study:
+  seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+def test_a_recipe_is_read_and_later_overrides_win(recipe: str) -> None:
+    config = load(recipe)
+    assert (config.trainer.lr, config.trainer.trained_set, config.trainer.lr_by_layer, config.study.seeds) == (
+        1e-5,
+        "layer:3",
+        {10: 2e-5},
+        [0, 1],
+    )
+    overrides = [
+        "trainer.lr=3e-4",
+        "trainer.lr=1",
+        "trainer.lr_by_layer.10=1.",
+        "trainer.lr_by_layer.11=5e-6",
+        "study.trained_sets=[layer:1,mid:2]",
+    ]
+    config = load(recipe, [*overrides, "env={difficulty: 4}", "study.layer_lr=5e-6", "study.layer_lr=null"])
+    assert (config.trainer.lr, config.trainer.lr_by_layer) == (1.0, {10: 1.0, 11: 5e-6})
+    assert (config.study.trained_sets, config.study.seeds) == (["layer:1", "mid:2"], [0, 1])
+    assert (config.env.difficulty, config.study.layer_lr) == (4, None)
+
+
+def test_a_shipped_recipe_is_found_by_name() -> None:
+    assert load("quickstart").name == "quickstart"
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "trainer": st.fixed_dictionaries(
+                {
+                    "lr": st.floats(1e-30, 1e30),
+                    "lr_by_layer": st.dictionaries(st.integers(0, 99), st.floats(1e-8, 1)),
+                    "seed": st.integers(0),
+                }
+            ),
+            "agent": st.fixed_dictionaries({"prompt": st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t"))}),
+            "eval": st.fixed_dictionaries({"suite": st.none() | st.text()}),
+        }
+    ).map(Config.model_validate)
+)
+def test_a_dumped_configuration_loads_as_the_same(tmp_path_factory: pytest.TempPathFactory, config: Config) -> None:
+    path = tmp_path_factory.mktemp("dump") / "config.yaml"
+    path.write_text(dump(config), encoding="utf-8")
+    assert load(str(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("trainer:\n  lrr: 1", [], "c.yaml:2: unknown key trainer.lrr; did you mean trainer.lr? trainer takes: algorithm, "),
+        ("name: a\nlr: 1", [], "c.yaml:2: unknown key lr; did you mean trainer.lr? the top level takes: name, model, "),
+        ("trainer:\n\n  lr: fast", [], 'c.yaml:3: trainer.lr must be a finite number > 0, found "fast"'),
+        ("trainer: {lr: true}", [], "c.yaml:1: trainer.lr must be a finite number > 0, found true"),
+        ("trainer: {steps: '60'}", [], 'c.yaml:1: trainer.steps must be an integer >= 1, found "60"'),
+        ("trainer: {steps: 1.5, seed: -1}", [], "c.yaml:1: trainer.seed must be an integer >= 0, found -1 (and 1 more)"),
+        ("trainer: {tensorboard: yes}", [], 'c.yaml:1: trainer.tensorboard must be true or false, found "yes"'),
+        ("trainer:", [], "c.yaml:1: trainer must be a mapping of keys, found null"),
+        ("model:\n  dtype: float16", [], 'c.yaml:2: model.dtype must be one of float32, bfloat16, found "float16"'),
+        ("study:\n  seeds:\n  - 0\n  - x", [], 'c.yaml:4: study.seeds must be a list of integers (at least 1), found "x" at study.seeds.1'),
+        ("trainer:\n  lr: .nan", [], "c.yaml:2: trainer.lr is .nan; every number must be finite"),
+        ("study:\n  lr_grid: [1e-5, 1e999]", [], "c.yaml:2: study.lr_grid.1 is 1e999; every number must be finite"),
+        ("trainer:\n  lr: 1\n  lr: 2", [], "c.yaml:3: duplicate key trainer.lr, already at c.yaml:2; keep one"),
+        ("trainer:\n\tlr: 1", [], "c.yaml:2: not valid YAML: "),
+        ("trainer: [", [], "c.yaml:1: not valid YAML: "),
+        ("trainer: &t {lr: 1}\nstudy: *t", [], "c.yaml:2: not valid YAML: aliases (*name) are not understood here"),
+        ("name: a\n---\nname: b", [], "c.yaml:2: not valid YAML: expected a single document"),
+        ("trainer: {lr: !!python/name:os.system ''}", [], "c.yaml:1: trainer.lr: the tag python/name"),
+        ("? [1]\n: 2", [], "c.yaml:1: a key must be a word"),
+        ("# nothing\n", [], "c.yaml: empty; "),
+        ("- name", [], "c.yaml: not a mapping of keys; "),
+        ("trainer: {lr: 1}", ["trainer.lr=abc"], 'override trainer.lr=abc: trainer.lr must be a finite number > 0, found "abc"'),
+        (
+            "trainer: {lr: abc}",
+            ["trainer.lr=1", "trainer.lr.x=1"],
+            "override trainer.lr.x=1: trainer.lr must be a finite number > 0, found ",
+        ),
+        ("name: a", ["trainer.steps"], "override trainer.steps: write SECTION.KEY=VALUE, for example trainer.lr=1e-5"),
+        ("name: a", ["trainer.=1"], "override trainer.=1: write SECTION.KEY=VALUE, for example "),
+        ("name: a", ["study.seeds=[0"], "override study.seeds=[0: not valid YAML: "),
+        ("name: a", ["trainr.lr=1"], "override trainr.lr=1: unknown key trainr; did you mean trainer? the top level takes: "),
+    ],
+)
+def test_a_mistake_is_answered_with_place_key_and_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, overrides: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        load("c.yaml", overrides)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
