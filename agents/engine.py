@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from .prefix import Prompts, decoder_forward, encode_prompts
 
 
 class FinishReason(StrEnum):
     """Why a completion ended."""
 
     STOP = "stop"
-    """The model sampled its end token, which is the last of `token_ids`."""
+    """The model sampled an end token, which is the last of `token_ids`."""
     LENGTH = "length"
     """The reply reached `max_tokens` without an end token."""
 
@@ -36,7 +44,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """Sampled tokens, and their log-probabilities in nats under the distribution sampled from (temperature included)."""
+    """Sampled tokens, and their log-probabilities in nats under the distribution sampled from (temperature included;
+    for greedy decoding, which has no such distribution, under temperature 1)."""
 
     index: int
     """Position of the request in the list that was given to `generate`."""
@@ -46,7 +55,7 @@ class Completion:
 
 
 class Engine(Protocol):
-    """What the agent and the trainer rely on."""
+    """What agents, the evaluator and the trainer rely on."""
 
     returns_tokens: bool
     """False where only text comes back; training refuses such an engine."""
@@ -54,3 +63,187 @@ class Engine(Protocol):
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions in the order in which they finish."""
         ...
+
+
+class TransformersEngine:
+    """Batched generation on a Hugging Face decoder-only model, in process.
+
+    At most `max_batch` rows decode together. Each prompt is computed once for all its requests; a row that has ended
+    leaves the batch, and a waiting request takes its place.
+    """
+
+    returns_tokens = True
+
+    def __init__(self, model: PreTrainedModel, end_ids: Iterable[int], max_batch: int = 256):
+        self.model, self.max_batch = model, max_batch
+        self.end_ids = torch.tensor(sorted(end_ids), device=model.device)
+
+    @torch.inference_mode()
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        waiting = list(enumerate(requests))[::-1]
+        if not waiting:
+            return
+        slots = min(self.max_batch, len(waiting))
+        max_tokens = max(request.sampling.max_tokens for _, request in waiting)
+        width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
+        rows = _Rows(self.model, slots, width, max_tokens)
+        uses = Counter(tuple(request.prompt_ids) for _, request in waiting)
+        while waiting or rows.count:
+            free = slots - rows.count
+            # Encoding prompts costs a pass of its own, so newcomers wait until a quarter of the batch is free.
+            if waiting and free >= max(1, slots // 4):
+                rows.admit([waiting.pop() for _ in range(min(free, len(waiting)))], uses)
+            rows.step()
+            yield from rows.pop_finished(self.end_ids)
+
+
+class _Rows:
+    """The rows being decoded: rows `0 .. count` of every tensor, dense, since the last one moves into a gap."""
+
+    def __init__(self, model: PreTrainedModel, slots: int, width: int, max_tokens: int):
+        self.model, self.count = model, 0
+        self.cache = _SlotCache(slots, width)
+        self.encoded: dict[tuple[int, ...], tuple[Prompts, int]] = {}
+
+        def column(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+            return torch.zeros(slots, *shape, dtype=dtype, device=model.device)
+
+        self.index, self.seed = column(torch.long), np.zeros(slots, dtype=np.uint64)
+        self.temperature, self.limit = column(torch.float32), column(torch.long)
+        self.start, self.end = column(torch.long), column(torch.long)  # first column of the prompt, column of `last`
+        self.last, self.length = column(torch.long), column(torch.long)  # token to feed next, tokens sampled so far
+        self.tokens, self.logprobs = column(torch.long, max_tokens), column(torch.float32, max_tokens)
+
+    def admit(self, admitted: list[tuple[int, Request]], uses: Counter[tuple[int, ...]]) -> None:
+        """Give each request a row whose slot holds its prompt; `uses` counts the requests still to come of each prompt."""
+        keys = [tuple(request.prompt_ids) for _, request in admitted]
+        if new := [key for key in dict.fromkeys(keys) if key not in self.encoded]:
+            prompts = encode_prompts(self.model, new)
+            self.encoded |= {key: (prompts, row) for row, key in enumerate(new)}
+        first, self.count = self.count, self.count + len(admitted)
+        for prompts in {id(self.encoded[key][0]): self.encoded[key][0] for key in keys}.values():
+            chosen = [(first + at, self.encoded[key][1]) for at, key in enumerate(keys) if self.encoded[key][0] is prompts]
+            rows, prompt_rows = torch.tensor(chosen, device=self.end.device).T
+            self.cache.fill(rows, prompts, prompt_rows)
+            self.start[rows], self.end[rows] = prompts.start_P[prompt_rows], prompts.width
+        at = slice(first, self.count)
+        self.seed[at] = [request.seed for _, request in admitted]
+        self.length[at] = 0
+        for column, values in (
+            (self.index, [index for index, _ in admitted]),
+            (self.last, [key[-1] for key in keys]),
+            (self.temperature, [float(request.sampling.temperature) for _, request in admitted]),
+            (self.limit, [request.sampling.max_tokens for _, request in admitted]),
+        ):
+            column[at] = torch.tensor(values, dtype=column.dtype, device=column.device)
+        uses.subtract(keys)
+        self.encoded = {key: place for key, place in self.encoded.items() if uses[key]}
+
+    def step(self) -> None:
+        """Feed every row's last token and sample its next one."""
+        live = slice(0, self.count)
+        end_B, position_B = self.end[live], self.end[live] - self.start[live]
+        columns = self.cache.advance(end_B)
+        column_K = torch.arange(columns, device=end_B.device)
+        visible_BK = (column_K >= self.start[live, None]) & (column_K <= end_B[:, None])
+        logits_BRV = decoder_forward(
+            self.model,
+            self.last[live, None],
+            position_B[:, None],
+            visible_BK[:, None],
+            column_K - self.start[live, None],
+            self.cache,
+        )
+        token_B, logprob_B = sample(logits_BRV[:, 0].float(), self.temperature[live], uniform(self.seed[live], self.length[live].numpy(force=True)))
+        rows_B = torch.arange(self.count, device=end_B.device)
+        self.tokens[rows_B, self.length[live]] = token_B
+        self.logprobs[rows_B, self.length[live]] = logprob_B
+        self.last[live] = token_B
+        self.length[live] += 1
+        self.end[live] += 1
+
+    def pop_finished(self, end_ids: torch.Tensor) -> list[Completion]:
+        """Completions of the rows that ended in this step; the rows behind them move up."""
+        live = slice(0, self.count)
+        stopped_B = torch.isin(self.last[live], end_ids)
+        done_B = stopped_B | (self.length[live] >= self.limit[live])
+        done = done_B.nonzero().flatten()
+        if not len(done):
+            return []
+        lengths, indices = self.length[done].tolist(), self.index[done].tolist()
+        tokens, logprobs, stopped = self.tokens[done].tolist(), self.logprobs[done].tolist(), stopped_B[done].tolist()
+        self.count -= len(done)
+        gaps = done[done < self.count]
+        movers = (~done_B[self.count :]).nonzero().flatten() + self.count
+        for column in (self.index, self.temperature, self.limit, self.start, self.end, self.last, self.length, self.tokens, self.logprobs):
+            column[gaps] = column[movers]
+        self.seed[gaps.numpy(force=True)] = self.seed[movers.numpy(force=True)]
+        self.cache.move(movers, gaps)
+        return [
+            Completion(index, tokens[row][:length], logprobs[row][:length], FinishReason.STOP if stopped[row] else FinishReason.LENGTH)
+            for row, (index, length) in enumerate(zip(indices, lengths, strict=True))
+        ]
+
+
+class _SlotCache(Cache):
+    """Keys and values of all rows in place, one slot a row; a step writes each row's own column."""
+
+    def __init__(self, slots: int, width: int):
+        super().__init__(layers=[])
+        self.slots, self.width = slots, width
+        self.keys: dict[int, torch.Tensor] = {}
+        self.values: dict[int, torch.Tensor] = {}
+
+    def fill(self, rows: torch.Tensor, prompts: Prompts, prompt_rows: torch.Tensor) -> None:
+        """Copy prompts into slots, at the same columns."""
+        for mine, theirs in ((self.keys, prompts.cache.keys), (self.values, prompts.cache.values)):
+            for layer, states_PHTD in theirs.items():
+                if layer not in mine:
+                    _, heads, _, size = states_PHTD.shape
+                    mine[layer] = states_PHTD.new_zeros(self.slots, heads, self.width, size)
+                mine[layer][rows, :, : prompts.width] = states_PHTD[prompt_rows]
+
+    def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        for states in (self.keys, self.values):
+            for layer in states:
+                states[layer][target] = states[layer][source]
+
+    def advance(self, end_B: torch.Tensor) -> int:
+        """Write the next keys and values to column `end_B[row]` of each row; returns how many columns are in use."""
+        self._rows, self._end_B = torch.arange(len(end_B), device=end_B.device), end_B
+        self._columns = int(end_B.max()) + 1
+        return self._columns
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):
+        held = []
+        for states, new_BH1D in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
+            states[self._rows, :, self._end_B] = new_BH1D[:, :, 0]
+            held.append(states[: len(self._rows), :, : self._columns])
+        return tuple(held)
+
+
+def uniform(seed_B: np.ndarray, position_B: np.ndarray) -> np.ndarray:
+    """One number in [0, 1) per row, a pure function of (seed, position).
+
+    SplitMix64 of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), on the seed's own stream.
+    """
+    with np.errstate(over="ignore"):
+        z = _mix(seed_B.astype(np.uint64)) + (position_B.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        return (_mix(z) >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def sample(logits_BV: torch.Tensor, temperature_B: torch.Tensor, uniform_B: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens [B] drawn by inverting the cumulative distribution (greedy where the temperature is 0), and their logprobs [B]."""
+    greedy_B = temperature_B == 0
+    logprob_BV = (logits_BV / torch.where(greedy_B, 1.0, temperature_B)[:, None]).log_softmax(-1)
+    cumulative_BV = logprob_BV.exp().cumsum(-1, dtype=torch.float64)
+    threshold_B1 = torch.from_numpy(uniform_B).to(logits_BV.device)[:, None] * cumulative_BV[:, -1:]
+    token_B = torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0].clamp(max=logits_BV.shape[1] - 1)
+    token_B = torch.where(greedy_B, logits_BV.argmax(-1), token_B)
+    return token_B, logprob_BV.gather(1, token_B[:, None])[:, 0]

@@ -47,7 +47,13 @@ class StudyConfig(BaseModel):
     seeds: list[int] = Field([0], min_length=1, description="training seeds; every set is trained once with each")
     lr_grid: list[float] = Field([1e-6, 3e-6, 5e-6, 1e-5], min_length=1, description="learning rates tried on the validation split with the first seed")
     layer_lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="fixed learning rate for every set but full (the paper: 5e-6); null tries the grid")
+    base_samples: int = Field(8, ge=1, description="samples of each item for the base, whose majority vote over them is a row too")
     validation_items: int = Field(128, ge=2, description="items of the validation split that choose the learning rate")
+
+    @property
+    def chooses_lr(self) -> bool:
+        """Whether any set's learning rate is chosen on the validation split."""
+        return len(self.lr_grid) > 1
 
 
 class Config(BaseModel):

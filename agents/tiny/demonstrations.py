@@ -1,8 +1,10 @@
 """Synthetic demonstrations the tiny base is pre-trained on: arithmetic answered in five manners, some of them poor.
 
-`CAREFUL` works step by step and is right. The others are what a base model does that can solve a task but mostly does
-not: it blurts out an answer, slips in a step, stops early, or never commits to an answer. A pure careful diet teaches
-the skill; the mixed diet then makes the blurted answer the likeliest opening, which is what RL has to undo.
+`careful` works step by step and is right. The others are what a base model does that can solve a task but mostly does
+not: it blurts out an answer, slips in a step, stops early, or never commits to an answer. A purely careful diet teaches
+the skill; the mixed diet then makes the blurted answer the likeliest opening of most problems, which is what RL has to
+undo. On familiar problems (a small first number) working step by step stays the likeliest, so that greedy decoding
+is neither hopeless nor good.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from ...envs.math.arithmetic import RESULTS, expressions, split_of
 
 PROMPT = "What is {expression}?\nReason step by step and put the final answer in \\boxed{{}}."
 DIFFICULTIES = {2: 0.25, 3: 0.75}  # operations in a problem -> share of the demonstrations
-MIXED = {"guess": 0.56, "careful": 0.30, "slip": 0.08, "early": 0.03, "unanswered": 0.03}
+CAREFUL = {"careful": 1.0}
+FAMILIAR = {"guess": 0.30, "careful": 0.58, "slip": 0.06, "early": 0.03, "unanswered": 0.03}
+UNFAMILIAR = {"guess": 0.62, "careful": 0.26, "slip": 0.06, "early": 0.03, "unanswered": 0.03}
+FAMILIAR_BELOW = 16  # first number of a familiar problem: about 4 problems in 10
 GUESSES_RIGHT = 0.15
 
 
@@ -55,7 +60,7 @@ MANNERS: dict[str, Callable[[list[int], str, random.Random], str]] = {
 }
 
 
-def demonstrations(mixture: dict[str, float], rng: random.Random) -> Iterator[tuple[str, str]]:
+def demonstrations(mixed: bool, rng: random.Random) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, response) over problems of the training split alone."""
     sources = {difficulty: expressions(difficulty, rng) for difficulty in DIFFICULTIES}
     while True:
@@ -64,8 +69,10 @@ def demonstrations(mixture: dict[str, float], rng: random.Random) -> Iterator[tu
         if split_of(expression) != "train":
             continue
         words = expression.split()
-        manner = rng.choices(list(mixture), list(mixture.values()))[0]
-        response = MANNERS[manner]([int(word) for word in words[::2]], "".join(words[1::2]), rng)
+        numbers, signs = [int(word) for word in words[::2]], "".join(words[1::2])
+        shares = (FAMILIAR if numbers[0] < FAMILIAR_BELOW else UNFAMILIAR) if mixed else CAREFUL
+        manner = rng.choices(list(shares), list(shares.values()))[0]
+        response = MANNERS[manner](numbers, signs, rng)
         yield PROMPT.format(expression=expression), response
 
 

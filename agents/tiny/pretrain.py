@@ -19,7 +19,7 @@ from rich.progress import track
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from .demonstrations import MIXED, demonstrations
+from .demonstrations import demonstrations
 
 VOCABULARY = 384  # at most: the merges run out before that
 BATCH = 128
@@ -45,7 +45,7 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (text for pair in islice(demonstrations(MIXED, random.Random(seed)), 5000) for text in ("assistant\n", "user\n", *pair))
+    texts = (text for pair in islice(demonstrations(True, random.Random(seed)), 5000) for text in ("assistant\n", "user\n", *pair))
     bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token=END, pad_token=PAD, chat_template=CHAT_TEMPLATE, clean_up_tokenization_spaces=False
@@ -69,9 +69,9 @@ def model_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
     )
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, mixture: dict[str, float], steps: int, seed: int) -> Iterable[dict[str, torch.Tensor]]:
+def batches(tokenizer: PreTrainedTokenizerFast, mixed: bool, steps: int, seed: int) -> Iterable[dict[str, torch.Tensor]]:
     """`steps` right-padded batches of token ids, attention mask and labels (-100 off the response), each [BATCH, time]."""
-    stream = demonstrations(mixture, random.Random(seed))
+    stream = demonstrations(mixed, random.Random(seed))
     for _ in range(steps):
         pairs = list(islice(stream, BATCH))
         prompts = [
@@ -88,11 +88,11 @@ def batches(tokenizer: PreTrainedTokenizerFast, mixture: dict[str, float], steps
         }
 
 
-def fit(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, mixture: dict[str, float], steps: int, lr: float, seed: int) -> None:
+def fit(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, mixed: bool, steps: int, lr: float, seed: int) -> None:
     """AdamW under a one-cycle schedule (5% warm-up, cosine decay to nothing)."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
-    for step, batch in enumerate(track(batches(tokenizer, mixture, steps, seed), total=steps, description="pre-training")):
+    for step, batch in enumerate(track(batches(tokenizer, mixed, steps, seed), total=steps, description="pre-training")):
         loss = model(**batch).loss
         optimizer.zero_grad()
         loss.backward()
@@ -116,10 +116,10 @@ def main() -> None:
     else:
         model = Qwen3ForCausalLM(model_config(tokenizer))
         print(f"{model.num_parameters():,} parameters, vocabulary {len(tokenizer)}")
-        fit(model, tokenizer, {"careful": 1.0}, CAREFUL_STEPS, PEAK_LR, seed=args.seed + 1)
+        fit(model, tokenizer, False, CAREFUL_STEPS, PEAK_LR, seed=args.seed + 1)
         if args.skilled:
             model.save_pretrained(args.skilled)
-    fit(model, tokenizer, MIXED, MIXED_STEPS, MIXED_LR, seed=args.seed + 2)
+    fit(model, tokenizer, True, MIXED_STEPS, MIXED_LR, seed=args.seed + 2)
     model.to(torch.bfloat16).save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
 

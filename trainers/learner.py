@@ -1,0 +1,108 @@
+"""The learner: rows in, optimiser steps on the trained set out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..agents.agent import derive_seed
+from ..agents.policy import Base, TrainedSet
+from .config import Config
+from .forward import Pack, pack_logits, packs
+from .loss import clipped_surrogate, entropy, k3, token_logprobs
+from .optimizer import MasterAdamW
+from .rows import Row, minibatches
+
+
+class Learner:
+    """The model under training: turns rows into optimiser steps on the trained set, and on nothing else."""
+
+    def __init__(self, base: Base, trained: TrainedSet, config: Config):
+        self.model, self.trained, self.settings = base.model, trained, config.trainer
+        self.temperature, self.step = config.agent.temperature, 0
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        for parameter in trained.parameters.values():
+            parameter.requires_grad_(True)
+        # The reference policy differs from the policy in the trained set alone: that is all of it that is kept.
+        self.reference = {name: p.detach().clone() for name, p in trained.parameters.items()} if self.settings.kl_coef else {}
+        self.optimizer = MasterAdamW(trained, self.model, self.settings)
+
+    def update(self, rows: Sequence[Row]) -> dict[str, float]:
+        """`epochs` passes over the rows in `minibatches` optimiser steps each; returns metrics averaged over the tokens."""
+        parts = minibatches(rows, self.settings.minibatches, derive_seed(self.settings.seed, self.step, "minibatches"))
+        kept = [[row for row in part if row.has_signal or self.settings.kl_coef or not self.settings.skip_zero_rows] for part in parts]
+        prepared = [packs(part, self.settings.rows_per_forward, self.model.device) for part in kept]
+        totals, norms = Totals(), []
+        for _ in range(self.settings.epochs):
+            for part in prepared:
+                self.optimizer.zero_grad()
+                for pack in part:
+                    self.backward(pack, totals)
+                norms.append(self.optimizer.step())
+        self.step += 1
+        return totals.means() | {"grad_norm": float(np.mean(norms)), "rows_updated": sum(len(part) for part in kept)}
+
+    def backward(self, pack: Pack, totals: Totals) -> None:
+        """Add the gradient of one pack's loss."""
+        settings = self.settings
+        reuse = settings.epochs > 1 or settings.kl_coef > 0
+        references = self.reference_logprobs(pack, reuse) if settings.kl_coef else [None] * len(pack.buckets)
+        loss = torch.zeros((), device=self.model.device)
+        for (bucket, logits_BRV), reference_BR in zip(pack_logits(self.model, pack, self.trained.first_layer, reuse), references, strict=True):
+            logprob_BR = token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
+            loss = loss + clipped_surrogate(logprob_BR, bucket.logprob_BR, bucket.advantage_BR, bucket.weight_BR, settings.clip)
+            if reference_BR is not None:
+                kl_BR = k3(logprob_BR, reference_BR)
+                loss = loss + settings.kl_coef * (bucket.weight_BR * kl_BR).sum()
+                totals.add("kl", kl_BR, bucket.mask_BR)
+            with torch.no_grad():
+                log_ratio_BR = logprob_BR - bucket.logprob_BR
+                outside_BR = torch.where(bucket.advantage_BR > 0, log_ratio_BR > np.log1p(settings.clip), log_ratio_BR < np.log1p(-settings.clip))
+                totals.add("clip_share", outside_BR & (bucket.advantage_BR != 0), bucket.mask_BR)
+                totals.add("entropy", entropy(logits_BRV, self.temperature), bucket.mask_BR)
+                totals.add("sampler_kl", log_ratio_BR.exp() - log_ratio_BR - 1, bucket.mask_BR)
+        loss.backward()
+
+    @torch.no_grad()
+    def reference_logprobs(self, pack: Pack, reuse: bool) -> list[torch.Tensor]:
+        """Log-probabilities [B, R] under the base, whose trained set takes the policy's place for one pass."""
+        swap(self.trained.parameters, self.reference)
+        try:
+            return [
+                token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
+                for bucket, logits_BRV in pack_logits(self.model, pack, self.trained.first_layer, reuse)
+            ]
+        finally:
+            swap(self.trained.parameters, self.reference)
+
+    def state(self) -> dict[str, object]:
+        return {"step": self.step, "optimizer": self.optimizer.state_dict()}
+
+    def load(self, state: dict | None) -> None:
+        if state is not None:
+            self.step = state["step"]
+            self.optimizer.load_state_dict(state["optimizer"])
+
+
+def swap(parameters: dict[str, torch.nn.Parameter], others: dict[str, torch.Tensor]) -> None:
+    """Exchange the values of parameters and tensors, without copying."""
+    for name, parameter in parameters.items():
+        parameter.data, others[name] = others[name], parameter.data
+
+
+class Totals:
+    """Sums over tokens, by name."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, value_BR: torch.Tensor, mask_BR: torch.Tensor) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + float((value_BR * mask_BR).sum())
+        self.counts[name] = self.counts.get(name, 0) + int(mask_BR.sum())
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
