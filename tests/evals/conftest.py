@@ -52,9 +52,7 @@ def to_recorded(policy: str, sampled_IS: np.ndarray, greedy_I: np.ndarray) -> Re
     return Recorded(manifest, Outcomes.of(sampled), Outcomes.of(greedy))
 
 
-def synthetic_report(
-    rates: dict[str, tuple[float, float]] | None = None, seeds: int = 1, items: int = 500, recipe: str = "quickstart"
-) -> StudyReport:
+def synthetic_arms(rates: dict[str, tuple[float, float]] | None = None, seeds: int = 1, items: int = 500) -> list[ArmRecords]:
     """A study whose arms solve the given shares (sampled, greedy) of the items; harder items are harder for every arm."""
     rng = np.random.default_rng(7)
     easy_I = rng.normal(size=items)
@@ -77,13 +75,17 @@ def synthetic_report(
         for seed in range(seeds):
             reward = 0.26 + (sampled - 0.26) * (1 - np.exp(-np.arange(60) / 20)) + rng.normal(0, 0.03, 60)
             steps = [
-                StepMetrics(step=step + 1, reward=value, response_length=25 + 5 * value, entropy=1 - value)
+                StepMetrics.model_validate({"step": step + 1, "reward": value, "response_length": 25 + 5 * value, "entropy": 1 - value})
                 for step, value in enumerate(reward.tolist())
             ]
             curves.append(Curve(seed=seed, steps=steps))
         arms.append(ArmRecords(name, evaluations, training, curves))
+    return arms
+
+
+def synthetic_report(rates: dict[str, tuple[float, float]] | None = None, recipe: str = "quickstart", **sizes: int) -> StudyReport:
     return build_report(
-        arms,
+        synthetic_arms(rates, **sizes),
         recipe=recipe,
         model="tiny",
         parameters=1_900_000,
@@ -97,6 +99,11 @@ def synthetic_report(
 @pytest.fixture
 def samples() -> Callable[[np.ndarray], list[Sample]]:
     return to_samples
+
+
+@pytest.fixture
+def arms() -> Callable[..., list[ArmRecords]]:
+    return synthetic_arms
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""The evaluator end to end, with an agent that is no model, and what its records promise."""
+
+from __future__ import annotations
+
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from onelayer.agents.agent import Agent
+from onelayer.agents.config import AgentConfig
+from onelayer.agents.engine import Completion, FinishReason
+from onelayer.agents.episodes import Envs
+from onelayer.envs.errors import UserError
+from onelayer.envs.items import Item, Split
+from onelayer.evals.config import EvalConfig
+from onelayer.evals.evaluator import evaluate, sample_seed
+from onelayer.evals.records import read_evaluation, read_samples, write_samples
+
+SPLIT = Split("toy/test", tuple(Item(f"toy-{i}", f"question {i}", str(i % 3)) for i in range(12)))
+
+
+class ToyTokenizer:
+    chat_template = None
+
+    def __call__(self, text):
+        return {"input_ids": [ord(character) for character in text]}
+
+    def decode(self, token_ids, skip_special_tokens):
+        return "".join(map(chr, token_ids))
+
+
+class ToyEngine:
+    """Replies with a digit that the seed decides; at temperature 0 always with 0. Finishes in the reverse order."""
+
+    returns_tokens = True
+
+    def __init__(self, fails_after: int | None = None):
+        self.fails_after = fails_after
+
+    def generate(self, requests):
+        for count, (index, request) in enumerate(reversed(list(enumerate(requests)))):
+            if self.fails_after == count:
+                raise KeyboardInterrupt
+            digit = request.seed % 4 if request.sampling.temperature else 0
+            yield Completion(index, [ord(str(digit))], [0.0], FinishReason.STOP)
+
+
+class ToyEnv(gym.Env):
+    def reset(self, *, seed=None, options=None):
+        assert options
+        self.item = SPLIT.by_id[options["item"]]
+        return self.item.question, {}
+
+    def step(self, action):
+        answer = action if action in "012" else None
+        right = answer == self.item.gold
+        verdict = "correct" if right else "unparsed" if answer is None else "wrong"
+        return "", float(right), True, False, {"verdict": verdict, "answer": answer}
+
+
+def run(directory, *, engine=None, **config):
+    agent = Agent(engine or ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
+    return evaluate(agent, Envs(ToyEnv), SPLIT, EvalConfig(**config), directory, policy="base", base="f" * 64)
+
+
+def test_records_and_figures(tmp_path):
+    evaluation = run(tmp_path, n=6, seed=5)
+    samples = read_samples(tmp_path / "sampled.jsonl")
+    assert [(sample.item, sample.sample) for sample in samples] == [(item.id, s) for item in SPLIT.items for s in range(6)]
+    assert all(sample.seed == sample_seed(5, sample.item, sample.sample) < 2**63 for sample in samples)
+    assert len({sample.seed for sample in samples}) == 72
+    scores = evaluation.sampled
+    assert scores.pass_rate.mean == pytest.approx(np.mean([sample.reward for sample in samples])) == scores.pass_at_k[1]
+    assert sorted(scores.pass_at_k) == [1, 2, 4, 6] and sum(scores.verdicts.values()) == 72
+    assert evaluation.greedy.pass_rate.mean == pytest.approx(4 / 12) and evaluation.greedy.samples == 1
+    assert evaluation.digest == SPLIT.digest and evaluation.tokens == 72 + 12
+    read = read_evaluation(tmp_path)
+    assert read.manifest == evaluation and read.sampled.correct_IS.shape == (12, 6)
+
+
+def test_same_seed_same_records_and_a_subset_keeps_its_seeds(tmp_path):
+    run(tmp_path / "a", n=3)
+    run(tmp_path / "b", n=3)
+    assert (tmp_path / "a/sampled.jsonl").read_bytes() == (tmp_path / "b/sampled.jsonl").read_bytes()
+    run(tmp_path / "c", n=2, items=5)
+    whole = {(sample.item, sample.sample): sample for sample in read_samples(tmp_path / "a/sampled.jsonl")}
+    assert all(whole[sample.item, sample.sample] == sample for sample in read_samples(tmp_path / "c/sampled.jsonl"))
+
+
+def test_an_interrupted_evaluation_is_not_complete(tmp_path):
+    run(tmp_path, n=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, n=2, engine=ToyEngine(fails_after=4))
+    with pytest.raises(UserError, match="no complete evaluation"):
+        read_evaluation(tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_bad_input_names_its_place(tmp_path):
+    with pytest.raises(UserError, match=r"eval\.items: 99 items wanted, but toy/test has 12"):
+        run(tmp_path, items=99)
+    run(tmp_path, n=2)
+    path = tmp_path / "sampled.jsonl"
+    lines = path.read_text().splitlines()
+
+    def broken(number: int, line: str) -> str:
+        path.write_text("\n".join([*lines[: number - 1], line, *lines[number:]]) + "\n")
+        with pytest.raises(UserError) as error:
+            read_evaluation(tmp_path)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert f"{path}:3: broken record" in broken(3, lines[2][:20])
+    assert f"{path}:7: broken record (seed" in broken(7, json.dumps(json.loads(lines[6]) | {"seed": "no"}))
+    assert "sample 0 twice" in broken(2, lines[0])
+    path.write_text("\n".join(lines[:-2]) + "\n")
+    with pytest.raises(UserError, match=r"11 x 2 records, the manifest says 12 x 2"):
+        read_evaluation(tmp_path)
+    path.write_text("")
+    with pytest.raises(UserError, match="holds no record"):
+        read_evaluation(tmp_path)
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(UserError, match=r"evaluation\.json"):
+        read_evaluation(tmp_path)
+
+
+def test_records_survive_hostile_text(tmp_path, samples):
+    records = [sample.model_copy(update={"response": "line\nbreak \u2028 \x00 \x1b[31m \r\n"}) for sample in samples(np.ones((2, 2)))]
+    write_samples(tmp_path / "sampled.jsonl", records)
+    assert read_samples(tmp_path / "sampled.jsonl") == records
