@@ -7,7 +7,7 @@ math-verify in worker processes. docs/math-grading.md lists the rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from fractions import Fraction
@@ -17,7 +17,7 @@ from ..errors import UserError
 from . import workers
 from .answers import admissible, extract_answer, in_base, normalise, number, same_spelling, same_words, variables, words
 
-__all__ = ["Verdict", "extract_answer", "grade", "grade_many", "unreadable_golds"]
+__all__ = ["Verdict", "extract_answer", "grade", "grade_many", "needs_algebra"]
 
 
 class Verdict(StrEnum):
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 def grade(response: str, gold: str) -> Verdict:
     """The verdict on one response. Safe from any thread and inside any process.
 
-    Raises UserError for a gold that can not be read: `unreadable_golds` finds those when data is loaded.
+    Raises UserError for a gold that can not be read: golds.py finds those when data is loaded.
     """
     answer = extract_answer(response)
     return Verdict.UNPARSED if answer is None else _compare(gold, answer)
@@ -46,12 +46,6 @@ def grade_many(pairs: Iterable[tuple[str, str]], threads: int | None = None) -> 
     """The verdicts on (response, gold) pairs, in order, with `threads` checks at a time (default: one for each worker)."""
     with ThreadPoolExecutor(threads or workers.MAX_WORKERS) as pool:
         return list(pool.map(lambda pair: grade(*pair), pairs, chunksize=1))
-
-
-def unreadable_golds(golds: Sequence[str]) -> list[int]:
-    """The positions of the golds that no answer could ever be compared with."""
-    with ThreadPoolExecutor(workers.MAX_WORKERS) as pool:
-        return [at for at, good in enumerate(pool.map(_readable, golds)) if not good]
 
 
 def _compare(gold: str, answer: str) -> Verdict:
@@ -118,10 +112,7 @@ def _symbolic(gold: str, answer: str) -> Verdict:
     return Verdict(verdict)
 
 
-def _readable(gold: str) -> bool:
+def needs_algebra(gold: str) -> bool:
+    """Whether comparing with this gold may take math-verify: it is no number, no words, no number in a base."""
     wanted = normalise(gold)
-    if not wanted:
-        return False
-    if number(wanted) is not None or words(wanted) or in_base(wanted):
-        return True
-    return admissible(wanted) and workers.check(wanted, None) == "correct"
+    return not (number(wanted) is not None or words(wanted) or in_base(wanted))

@@ -11,6 +11,7 @@ caller, so it is safe beside threads, CUDA and inside daemonic processes; it end
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -98,7 +99,7 @@ def compare(gold: str, answer: str | None) -> str:
     if all(_differ(one, other) for one in wanted for other in given):
         return "wrong"
     # In this order: verify is not symmetric. Decimals stand for themselves, so they are rounded far beyond what anyone writes.
-    return "correct" if math_verify.verify(wanted, given, float_rounding=12, timeout_seconds=None) else "wrong"
+    return "correct" if math_verify.verify(wanted, given, float_rounding=12, timeout_seconds=0) else "wrong"
 
 
 def _differ(gold, answer) -> bool:
@@ -107,12 +108,14 @@ def _differ(gold, answer) -> bool:
 
     if isinstance(answer, Expr) and isinstance(gold, (Interval, Tuple, Union)):
         return True
-    if isinstance(gold, Expr) and isinstance(answer, (Interval, Tuple, Union, FiniteSet)) and not (isinstance(answer, FiniteSet) and len(answer) == 1):
+    if isinstance(gold, Expr) and isinstance(answer, (Interval, Tuple, Union)):
         return True
+    if isinstance(gold, Expr) and isinstance(answer, FiniteSet):
+        return len(answer) != 1
     if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
         return False
     unknowns = sorted(gold.free_symbols | answer.free_symbols, key=str)
-    point = {unknown: Rational(7919 + 1009 * n, 5303) for n, unknown in enumerate(unknowns)}
+    point: dict = {unknown: Rational(7919 + 1009 * n, 5303) for n, unknown in enumerate(unknowns)}
     try:
         one, other = complex(gold.evalf(20, subs=point)), complex(answer.evalf(20, subs=point))
     except (TypeError, ValueError, OverflowError):  # no number comes out
@@ -128,7 +131,7 @@ def _parse(text: str) -> list:
 
     normalisation = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False)
     config = math_verify.LatexExtractionConfig(boxed_match_priority=0, normalization_config=normalisation)
-    return math_verify.parse(f"\\boxed{{{text}}}", (config,), fallback_mode="no_fallback", parsing_timeout=None)
+    return math_verify.parse(f"\\boxed{{{text}}}", (config,), fallback_mode="no_fallback", parsing_timeout=0)
 
 
 # ------------------------------------------------------------------------------------------------------------- in the caller
@@ -168,10 +171,8 @@ class _Worker:
         return reply["verdict"]
 
     def kill(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
