@@ -22,7 +22,6 @@ OPTIONAL = {  # distribution -> what it is for, the command that brings it
     "evalplus": ("code", "make code"),
     "vllm": ("GPU rollouts", "pip install vllm"),
 }
-SUITES = ("gsm8k", "math", "math500", "aime24", "aime25", "amc23")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("tiny base", _tiny_base(), "make tiny", required=True)
     for name, (purpose, remedy) in OPTIONAL.items():
         yield Finding(f"{name} ({purpose})", _version(name), remedy)
-    yield Finding("ONELAYER_DATA", _data(), f"export ONELAYER_DATA=DIR, with a folder each: {', '.join(SUITES)}")
+    yield Finding("ONELAYER_DATA", _data(), "export ONELAYER_DATA=DIR (a folder for each suite)")
     yield Finding("C++ compiler, cmake", _compiler(), "apt install build-essential cmake")
     yield Finding("cores", f"{cores} usable, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}")
 
@@ -106,8 +105,14 @@ def _data() -> str | None:
     folder = os.environ.get("ONELAYER_DATA")
     if not folder:
         return None
-    found = [suite for suite in SUITES if (Path(folder) / suite).is_dir()]
-    return f"{folder}: {', '.join(found) or 'no suite in it'}"
+    try:
+        from ..envs.math.sources import SUITES
+    except ImportError:
+        return folder
+    there = {suite: all((Path(folder) / suite / f"{kind}.jsonl").is_file() for kind in files.files) for suite, files in SUITES.items()}
+    found = ", ".join(suite for suite in there if there[suite])
+    missing = ", ".join(suite for suite in there if not there[suite])
+    return f"{folder}: {found or 'no suite'}" + (f"; not there: {missing}" if missing else "")
 
 
 def _compiler() -> str | None:

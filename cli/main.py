@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
+from . import grade
 from .arguments import NOTE
 from .doctor import doctor
 from .eval import evaluate
@@ -30,6 +31,7 @@ app.command("study", epilog=NOTE)(study)
 app.command("train", epilog=NOTE)(train)
 app.command("eval", epilog=NOTE)(evaluate)
 app.command("export")(export)
+app.add_typer(grade.app, name="grade", no_args_is_help=False)
 app.command("doctor")(doctor)
 
 

@@ -17,13 +17,20 @@ def print_training(config: Config) -> None:
 
 def print_study(config: Config) -> None:
     """The plan of `onelayer study`. Raises UserError for all that would stop it before its first run."""
-    study, sets = config.study, ["full", *config.study.trained_sets]
-    lines = [_trained(config, sets), "", "runs:"]
-    for name in sets:
-        fixed = study.layer_lr if name != "full" else None
-        rates = f"at {fixed:g}" if fixed else f"at the best of {', '.join(f'{lr:g}' for lr in study.lr_grid)}"
-        lines.append(f"  {name}, {rates}, seeds {', '.join(map(str, study.seeds))}, {config.trainer.steps} steps each")
-    _print(config, [*lines, "", *_splits(config)])
+    sets = ["full", *config.study.trained_sets]
+    runs = [_runs(name, config) for name in sets]
+    _print(config, [_trained(config, sets), "", f"runs, {config.trainer.steps} steps each:", *runs, "", *_splits(config)])
+
+
+def _runs(name: str, config: Config) -> str:
+    study = config.study
+    first, *others = study.seeds
+    fixed = study.layer_lr if name != "full" else None
+    rates = [fixed] if fixed else study.lr_grid
+    if len(rates) == 1:
+        return f"  {name}: lr {rates[0]:g} with seeds {', '.join(map(str, study.seeds))}"
+    more = f"; the best on validation also with seeds {', '.join(map(str, others))}" if others else ""
+    return f"  {name}: lr {', '.join(f'{lr:g}' for lr in rates)} with seed {first}{more}"
 
 
 def _trained(config: Config, specs: list[str]) -> str:

@@ -30,6 +30,7 @@ FILES = {
 COMMANDS = {  # what is wrong: command, what the line must say
     "unknown verb": ("trian quickstart", "trian"),
     "unknown option": ("train quickstart --outptu x", "--outptu"),
+    "half a verb": ("grade", "command grade"),
     "missing option": ("export --run held", "--output"),
     "no recipe": ("train", "RECIPE --resume"),
     "missing file": ("study nowhere.yaml", "nowhere.yaml quickstart"),

@@ -77,7 +77,7 @@ def test_a_dry_run_prints_the_recipe_the_parameters_and_the_items(
     Path("shown.yaml").write_text(shown)
     assert load("shown.yaml") == load("quickstart", overrides)
     assert yaml.safe_load(shown)["trainer"]["trained_set"] == "layer:2"
-    (layer,) = [line for line in shown.splitlines() if line.startswith("#   layer:2: ")]
+    (layer,) = [line for line in shown.splitlines() if line.startswith("#   layer:2: ") and "tensors" in line]
     assert "%) in 11 tensors" in layer
     assert "64 items, sha256 " in shown
     assert list(tmp_path.iterdir()) == [tmp_path / "shown.yaml"]
