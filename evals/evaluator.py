@@ -17,8 +17,8 @@ from ..agents.episodes import Envs, Episode, Play, play
 from ..envs.errors import UserError
 from ..envs.items import Split
 from .config import EvalConfig
-from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, write_atomic, write_samples
-from .statistics import majority_correct, pass_at_k, pass_rate
+from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, begin, write_samples, write_text
+from .statistics import pass_at_k, pass_rate
 
 
 def sample_seed(seed: int, item: str, sample: int) -> int:
@@ -52,7 +52,7 @@ def evaluate(
     if config.items and len(items) < config.items:
         raise UserError(f"eval.items: {config.items} items wanted, but {split.name} has {len(items)}; lower it or leave it out")
     ids = [item.id for item in items]
-    (directory / MANIFEST).unlink(missing_ok=True)
+    begin(directory)
     scores: dict[Decoding, Scores] = {}
     tokens = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -89,12 +89,12 @@ def evaluate(
         sampled=scores[Decoding.SAMPLED],
         greedy=scores[Decoding.GREEDY],
     )
-    write_atomic(directory / MANIFEST, evaluation.model_dump_json(indent=2) + "\n")
+    write_text(directory / MANIFEST, evaluation.model_dump_json(indent=2) + "\n")
     return evaluation
 
 
 def to_record(episode: Episode, sample: int) -> Sample:
-    """What is kept of an episode; verdict and answer are those of its last step."""
+    """What is kept of an episode; verdict and answer are those in the `info` of its last step (an environment may name no answer)."""
     info = episode.steps[-1].info
     answer = info.get("answer")
     return Sample(
@@ -119,7 +119,7 @@ def summarise(samples: Sequence[Sample]) -> Scores:
         samples=count,
         pass_rate=pass_rate(outcomes.rate_I),
         pass_at_k={k: pass_at_k(outcomes.correct_IS, k) for k in sorted(powers)},
-        majority=pass_rate(majority_correct(outcomes.answers_IS, outcomes.correct_IS, count)),
+        majority=outcomes.vote(count),
         mean_tokens=float(np.mean([sample.tokens for sample in samples])),
         truncated=float(np.mean([sample.truncated for sample in samples])),
         verdicts=dict(sorted(Counter(sample.verdict for sample in samples).items())),

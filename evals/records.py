@@ -6,10 +6,10 @@ evaluation without its manifest is not complete.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..envs.errors import UserError
-from .statistics import FloatArray, Rate
+from ..envs.files import write_atomically
+from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
 SCHEMA_VERSION = 1
 MANIFEST = "evaluation.json"
@@ -61,7 +62,9 @@ class Scores(BaseModel):
     samples: int = Field(ge=1, description="samples of each item")
     pass_rate: Rate = Field(description="pass@1, interval over items")
     pass_at_k: dict[int, float] = Field(description="unbiased pass@k for the powers of two up to the samples, and the samples")
-    majority: Rate = Field(description="majority vote over all samples of an item, interval over items")
+    majority: Rate | None = Field(
+        description="majority vote over all samples of an item, interval over items; null where the environment names no answers to vote on"
+    )
     mean_tokens: float = Field(description="tokens of a response, mean")
     truncated: float = Field(description="share of responses that reached max_tokens")
     verdicts: dict[str, int] = Field(description="how often each verdict was given")
@@ -116,6 +119,15 @@ class Outcomes:
         return cls(list(by_item), correct, [[sample.answer for sample in row] for row in rows])
 
     @property
+    def votable(self) -> bool:
+        """Whether the environment named an answer in every right response: without, a majority vote has no meaning."""
+        return all(answer is not None for i, row in enumerate(self.answers_IS) for s, answer in enumerate(row) if self.correct_IS[i, s])
+
+    def vote(self, k: int) -> Rate | None:
+        """Majority vote of k samples; None where there is nothing to vote on."""
+        return pass_rate(majority_correct(self.answers_IS, self.correct_IS, k)) if self.votable else None
+
+    @property
     def rate_I(self) -> FloatArray:
         """Share of right samples per item."""
         return self.correct_IS.mean(axis=1)
@@ -133,28 +145,33 @@ class Recorded:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all. Raises UserError where the directory cannot be written."""
-    temporary = None
-    try:
+def begin(directory: Path) -> None:
+    """Make the directory ready for a new evaluation: from now on it is not complete. Raises UserError where it cannot be written."""
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / MANIFEST).unlink(missing_ok=True)
+        if not os.access(directory, os.W_OK):  # found now, not after minutes of sampling
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, its directory too. Raises UserError where that cannot be done."""
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        write_atomically(path, text)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another directory or free the place") from error
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     """One JSON line per sample."""
-    write_atomic(path, "".join(sample.model_dump_json() + "\n" for sample in samples))
+    write_text(path, "".join(sample.model_dump_json() + "\n" for sample in samples))
 
 
 def read_samples(path: Path) -> list[Sample]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .contribution import Contribution, contribution
 from .records import Decoding, Recorded
-from .statistics import Difference, FloatArray, Rate, holm, majority_correct, paired_difference, pass_rate
+from .statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
 
 
 class StepMetrics(BaseModel):
@@ -83,7 +83,7 @@ class Arm(BaseModel):
     training: Training | None = Field(None, description="null for base")
     sampled: Measured
     greedy: Measured
-    majority: Rate | None = Field(None, description="majority vote of the first StudyReport.majority samples; base only")
+    majority: Rate | None = Field(None, description="majority vote of StudyReport.majority samples, for base where its answers are known")
     curves: list[Curve] = Field([], description="training curves, one per seed")
 
     def measured(self, decoding: Decoding) -> Measured:
@@ -157,9 +157,8 @@ def build_report(
     for arm in arms:
         _check_comparable(arm, base, full)
     trained = [arm for arm in arms if arm not in (base, full)]
-    base_outcomes = base.evaluations[0].sampled
     majority = min(majority, reference.sampled.samples)
-    vote = pass_rate(majority_correct(base_outcomes.answers_IS, base_outcomes.correct_IS, majority))
+    vote = base.evaluations[0].sampled.vote(majority)
     measured = {decoding: _measure(base, full, trained, decoding) for decoding in Decoding}
     return StudyReport(
         recipe=recipe,

@@ -80,6 +80,17 @@ def test_records_and_figures(tmp_path):
     assert read.manifest == evaluation and read.sampled.correct_IS.shape == (12, 6)
 
 
+def test_no_answers_no_majority_vote(tmp_path):
+    class Silent(ToyEnv):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, {"verdict": info["verdict"]}
+
+    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
+    evaluation = evaluate(agent, Envs(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy="base", base="f" * 64)
+    assert evaluation.sampled.pass_rate.mean > 0 and evaluation.sampled.majority is None
+
+
 def test_same_seed_same_records_and_a_subset_keeps_its_seeds(tmp_path):
     run(tmp_path / "a", n=3)
     run(tmp_path / "b", n=3)
@@ -124,6 +135,9 @@ def test_bad_input_names_its_place(tmp_path):
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(UserError, match=r"evaluation\.json"):
         read_evaluation(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        run(tmp_path / "file" / "below", n=2)
 
 
 def test_records_survive_hostile_text(tmp_path, samples):
