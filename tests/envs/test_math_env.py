@@ -1,0 +1,56 @@
+"""onelayer/Math-v0 as a Gymnasium user meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from onelayer.envs import MathConfig, UserError, load, make, parse_suite
+
+
+def test_passes_the_environment_checker() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make(MathConfig(), "train").unwrapped)
+
+
+def test_one_episode() -> None:
+    env = gym.make("onelayer.envs:onelayer/Math-v0", suite="arithmetic", split="test")
+    item = load(MathConfig(), "test").items[7]
+    question, info = env.reset(options={"item": item.id})
+    assert (question, info) == (item.question, {"item": item.id})
+    assert env.step(f"It is \\boxed{{{item.gold}}}")[1:] == (1.0, True, False, {"item": item.id, "verdict": "correct"})
+    for response, verdict in ((f"\\boxed{{{int(item.gold) + 1}}}", "wrong"), ("I do not know", "unparsed")):
+        env.reset(options={"item": item.id})
+        assert env.step(response)[1:] == (0.0, True, False, {"item": item.id, "verdict": verdict})
+
+
+def test_the_seed_decides_the_item() -> None:
+    first, second = make(MathConfig(), "train"), make(MathConfig(), "train")
+
+    def draws(env: gym.Env) -> list[str]:
+        return [env.reset(seed=3)[1]["item"], *(env.reset()[1]["item"] for _ in range(20))]
+
+    assert draws(first) == draws(second) == draws(first)
+    assert len(set(draws(first))) > 15
+
+
+def test_an_unknown_item_names_the_nearest() -> None:
+    env = make(MathConfig(), "test")
+    known = load(MathConfig(), "test").items[0].id
+    with pytest.raises(UserError, match=f"arithmetic/test.*{known}"):
+        env.reset(options={"item": known[:-1]})
+
+
+def test_the_split_is_shared_between_environments() -> None:
+    assert make(MathConfig(), "test").get_wrapper_attr("split") is load(*parse_suite("arithmetic"))
+
+
+def test_importing_the_room_is_light() -> None:
+    program = "import sys, onelayer.envs; print([m for m in ('torch', 'sympy', 'math_verify', 'datasets', 'scipy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
