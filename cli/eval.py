@@ -86,7 +86,7 @@ def _print(result: Evaluation) -> None:
             f"{rate.mean:.3f}",
             f"{rate.low:.3f} to {rate.high:.3f}",
             f"{scores.pass_at_k[k]:.3f} (k={k})",
-            f"{scores.majority.mean:.3f}",
+            f"{scores.majority.mean:.3f}" if scores.majority else "-",
             f"{scores.mean_tokens:.1f}",
             f"{scores.truncated:.1%}",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,20 @@ def test_a_dry_run_prints_the_recipe_the_parameters_and_the_items(
     assert "%) in 11 tensors" in layer
     assert "64 items, sha256 " in shown
     assert list(tmp_path.iterdir()) == [tmp_path / "shown.yaml"]
+
+
+def test_eval_prints_both_decodings_and_where_the_records_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["eval", "--suite", "arithmetic", "--items", "4", "--n", "2", "env.difficulty=2"]) == 0
+    shown = capsys.readouterr().out
+    (directory,) = (tmp_path / "runs").iterdir()
+    result = json.loads((directory / "evaluation.json").read_text())
+    for scores in (result["sampled"], result["greedy"]):
+        assert f"{scores['pass_rate']['mean']:.3f}" in shown
+    assert directory.name in shown
+    assert (result["items"], result["sampled"]["samples"], result["split"]) == (4, 2, "arithmetic/test")
 
 
 def test_sigint_ends_the_process_with_130(tmp_path: Path) -> None:
