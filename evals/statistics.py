@@ -157,7 +157,7 @@ def mean_covariance(x_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
     )
     fewest = min(seeds, items) - 1.0
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = np.where(spread > 0, variance**2 / spread, fewest)
+        freedom = np.where(spread > 0, variance**2 / spread, items - 1.0)  # nothing varies: not even seeds
     return covariance, np.maximum(freedom, fewest)
 
 

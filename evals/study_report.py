@@ -19,7 +19,7 @@ class StepMetrics(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    step: int = Field(ge=0, description="rollout-and-update round, from 1")
+    step: int = Field(ge=0, description="rollout-and-update round, from 0")
     reward: float = Field(description="mean reward of the rollout, sampled before the update")
     success: float | None = Field(None, description="share of solved episodes")
     kl: float | None = Field(None, description="mean k3 estimate of the KL to the base; null where it was not computed")

@@ -75,7 +75,7 @@ def synthetic_arms(rates: dict[str, tuple[float, float]] | None = None, seeds: i
         for seed in range(seeds):
             reward = 0.26 + (sampled - 0.26) * (1 - np.exp(-np.arange(60) / 20)) + rng.normal(0, 0.03, 60)
             steps = [
-                StepMetrics.model_validate({"step": step + 1, "reward": value, "response_length": 25 + 5 * value, "entropy": 1 - value})
+                StepMetrics.model_validate({"step": step, "reward": value, "response_length": 25 + 5 * value, "entropy": 1 - value})
                 for step, value in enumerate(reward.tolist())
             ]
             curves.append(Curve(seed=seed, steps=steps))

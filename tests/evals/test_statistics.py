@@ -63,6 +63,7 @@ def test_wilson_equals_scipy(counts, level):
 def test_pass_rate_interval_stays_open_where_all_items_agree():
     rate = pass_rate(np.ones(50))
     assert rate.mean == 1 and rate.se == 0 and rate.high == 1 and 0.9 < rate.low < 0.95
+    assert pass_rate(np.ones((2, 50))) == rate
 
 
 def test_majority():
