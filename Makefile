@@ -4,6 +4,7 @@
 #   TORCH          what pip is asked for. The plain default takes the build that the configured package index offers, which on
 #                  Linux is a CUDA build of several gigabytes. For another build add that build's index to it, as the PyTorch
 #                  site lists them for each CUDA version and for CPU only:   make quickstart TORCH="torch==2.13.0 --index-url URL"
+#                  It is read when the environment is made: after a change, `make clean` first.
 #   ONELAYER_DATA  folder of published problem sets for the tests marked `data` (default: ../shared/data where that exists)
 #   ARGS           further arguments for pytest:   make test ARGS="-k patch -x"
 
