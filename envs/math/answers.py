@@ -11,8 +11,10 @@ import re
 from fractions import Fraction
 from math import log10
 
-WINDOW = 100_000  # characters from the end of a response in which an answer is looked for
-MAX_LENGTH = 256  # of an answer
+WINDOW = 100_000  # characters from the end of a response in which a box or #### is looked for
+STATED = 4_000  # the same for "the answer is" and plain numbers
+MAX_WRITTEN = 1024  # characters of an answer as it is written
+MAX_LENGTH = 256  # characters of it after normalisation
 MAX_DIGITS = 40  # of one number
 MAX_DEPTH = 6  # of nested braces, brackets and parentheses
 MAX_VALUE = 2000  # digits of a power, by an upper bound
@@ -40,9 +42,9 @@ def extract_answer(response: str) -> str | None:
         return _boxed(text, text.rfind("\n", 0, last) + 1)
     if "####" in text:
         return _line(text.rpartition("####")[2]) or None
-    if stated := list(ANSWER_IS.finditer(text)):
-        return _stated(text[stated[-1].end() :])
-    numbers = LAST_NUMBER.findall(text[-2000:])
+    if stated := list(ANSWER_IS.finditer(text[-STATED:])):
+        return _stated(text[-STATED:][stated[-1].end() :])
+    numbers = LAST_NUMBER.findall(text[-STATED:])
     return numbers[-1] if numbers else None
 
 
@@ -66,9 +68,9 @@ def _boxed(text: str, start: int) -> str | None:
 
 
 def _closing_brace(text: str, start: int) -> int | None:
-    """Where the brace that was opened just before `start` closes; escaped braces do not count."""
+    """Where the brace that was opened just before `start` closes, if not too far on; escaped braces do not count."""
     depth = 1
-    for match in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
+    for match in re.finditer(r"\\.|[{}]", text[start : start + MAX_WRITTEN], re.DOTALL):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
         if depth == 0:
             return start + match.start()
@@ -92,7 +94,7 @@ def _stated(text: str) -> str | None:
 
 LOOKALIKES = str.maketrans({"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
                             "∪": r"\cup ", "°": "", "€": "$", "£": "$"})  # fmt: skip
-SPACING = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|q?quad)(?![A-Za-z])|\\[;:> ]|~|\\[hv]?phantom\s*(?:\{[^{}]*\}|\S)")
+SPACING = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|q?quad)(?![A-Za-z])|(?<!\\)\\[;:> ]|~|\\[hv]?phantom\s*(?:\{[^{}]*\}|\S)")
 GROUPING = re.compile(r"(?<=[0-9])\s*(?:\\,|\\!|,\s*\\!|\{,\})\s*(?=[0-9]{3}(?![0-9]))")  # between groups of three digits
 SIGNS = re.compile(r"\\?[$%]|\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))")  # currency, percent, degrees
 TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|mathrm|mathbf)\s*\{([^{}]*)\}")
@@ -110,7 +112,7 @@ def normalise(answer: str) -> str:
     if "\\" in text or "{" in text:
         if text.startswith((r"\(", r"\[")) and text.endswith((r"\)", r"\]")):
             text = text[2:-2]
-        text = GROUPING.sub("", text).replace("\\!", "").replace("\\,", " ")
+        text = GROUPING.sub("", text).replace("\\!", "").replace("\\,", " ").replace("\\varnothing", "\\emptyset")
         text = SPACING.sub(" ", text)
         text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text)
         text = re.sub(r"\\frac\s*(\\pi|[0-9]|(?<=\s)[A-Za-z])", r"\\frac{\1}", text)

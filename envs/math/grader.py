@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from ..errors import UserError
 from . import workers
-from .answers import admissible, extract_answer, in_base, normalise, number, same_spelling, same_words, variables, words
+from .answers import MAX_WRITTEN, admissible, extract_answer, in_base, normalise, number, same_spelling, same_words, variables, words
 
 __all__ = ["Verdict", "extract_answer", "grade", "grade_many", "needs_algebra"]
 
@@ -52,10 +52,12 @@ def _compare(gold: str, answer: str) -> Verdict:
     """Cheap rules first; each either decides or leaves the pair to the next."""
     if gold == answer:
         return Verdict.CORRECT
+    if len(answer) > MAX_WRITTEN:
+        return Verdict.UNPARSED
     wanted, given = normalise(gold), normalise(answer)
     if (value := number(wanted)) is not None:
         return _against_number(value, given)
-    if same_spelling(wanted, given):
+    if same_spelling(wanted, given) or (words(given) and same_words(wanted, given)):
         return Verdict.CORRECT
     if words(wanted):
         return _verdict(same_words(wanted, given))

@@ -36,7 +36,7 @@ class Suite:
     hub: str
     hub_config: str | None = None
     hub_split: str | None = None  # where the hub names it differently
-    id: str | None = None  # the key of an id of its own in the file
+    id: str | None = None  # the key of an id of its own, where the records have one
     without_gold: tuple[str, ...] = ()  # how the questions begin that have no gold answer in the published data
 
 
@@ -96,15 +96,13 @@ def _items(config: MathConfig, split: str, data: str | None) -> dict[str, Item]:
         tenths = (TRAINING_FILE if "train" in suite.files else {}) | ({"test": range(10)} if "test" in suite.files else {})
         _require(split, tuple(tenths), config.suite)
         kind = "test" if split == "test" else "train"
-        mapping = config.fields if config.fields.id else config.fields.model_copy(update={"id": suite.id})
         path = Path(data, config.suite, f"{kind}.jsonl") if data else None
         if path is not None and path.exists():
-            records = _read_lines(path)
+            records = read_lines(path)
         else:
             otherwise = f"set ONELAYER_DATA to a folder that holds {config.suite}/{kind}.jsonl"
             records = _read_hub(suite.hub, suite.hub_config, suite.hub_split or kind, otherwise)
-            mapping = mapping.model_copy(update={"id": None})
-        items = _convert(records, mapping, f"{config.suite}/{kind}", suite.without_gold)
+        items = _convert(records, config.fields, f"{config.suite}/{kind}", suite)
     elif config.suite.startswith("hub:"):
         name = config.suite.removeprefix("hub:")
         there = _hub_splits(name)
@@ -117,7 +115,7 @@ def _items(config: MathConfig, split: str, data: str | None) -> dict[str, Item]:
     elif config.suite.endswith(".jsonl"):
         tenths = OWN_FILE
         _require(split, tuple(tenths), config.suite)
-        items = _convert(_read_lines(Path(config.suite)), config.fields, Path(config.suite).stem)
+        items = _convert(read_lines(Path(config.suite)), config.fields, Path(config.suite).stem)
     else:
         built_in = ", ".join(["arithmetic", *SUITES])
         raise UserError(f"no suite {config.suite!r}; there are {built_in}, files (NAME.jsonl) and data sets (hub:OWNER/NAME)")
@@ -134,7 +132,7 @@ def _require(split: str, there: tuple[str, ...], suite: str) -> None:
         raise UserError(f"{suite} has no split {split!r}; it has {', '.join(there)}")
 
 
-def _read_lines(path: Path) -> list[Record]:
+def read_lines(path: Path) -> list[Record]:
     """The JSON objects of a JSON-lines file; empty lines are passed over. Raises UserError with file and line."""
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -188,17 +186,18 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _convert(records: Iterable[Record], fields: FieldMapping, prefix: str, without_gold: tuple[str, ...] = ()) -> dict[str, Item]:
+def _convert(records: Iterable[Record], fields: FieldMapping, prefix: str, suite: Suite | None = None) -> dict[str, Item]:
     """Items by place (file:line). Raises UserError for missing keys, empty texts and repeated ids."""
     items: dict[str, Item] = {}
     places: dict[str, str] = {}
     for record in records:
         place = f"{record.place}:{record.number}"
         question = ENDING.sub("", _text(record, place, "question", fields.question, ("question", "problem", "prompt"))).strip()
-        if without_gold and question.startswith(without_gold):
+        if suite and question.startswith(suite.without_gold):
             continue
         gold = _gold(_text(record, place, "answer", fields.answer, ("answer", "gold", "solution")))
-        item_id = f"{prefix}/{_text(record, place, 'id', fields.id, ()) if fields.id else record.number}"
+        own_id = fields.id or (suite.id if suite and suite.id in record.values else None)
+        item_id = f"{prefix}/{_text(record, place, 'id', own_id, ()) if own_id else record.number}"
         if item_id in places:
             raise UserError(f"{place}: the id {item_id!r} is taken by {places[item_id]}; ids must differ")
         if not question or not gold:

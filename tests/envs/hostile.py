@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-GOLDS = ("12", "-\\frac{7}{3}", "\\frac{\\pi}{4}", "x^2+3x+7", "(1,2)", "\\{5,6\\}", "\\text{yes}", "[0,\\infty)", "y=2x+9", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}")
+GOLDS = (
+    "12",
+    "-\\frac{7}{3}",
+    "\\frac{\\pi}{4}",
+    "x^2+3x+7",
+    "(1,2)",
+    "\\{5,6\\}",
+    "\\text{yes}",
+    "[0,\\infty)",
+    "y=2x+9",
+    "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}",
+)
 
 HOSTILE = {
     "tower of exponents": r"\boxed{9^{9^{9^{9}}}}",

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -57,29 +58,95 @@ def test_extraction(response: str, answer: str | None) -> None:
 C, W, U = Verdict.CORRECT, Verdict.WRONG, Verdict.UNPARSED
 VERDICTS = [
     # numbers: exact, whatever the spelling
-    ("12", "12", C), ("12", "13", W), ("12", "012", C), ("12", "12.0", C), ("-5", "−5", C), ("1080", "1,080", C), ("1,080", "1080", C),
-    ("1234567", "1,\\!234,\\!567", C), ("1000", "10,00", W), ("10000", "10\\,000", C), ("12", "\\$12.00", C), ("12", "12 apples", C),
-    ("12", "12\\text{ cm}^2", C), ("180\\text{ miles}", "180", C), ("54^\\circ", "54", C), ("12", "12 million", W), ("12", "x = 12", C),
-    ("12", "5 + 7 = 12", C), ("12", "12 = 5 + 7", W), ("12", "5 + 7", W), ("12", "12x", W), ("12", "\\sqrt{144}", W), ("12", "12 or 13", W),
-    ("12", "1, 12", W), ("1200", "1, 200", W), ("12", "\\text{12}", W), ("1200", "1.2\\times10^{3}", C), ("12", "", U),
-    ("\\frac{1}{2}", "0.5", C), ("\\frac{1}{2}", "1/2", C), ("\\frac{1}{2}", "\\frac12", C), ("\\frac12", "\\dfrac{2}{4}", C),
-    ("-\\frac{1}{2}", "\\frac{-1}{2}", C), ("10\\frac{1}{12}", "\\frac{121}{12}", C), ("\\frac{1}{3}", "0.\\overline{3}", C),
-    ("\\frac{1}{3}", "0.333", W), ("\\frac{1}{3}", "0.333333333333", W), ("1/0", "1/0", C),
-    ("50", "50\\%", C), ("50\\%", "50", C), ("0.5", "50\\%", W), ("12", "١٢", U), ("12", "１２", U), ("12", "9" * 1000, U),
+    ("12", "12", C),
+    ("12", "13", W),
+    ("12", "012", C),
+    ("12", "12.0", C),
+    ("-5", "−5", C),
+    ("1080", "1,080", C),
+    ("1,080", "1080", C),
+    ("1234567", "1,\\!234,\\!567", C),
+    ("1000", "10,00", W),
+    ("10000", "10\\,000", C),
+    ("12", "\\$12.00", C),
+    ("12", "12 apples", C),
+    ("12", "12\\text{ cm}^2", C),
+    ("180\\text{ miles}", "180", C),
+    ("54^\\circ", "54", C),
+    ("12", "12 million", W),
+    ("12", "x = 12", C),
+    ("12", "5 + 7 = 12", C),
+    ("12", "12 = 5 + 7", W),
+    ("12", "5 + 7", W),
+    ("12", "12x", W),
+    ("12", "\\sqrt{144}", W),
+    ("12", "12 or 13", W),
+    ("12", "1, 12", W),
+    ("1200", "1, 200", W),
+    ("12", "\\text{12}", W),
+    ("1200", "1.2\\times10^{3}", C),
+    ("12", "", U),
+    ("\\frac{1}{2}", "0.5", C),
+    ("\\frac{1}{2}", "1/2", C),
+    ("\\frac{1}{2}", "\\frac12", C),
+    ("\\frac12", "\\dfrac{2}{4}", C),
+    ("-\\frac{1}{2}", "\\frac{-1}{2}", C),
+    ("10\\frac{1}{12}", "\\frac{121}{12}", C),
+    ("\\frac{1}{3}", "0.\\overline{3}", C),
+    ("\\frac{1}{3}", "0.333", W),
+    ("\\frac{1}{3}", "0.333333333333", W),
+    ("1/0", "1/0", C),
+    ("50", "50\\%", C),
+    ("50\\%", "50", C),
+    ("0.5", "50\\%", W),
+    ("12", "١٢", U),
+    ("12", "１２", U),
+    ("12", "9" * 1000, U),
     # words
-    ("\\text{yes}", "yes", C), ("\\text{yes}", "Yes.", C), ("yes", "\\text{yes}", C), ("\\text{yes}", "no", W), ("\\text{(B)}", "B", C),
-    ("\\text{B}", "C", W), ("\\text{even}", "neve", W), ("\\text{June 20}", "June 21", W), ("Evelyn", "\\text{Evelyn}", C),
+    ("\\text{yes}", "yes", C),
+    ("\\text{yes}", "Yes.", C),
+    ("yes", "\\text{yes}", C),
+    ("\\text{yes}", "no", W),
+    ("\\text{(B)}", "B", C),
+    ("\\text{B}", "C", W),
+    ("\\text{even}", "neve", W),
+    ("\\text{June 20}", "June 21", W),
+    ("Evelyn", "\\text{Evelyn}", C),
     # formulas
-    ("2\\sqrt{2}", "\\sqrt{8}", C), ("2\\sqrt{2}", "2.828427", W), ("\\frac{\\sqrt{3}}{3}", "\\frac{1}{\\sqrt3}", C), ("(x+1)(x+2)", "x^2+3x+2", C),
-    ("x^2+1", "y^2+1", W), ("x^2+1", "x^2-1", W), ("k=6", "6", C), ("x=6", "y=6", W), ("y=2x+3", "2x+3", C), ("3 \\pm \\sqrt{2}", "3+\\sqrt{2}, 3-\\sqrt{2}", C),
-    ("2^{2008}-2", "2(2^{2007}-1)", C), ("6-3i", "-3i+6", C), ("\\frac\\pi2", "\\pi/2", C), ("a + b + c", "c+b+a", C), ("10\\sqrt{3}", "10\\sqrt{3} cm", C),
-    ("\\begin{pmatrix} 1/2 \\\\ 2 \\end{pmatrix}", "\\begin{bmatrix} 0.5 \\\\ 2 \\end{bmatrix}", C), ("x^2", "\\frac{x", U),
+    ("2\\sqrt{2}", "\\sqrt{8}", C),
+    ("2\\sqrt{2}", "2.828427", W),
+    ("\\frac{\\sqrt{3}}{3}", "\\frac{1}{\\sqrt3}", C),
+    ("(x+1)(x+2)", "x^2+3x+2", C),
+    ("x^2+1", "y^2+1", W),
+    ("x^2+1", "x^2-1", W),
+    ("k=6", "6", C),
+    ("x=6", "y=6", W),
+    ("y=2x+3", "2x+3", C),
+    ("3 \\pm \\sqrt{2}", "3+\\sqrt{2}, 3-\\sqrt{2}", C),
+    ("2^{2008}-2", "2(2^{2007}-1)", C),
+    ("6-3i", "-3i+6", C),
+    ("\\frac\\pi2", "\\pi/2", C),
+    ("a + b + c", "c+b+a", C),
+    ("10\\sqrt{3}", "10\\sqrt{3} cm", C),
+    ("\\begin{pmatrix} 1/2 \\\\ 2 \\end{pmatrix}", "\\begin{bmatrix} 0.5 \\\\ 2 \\end{bmatrix}", C),
+    ("x^2", "\\frac{x", U),
     # sets, tuples, intervals
-    ("(1,2)", "(1, 2)", C), ("(1,2)", "\\{1,2\\}", W), ("\\{1,2\\}", "(1,2)", W), ("\\{1,2\\}", "\\{2,1\\}", C), ("(1,2)", "(2,1)", W), ("1,-2", "-2,1", C),
-    ("1,-2", "x=1 \\text{ or } x=-2", C), ("1,-2", "1", W), ("[0,1]", "[0,1)", W), ("(3,\\infty)", "x>3", C), ("(3,\\infty)", "x \\ge 3", W),
+    ("(1,2)", "(1, 2)", C),
+    ("(1,2)", "\\{1,2\\}", W),
+    ("\\{1,2\\}", "(1,2)", W),
+    ("\\{1,2\\}", "\\{2,1\\}", C),
+    ("(1,2)", "(2,1)", W),
+    ("1,-2", "-2,1", C),
+    ("1,-2", "x=1 \\text{ or } x=-2", C),
+    ("1,-2", "1", W),
+    ("[0,1]", "[0,1)", W),
+    ("(3,\\infty)", "x>3", C),
+    ("(3,\\infty)", "x \\ge 3", W),
     # numbers in a base
-    ("204_5", "204_{5}", C), ("204_5", "204", C), ("204_5", "204_6", W),
-]  # fmt: skip
+    ("204_5", "204_{5}", C),
+    ("204_5", "204", C),
+    ("204_5", "204_6", W),
+]
 
 
 @pytest.mark.parametrize(("gold", "answer", "verdict"), VERDICTS)
@@ -124,7 +191,7 @@ def test_golds_that_can_not_be_read() -> None:
 
 
 def test_a_hanging_check_is_killed_and_the_next_one_works() -> None:
-    assert workers.check("9999999999^{9999999999}", "1+x") == "timeout"  # past the caps, which would have refused it
+    assert workers.check("\\{1,2\\}", "\\{1,9999999999^{9999999999}\\}") == "timeout"  # the caps would have refused it
     assert workers.check("x+x", "2x") == "correct"
 
 
@@ -153,7 +220,7 @@ def _in_a_process(results) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_inside_daemonic_processes(method: str) -> None:
     assert workers.check("x+x", "2x") == "correct"  # a worker of the parent's is there, which the child must not use
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     results = context.Queue()
     process = context.Process(target=_in_a_process, args=(results,), daemon=True)
     process.start()

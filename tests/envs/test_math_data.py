@@ -14,7 +14,17 @@ from onelayer.envs.math.grader import Verdict, grade_many, normalise
 
 pytestmark = pytest.mark.data
 
-SIZES = {"gsm8k/train": 6695, "gsm8k/validation": 778, "gsm8k": 1319, "math/train": 6760, "math/validation": 738, "math500": 500, "aime24": 30, "aime25": 30, "amc23": 40}  # fmt: skip
+SIZES = {
+    "gsm8k/train": 6695,
+    "gsm8k/validation": 778,
+    "gsm8k": 1319,
+    "math/train": 6760,
+    "math/validation": 738,
+    "math500": 500,
+    "aime24": 30,
+    "aime25": 30,
+    "amc23": 40,
+}
 
 
 def rows(suite: str) -> list[dict]:
@@ -25,7 +35,10 @@ def test_all_suites_load() -> None:
     assert {suite: len(load(*parse_suite(suite)).items) for suite in SIZES} == SIZES
 
 
-@pytest.mark.parametrize(("train", "evaluation"), [("gsm8k/train", "gsm8k"), ("gsm8k/train", "gsm8k/validation"), ("math/train", "math500"), ("math/train", "math/validation")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("train", "evaluation"),
+    [("gsm8k/train", "gsm8k"), ("gsm8k/train", "gsm8k/validation"), ("math/train", "math500"), ("math/train", "math/validation")],
+)
 def test_training_data_is_disjoint_from_evaluation_data(train: str, evaluation: str) -> None:
     check_disjoint(load(*parse_suite(train)), load(*parse_suite(evaluation)))
 

@@ -86,7 +86,7 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     }.items():
         with pytest.raises(UserError, match=message):
             load(*parse_suite(suite))
-    with pytest.raises(UserError, match="has 20 items|env.size=1000"):
+    with pytest.raises(UserError, match=r"env\.size=1000, but math/train has 3"):
         load(MathConfig(suite="math", size=1000), "train")
 
 
@@ -95,7 +95,10 @@ def test_built_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ending = "\nPlease reason step by step, and put your final answer within \\boxed{}."
     write(tmp_path / "aime24" / "test.jsonl", [{"prompt": "Find it." + ending, "answer": 204}])
     write(tmp_path / "gsm8k" / "test.jsonl", [{"question": "How many?", "answer": "2*2=<<2*2=4>>4\n#### 4,000"}])
-    write(tmp_path / "math500" / "test.jsonl", [{"problem": "x?", "solution": "\\boxed{2}", "answer": "2", "unique_id": "test/algebra/1.json"}])
+    write(
+        tmp_path / "math500" / "test.jsonl",
+        [{"problem": "x?", "solution": "\\boxed{2}", "answer": "2", "unique_id": "test/algebra/1.json"}],
+    )
     found = {suite: load(*parse_suite(suite)).items[0] for suite in ("aime24", "gsm8k", "math500")}
     assert {suite: (item.id, item.question, item.gold) for suite, item in found.items()} == {
         "aime24": ("aime24/test/1", "Find it.", "204"),

@@ -1,0 +1,70 @@
+"""`onelayer grade`"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Grade responses that are already there.", rich_markup_mode=None, no_args_is_help=True)
+CHUNK = 256  # responses between two updates of the progress bar
+
+
+@app.command("math")
+def grade_math(
+    input: Annotated[Path, typer.Option(metavar="FILE.jsonl", help='lines {"response": ..., "gold": ...}')],
+    output: Annotated[Path | None, typer.Option(metavar="OUT.jsonl", help='the same lines with "verdict" added')] = None,
+) -> None:
+    """Grade math responses against gold answers and print the pass rate with its 95% interval (Wilson).
+
+    Other fields pass through. Verdicts are correct, wrong, unparsed and timeout; docs/math-grading.md says how they come about.
+    The output is written whole or not at all.
+
+    \b
+    Example:
+      onelayer grade math --input responses.jsonl --output graded.jsonl
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from ..envs.errors import UserError
+    from ..envs.files import write_atomically
+    from ..envs.math.golds import unreadable_golds
+    from ..envs.math.grader import Verdict, grade_many
+    from ..envs.math.sources import read_lines
+    from ..evals.statistics import wilson
+
+    if output is not None and not output.parent.is_dir():
+        raise UserError(f"{output}: the directory {output.parent} does not exist; create it or name another --output")
+    records = read_lines(input)
+    pairs = [(_text(input, r.number, r.values, "response"), _text(input, r.number, r.values, "gold")) for r in records]
+    for at in unreadable_golds([gold for _, gold in pairs]):
+        raise UserError(f"{input}:{records[at].number}: the gold answer {pairs[at][1]!r} can not be read by the grader; correct it")
+    verdicts: list[Verdict] = []
+    for start in track(range(0, len(pairs), CHUNK), "grading", console=Console(stderr=True), transient=True):
+        verdicts += grade_many(pairs[start : start + CHUNK])
+    if output is not None:
+        lines = [json.dumps({**r.values, "verdict": str(v)}, ensure_ascii=False) for r, v in zip(records, verdicts, strict=True)]
+        try:
+            write_atomically(output, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
+        except OSError as error:
+            raise UserError(f"{output}: {error.strerror}; name a file that can be written") from error
+    counts = Counter(verdicts)
+    low, high = wilson(counts[Verdict.CORRECT], len(verdicts))
+    print(f"pass rate {counts[Verdict.CORRECT] / len(verdicts):.4f} (95% interval {low:.4f} to {high:.4f})")
+    print(", ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict) + f", of {len(verdicts)}")
+
+
+def _text(path: Path, number: int, values: Any, key: str) -> str:
+    from ..envs.errors import UserError
+
+    value = values.get(key)
+    if key == "gold" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        problem = f"{key!r} is no text" if key in values else f"no key {key!r}"
+        raise UserError(f'{path}:{number}: {problem}; a line is {{"response": "...", "gold": "..."}}')
+    return value
