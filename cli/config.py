@@ -184,9 +184,9 @@ def _resolve(loc: Iterable[str | int], tree: Any) -> tuple[Key, Any]:
     """Where in `tree` a pydantic location points, without the names that it adds for members of a union, and what is there."""
     key: list[str | int] = []
     for part in loc:
-        if (isinstance(tree, dict) and part in tree) or (isinstance(tree, list) and isinstance(part, int)):
+        try:
             tree = tree[part]
-        else:
+        except (KeyError, IndexError, TypeError):
             continue
         key.append(part)
     return tuple(key), tree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import yaml
@@ -70,6 +71,15 @@ class Config(BaseModel):
     study: StudyConfig = StudyConfig()
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts text in quotes that YAML 1.2 reads as a number (1e5), which PyYAML takes for a word."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+)
+
+
 def dump(config: Config) -> str:
     """The configuration as YAML, every key written out; loading it gives an equal `Config`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=1000)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)

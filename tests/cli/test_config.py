@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onelayer.cli.config import load
@@ -70,6 +70,8 @@ def test_a_shipped_recipe_is_found_by_name() -> None:
         }
     ).map(Config.model_validate)
 )
+@example(Config.model_validate({"agent": {"prompt": "1e5"}, "model": {"path": "0o7"}, "eval": {"suite": "2026-01-02"}}))
+@example(Config.model_validate({"agent": {"prompt": "null"}, "model": {"path": "yes"}, "eval": {"suite": "1_0"}}))
 def test_a_dumped_configuration_loads_as_the_same(tmp_path_factory: pytest.TempPathFactory, config: Config) -> None:
     path = tmp_path_factory.mktemp("dump") / "config.yaml"
     path.write_text(dump(config), encoding="utf-8")
