@@ -9,8 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Grade responses that are already there.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 CHUNK = 256  # responses between two updates of the progress bar
+
+
+@app.callback()
+def grade() -> None:
+    """Grade responses that are already there."""
 
 
 @app.command("math")
