@@ -24,6 +24,7 @@ class Learner:
         self.temperature, self.step = config.agent.temperature, 0
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+            parameter.grad = None
         for parameter in trained.parameters.values():
             parameter.requires_grad_(True)
         # The reference policy differs from the policy in the trained set alone: that is all of it that is kept.
@@ -57,7 +58,7 @@ class Learner:
             if reference_BR is not None:
                 kl_BR = k3(logprob_BR, reference_BR)
                 loss = loss + settings.kl_coef * (bucket.weight_BR * kl_BR).sum()
-                totals.add("kl", kl_BR, bucket.mask_BR)
+                totals.add("kl", kl_BR.detach(), bucket.mask_BR)
             with torch.no_grad():
                 log_ratio_BR = logprob_BR - bucket.logprob_BR
                 outside_BR = torch.where(bucket.advantage_BR > 0, log_ratio_BR > np.log1p(settings.clip), log_ratio_BR < np.log1p(-settings.clip))

@@ -17,7 +17,8 @@ from .sources import load
 class MathEnv(gym.Env[str, str]):
     """A one-step environment: the observation is the question, the action is the whole response.
 
-    The reward is 1.0 for a correct answer and 0.0 for any other; `info` after a step holds the item's id and the verdict.
+    The reward is 1.0 for a correct answer and 0.0 for any other; `info` after a step holds the item's id, the verdict
+    and the answer as majority votes count it.
     `reset(options={"item": id})` plays exactly that item; without the option one is drawn with the environment's generator.
     """
 
@@ -53,10 +54,11 @@ class MathEnv(gym.Env[str, str]):
         return self._item.question, {"item": self._item.id}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        from .grader import Verdict, grade
+        from .grader import Verdict, grade, voted_answer
 
         if self._item is None:
             raise UserError("step() without reset(): an episode is one question and one response")
         item, self._item = self._item, None
         verdict = grade(action, item.gold)
-        return item.question, float(verdict is Verdict.CORRECT), True, False, {"item": item.id, "verdict": str(verdict)}
+        info = {"item": item.id, "verdict": str(verdict), "answer": voted_answer(action)}
+        return item.question, float(verdict is Verdict.CORRECT), True, False, info

@@ -17,7 +17,7 @@ from ..errors import UserError
 from . import workers
 from .answers import MAX_WRITTEN, admissible, extract_answer, in_base, normalise, number, same_spelling, same_words, variables, words
 
-__all__ = ["Verdict", "extract_answer", "grade", "grade_many", "needs_algebra"]
+__all__ = ["Verdict", "extract_answer", "grade", "grade_many", "needs_algebra", "voted_answer"]
 
 
 class Verdict(StrEnum):
@@ -40,6 +40,15 @@ def grade(response: str, gold: str) -> Verdict:
     """
     answer = extract_answer(response)
     return Verdict.UNPARSED if answer is None else _compare(gold, answer)
+
+
+def voted_answer(response: str) -> str | None:
+    """The answer in the form that majority votes count: `12`, `12.0` and `24/2` are one vote; None where there is no answer."""
+    answer = extract_answer(response)
+    if answer is None or len(answer) > MAX_WRITTEN:
+        return None
+    value = number(normalise(answer))
+    return normalise(answer) if value is None else str(value)
 
 
 def grade_many(pairs: Iterable[tuple[str, str]], threads: int | None = None) -> list[Verdict]:

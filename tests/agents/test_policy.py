@@ -1,0 +1,106 @@
+"""Trained sets and patches: exactly the modules named, exactly the base they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from families import FAMILIES, random_base
+from transformers import AutoModelForCausalLM
+
+from onelayer.agents import patch
+from onelayer.agents.config import ModelConfig
+from onelayer.agents.patch import Patch
+from onelayer.agents.policy import decoder_layers, load_base, select
+from onelayer.envs.errors import UserError
+
+IDS = torch.tensor([[1, 7, 9, 30, 44, 5]])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layer_one_is_not_layer_ten(family: str):
+    model = random_base(family).model
+    chosen = {id(parameter) for parameter in select(model, "layer:1").parameters.values()}
+    assert chosen == {id(parameter) for parameter in decoder_layers(model)[1].parameters()}
+    assert not chosen & {id(parameter) for index in (10, 11) for parameter in decoder_layers(model)[index].parameters()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_set_is_the_modules_it_names(family: str):
+    model = random_base(family).model
+    layers = decoder_layers(model)
+
+    def ids(*modules: torch.nn.Module) -> set[int]:
+        return {id(parameter) for module in modules for parameter in module.parameters()}
+
+    expected = {
+        "full": (ids(model), 0),
+        "layers:10,2": (ids(layers[2], layers[10]), 2),
+        "mid:4": (ids(*layers[4:8]), 4),
+        "layer:3.mlp": (ids(layers[3].mlp), 3),
+        "layer:3.attn": (ids(layers[3].self_attn), 3),
+        "embed": (ids(model.get_input_embeddings()), 0),
+        "head": (ids(model.get_output_embeddings()), 0 if model.config.tie_word_embeddings else 12),
+    }
+    for spec, (parameters, first_layer) in expected.items():
+        found = select(model, spec)
+        assert {id(parameter) for parameter in found.parameters.values()} == parameters, spec
+        assert found.first_layer == first_layer, spec
+        assert found.total == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("spec", ["layer:12", "layer:-1", "layers:1,1", "mid:0", "mid:13", "layer:one", "lora", "", "layers:", "layer:1.norm"])
+def test_a_set_that_is_not_there_is_refused(spec: str):
+    with pytest.raises(UserError, match="trained_set"):
+        select(random_base("qwen3").model, spec)
+
+
+def changed_patch(base, spec: str = "layer:3") -> Patch:
+    weights = {name: parameter + 0.05 * torch.randn_like(parameter) for name, parameter in select(base.model, spec).parameters.items()}
+    return Patch(base.fingerprint, spec, weights)
+
+
+def test_a_patch_survives_the_disk_byte_for_byte(tmp_path: Path):
+    base = random_base("qwen3")
+    written = changed_patch(base)
+    digest = patch.write(tmp_path / "a.safetensors", written)
+    patch.write(tmp_path / "b.safetensors", written)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    found = patch.read(tmp_path / "a.safetensors")
+    assert (found.base, found.trained_set, found.sha256) == (written.base, written.trained_set, digest)
+    assert all(torch.equal(found.weights[name], weight) for name, weight in written.weights.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_exported_policy_gives_the_same_logits_in_plain_transformers(family: str, tmp_path: Path):
+    base = random_base(family)
+    patches = [changed_patch(base, "layer:3"), changed_patch(base, "embed")]
+    with patch.applied(base, patches), torch.no_grad():
+        expected = base.model(IDS).logits
+    with torch.no_grad():
+        assert not torch.allclose(base.model(IDS).logits, expected, atol=1e-3), "the base is back after the with"
+    patch.export(base, patches, tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", attn_implementation=base.model.config._attn_implementation)
+    with torch.no_grad():
+        assert torch.equal(loaded(IDS).logits, expected)
+
+
+def test_a_patch_belongs_to_one_base(tmp_path: Path):
+    base, other = random_base("qwen3"), random_base("qwen3", seed=1)
+    with pytest.raises(UserError, match="belongs to base"):
+        patch.apply(other, [changed_patch(base)])
+    with pytest.raises(UserError, match="disjoint"):
+        patch.apply(base, [changed_patch(base, "layer:3"), changed_patch(base, "layers:2,3")])
+    (tmp_path / "broken.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(UserError, match="cannot be read"):
+        patch.read(tmp_path / "broken.safetensors")
+
+
+def test_the_fingerprint_is_of_the_values_not_of_the_format(tmp_path: Path):
+    model = random_base("llama").model.to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    random_base("llama").tokenizer.save_pretrained(tmp_path)
+    as_stored = load_base(ModelConfig(path=str(tmp_path), dtype="bfloat16", device="cpu"))
+    widened = load_base(ModelConfig(path=str(tmp_path), dtype="float32", device="cpu"))
+    assert as_stored.fingerprint == widened.fingerprint

@@ -1,0 +1,168 @@
+"""The gradient is the algorithm's, whatever is shared, skipped, split or reused; and nothing outside the trained set moves."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, random_base
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onelayer.agents.engine import Request, Sampling, TransformersEngine
+from onelayer.agents.policy import Base, select, weight_hashes
+from onelayer.trainers import advantages
+from onelayer.trainers.config import Config, TrainerConfig
+from onelayer.trainers.forward import packs
+from onelayer.trainers.learner import Learner, Totals
+from onelayer.trainers.rows import Row, minibatches, sequence_mean
+
+CLIP, KL = 0.2, 0.1
+
+
+def sampled_rows(base: Base, groups: int = 6, group_size: int = 4) -> list[Row]:
+    """Rows of real samples, with advantages of which a third are zero and logprobs that are off enough to be clipped."""
+    rng = random.Random(0)
+    prompts = [tuple(rng.randrange(3, 300) for _ in range(rng.randrange(1, 14))) for _ in range(groups)]
+    requests = [Request(prompt, 17 * index, Sampling(24)) for index, prompt in enumerate(p for p in prompts for _ in range(group_size))]
+    completions = sorted(TransformersEngine(base.model, base.end_ids).generate(requests), key=lambda completion: completion.index)
+    return sequence_mean(
+        [
+            Row(
+                list(request.prompt_ids),
+                completion.token_ids,
+                [logprob + rng.uniform(-0.4, 0.4) for logprob in completion.logprobs],
+                [rng.choice([-1.3, 0.0, 0.8])] * len(completion.token_ids),
+                [],
+                f"item-{index // group_size}",
+                index // group_size,
+                index,
+                0,
+                0,
+                False,
+            )
+            for index, (request, completion) in enumerate(zip(requests, completions, strict=True))
+        ]
+    )
+
+
+def plain_gradient(model: torch.nn.Module, reference: torch.nn.Module, rows: list[Row], kl_coef: float) -> dict[str, torch.Tensor]:
+    """GRPO's loss as the paper writes it, one response at a time on the whole model, nothing shared."""
+    model.requires_grad_(True)
+    model.zero_grad()
+    for row in rows:
+        ids, targets = torch.tensor([row.prompt_ids + row.token_ids]), torch.tensor(row.token_ids)[:, None]
+        logprob, base_logprob = (
+            net(ids).logits[0, len(row.prompt_ids) - 1 : -1].log_softmax(-1).gather(1, targets)[:, 0] for net in (model, reference)
+        )
+        ratio, advantage = (logprob - torch.tensor(row.logprobs)).exp(), torch.tensor(row.advantages)
+        surrogate = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
+        log_ratio = base_logprob.detach() - logprob
+        (-(surrogate - kl_coef * (log_ratio.exp() - log_ratio - 1)).mean() / len(rows)).backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def learner_gradient(base: Base, spec: str, rows: list[Row], passes: int = 1, **settings: object) -> dict[str, torch.Tensor]:
+    config = Config(trainer=TrainerConfig.model_validate({"trained_set": spec, "clip": CLIP, **settings}))
+    learner = Learner(base, select(base.model, spec), config)
+    if learner.reference:
+        learner.reference = {name: weight + 0.1 for name, weight in learner.reference.items()}
+    kept = [row for row in rows if row.has_signal or config.trainer.kl_coef or not config.trainer.skip_zero_rows]
+    prepared = packs(kept, config.trainer.rows_per_forward, base.model.device)
+    for _ in range(passes):
+        learner.optimizer.zero_grad()
+        for pack in prepared:
+            learner.backward(pack, Totals())
+    assert all(parameter.grad is None for name, parameter in base.model.named_parameters() if name not in learner.trained.parameters)
+    return {name: parameter.grad for name, parameter in learner.trained.parameters.items() if parameter.grad is not None}
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, expected[name], atol=1e-6, rtol=1e-4), (name, (gradient - expected[name]).abs().max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gradient_is_the_papers(family: str):
+    base = random_base(family)
+    rows = sampled_rows(base)
+    expected = plain_gradient(copy.deepcopy(base.model), base.model, rows, kl_coef=0)
+    for spec in ("full", "layer:5", "layers:2,9", "layer:7.mlp", "layer:0", "head"):
+        assert_equal(learner_gradient(base, spec, rows), expected)
+        assert_equal(learner_gradient(base, spec, rows, skip_zero_rows=False), expected)
+
+
+@pytest.mark.parametrize("spec", ["full", "layer:5", "layer:11", "head"])
+def test_packing_epochs_and_the_reference_leave_the_gradient_alone(spec: str):
+    base = random_base("llama")
+    rows = sampled_rows(base)
+    reference = copy.deepcopy(base.model)
+    with torch.no_grad():
+        for name in select(base.model, spec).parameters:
+            dict(reference.named_parameters())[name].add_(0.1)
+    expected = plain_gradient(copy.deepcopy(base.model), reference, rows, kl_coef=KL)
+    assert_equal(learner_gradient(base, spec, rows, kl_coef=KL), expected)
+    assert_equal(learner_gradient(base, spec, rows, kl_coef=KL, rows_per_forward=5, epochs=2, passes=3), expected)
+    without_kl = plain_gradient(copy.deepcopy(base.model), base.model, rows, kl_coef=0)
+    assert_equal(learner_gradient(base, spec, rows, rows_per_forward=3, epochs=2, passes=2), without_kl)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_only_the_trained_set_moves(dtype: torch.dtype):
+    base = random_base("qwen3")
+    base = Base(base.model.to(dtype), base.tokenizer, weight_hashes(base.model))
+    rows = sampled_rows(base)
+    config = Config(trainer=TrainerConfig(trained_set="layer:1", lr=1e-3, weight_decay=0.1, epochs=2, minibatches=3, kl_coef=0.05))
+    learner = Learner(base, select(base.model, "layer:1"), config)
+    metrics = learner.update(rows)
+    after = weight_hashes(base.model)
+    assert {name for name in after if after[name] != base.hashes[name]} == set(learner.trained.parameters)
+    assert all(np.isfinite(value) for value in metrics.values()) and metrics["kl"] > 0
+    assert all(master.dtype == torch.float32 for master in learner.optimizer.masters.values())
+
+
+def test_steps_without_any_signal_decay_the_moments_alike():
+    """A batch of zero advantages is skipped whole, yet the optimiser goes on as if it had been computed."""
+    ends = []
+    for skip in (True, False):
+        base = random_base("llama")
+        rows = sampled_rows(base)
+        flat = [replace(row, advantages=[0.0] * len(row.token_ids)) for row in rows]
+        config = Config(trainer=TrainerConfig(trained_set="layer:4", lr=1e-3, skip_zero_rows=skip))
+        learner = Learner(base, select(base.model, "layer:4"), config)
+        for batch in (rows, flat, rows):
+            learner.update(batch)
+        ends.append(torch.cat([master.detach().flatten() for master in learner.optimizer.masters.values()]))
+    assert torch.allclose(ends[0], ends[1], atol=1e-6)
+
+
+def test_a_learning_rate_per_layer():
+    base = random_base("qwen3")
+    before = {name: parameter.detach().clone() for name, parameter in base.model.named_parameters()}
+    config = Config(trainer=TrainerConfig(trained_set="layers:3,4", lr=1e-5, lr_by_layer={4: 1e-3}, warmup_steps=0))
+    Learner(base, select(base.model, "layers:3,4"), config).update(sampled_rows(base))
+    moved = {name: (parameter - before[name]).abs().max().item() for name, parameter in base.model.named_parameters()}
+    assert 0 < max(moved[name] for name in moved if ".layers.3." in name) < 2e-5
+    assert 5e-4 < max(moved[name] for name in moved if ".layers.4." in name) < 2e-3
+
+
+def test_minibatches_deal_whole_groups_and_weigh_as_much_as_the_batch():
+    rows = sampled_rows(random_base("llama"), groups=7)
+    parts = minibatches(rows, 3, seed=5)
+    assert sorted(row.episode for part in parts for row in part) == list(range(len(rows)))
+    assert all({row.group for row in one}.isdisjoint(row.group for row in other) for one in parts for other in parts if one is not other)
+    assert [sum(sum(row.weights) for row in part) for part in parts] == pytest.approx([1.0] * 3)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=16))
+def test_grpo_advantages(rewards: list[float]):
+    found = advantages.grpo(np.array(rewards))
+    if len(set(rewards)) == 1:
+        assert not found.any()
+    else:
+        expected = (np.array(rewards) - np.mean(rewards)) / (torch.tensor(rewards, dtype=torch.float64).std().item() + 1e-4)
+        assert found == pytest.approx(expected)
