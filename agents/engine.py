@@ -76,6 +76,7 @@ class TransformersEngine:
 
     def __init__(self, model: PreTrainedModel, end_ids: Iterable[int], max_batch: int = 256):
         self.model, self.max_batch = model, max_batch
+        self._cache: _SlotCache | None = None  # kept, since fresh memory costs a page fault for every 4 KiB
         self.end_ids = torch.tensor(sorted(end_ids), device=model.device)
 
     @torch.inference_mode()
@@ -86,7 +87,9 @@ class TransformersEngine:
         slots = min(self.max_batch, len(waiting))
         max_tokens = max(request.sampling.max_tokens for _, request in waiting)
         width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
-        rows = _Rows(self.model, slots, width, max_tokens)
+        if self._cache is None or self._cache.slots < slots or self._cache.width < width:
+            self._cache = _SlotCache(slots, width)
+        rows = _Rows(self.model, self._cache, slots, max_tokens)
         uses = Counter(tuple(request.prompt_ids) for _, request in waiting)
         while waiting or rows.count:
             free = slots - rows.count
@@ -100,9 +103,8 @@ class TransformersEngine:
 class _Rows:
     """The rows being decoded: rows `0 .. count` of every tensor, dense, since the last one moves into a gap."""
 
-    def __init__(self, model: PreTrainedModel, slots: int, width: int, max_tokens: int):
-        self.model, self.count = model, 0
-        self.cache = _SlotCache(slots, width)
+    def __init__(self, model: PreTrainedModel, cache: _SlotCache, slots: int, max_tokens: int):
+        self.model, self.cache, self.count = model, cache, 0
         self.encoded: dict[tuple[int, ...], tuple[Prompts, int]] = {}
 
         def column(dtype: torch.dtype, *shape: int) -> torch.Tensor:
@@ -210,15 +212,17 @@ class _SlotCache(Cache):
 
     def advance(self, end_B: torch.Tensor) -> int:
         """Write the next keys and values to column `end_B[row]` of each row; returns how many columns are in use."""
-        self._rows, self._end_B = torch.arange(len(end_B), device=end_B.device), end_B
-        self._columns = int(end_B.max()) + 1
+        first, last = int(end_B.min()), int(end_B.max())
+        self._count, self._columns = len(end_B), last + 1
+        # One slice where all rows write the same column: several times faster than an index a row.
+        self._place = (slice(0, len(end_B)), slice(None), last) if first == last else (torch.arange(len(end_B), device=end_B.device), slice(None), end_B)
         return self._columns
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):
         held = []
         for states, new_BH1D in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
-            states[self._rows, :, self._end_B] = new_BH1D[:, :, 0]
-            held.append(states[: len(self._rows), :, : self._columns])
+            states[self._place] = new_BH1D[:, :, 0]
+            held.append(states[: self._count, :, : self._columns])
         return tuple(held)
 
 
@@ -242,6 +246,9 @@ def sample(logits_BV: torch.Tensor, temperature_B: torch.Tensor, uniform_B: np.n
     """Tokens [B] drawn by inverting the cumulative distribution (greedy where the temperature is 0), and their logprobs [B]."""
     greedy_B = temperature_B == 0
     logprob_BV = (logits_BV / torch.where(greedy_B, 1.0, temperature_B)[:, None]).log_softmax(-1)
+    if greedy_B.all():
+        token_B = logits_BV.argmax(-1)
+        return token_B, logprob_BV.gather(1, token_B[:, None])[:, 0]
     cumulative_BV = logprob_BV.exp().cumsum(-1, dtype=torch.float64)
     threshold_B1 = torch.from_numpy(uniform_B).to(logits_BV.device)[:, None] * cumulative_BV[:, -1:]
     token_B = torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0].clamp(max=logits_BV.shape[1] - 1)

@@ -2,9 +2,9 @@
 
     python bench/engine.py [--rounds 5] [--threads 2]
 
-Greedy on the tiny base, so that both make the same tokens (checked). Equal lengths: no end token, 40 new tokens each.
-Mixed lengths: problems of 1 to 8 operations, replies from a few tokens to the limit. Groups: 8 requests a prompt.
-The two run in turn, round by round; the medians and their ratio are printed.
+Greedy on the tiny base, so that both make the same tokens (checked). Equal lengths: no end token, 40 new tokens each; own
+lengths: the base stops where it stops. Groups: 8 requests a prompt, as in training; single: every prompt differs, as in an
+evaluation. The two run in turn, round by round; the medians and their ratio are printed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from itertools import islice
 
 import torch
 from transformers import GenerationConfig
@@ -33,20 +32,18 @@ def main() -> None:
     base = load_base(ModelConfig(device="cpu"))
     end_ids = base.end_ids
     base.model.generation_config = GenerationConfig()  # each case brings its own end token
-    print(f"{'batch':>5} {'case':<14} {'mean/max tokens':>16} {'generate tok/s':>15} {'engine tok/s':>13} {'ratio':>6}")
+    print(f"{'batch':>5} {'case':<19} {'mean/max tokens':>16} {'generate tok/s':>15} {'engine tok/s':>13} {'ratio':>6}")
     for batch in (64, 256):
-        for case, prompts, limit, stops in (
-            ("equal lengths", problems(base, batch, [3]), 40, False),
-            ("mixed lengths", problems(base, batch, [1, 2, 2, 2, 3, 3, 4, 8]), 100, True),
-            ("groups of 8", [p for p in problems(base, batch // 8, [3]) for _ in range(8)], 40, False),
-        ):
-            compare(base, batch, case, prompts, limit, end_ids if stops else set(), args.rounds)
+        for group in (8, 1):
+            prompts = problems(base, batch, group)
+            for lengths in ("equal", "own"):
+                case = f"{'groups of 8' if group > 1 else 'single'}, {lengths}"
+                compare(base, batch, case, prompts, 40, end_ids if lengths == "own" else set(), args.rounds)
 
 
-def problems(base: Base, count: int, difficulties: list[int]) -> list[list[int]]:
-    agent, share = make_agent(base, AgentConfig()), -(-count // len(difficulties))
-    items = [item for seed, level in enumerate(difficulties) for item in generate("train", share, level, seed)]
-    return [agent.prompt_ids(item.question) for item in islice(items, count)]
+def problems(base: Base, count: int, group: int) -> list[list[int]]:
+    agent = make_agent(base, AgentConfig())
+    return [agent.prompt_ids(item.question) for item in generate("train", count // group, 3, 0) for _ in range(group)]
 
 
 def compare(base: Base, batch: int, case: str, prompts: list[list[int]], limit: int, end_ids: set[int], rounds: int) -> None:
@@ -78,7 +75,7 @@ def compare(base: Base, batch: int, case: str, prompts: list[list[int]], limit: 
             seconds[name].append(time.perf_counter() - started)
     slow, fast = (statistics.median(seconds[name]) for name in ("theirs", "ours"))
     lengths = f"{tokens / len(found):.1f}/{max(map(len, found))}"
-    print(f"{batch:>5} {case:<14} {lengths:>16} {tokens / slow:>15.0f} {tokens / fast:>13.0f} {slow / fast:>6.2f}   same: {same} of {len(found)}")
+    print(f"{batch:>5} {case:<19} {lengths:>16} {tokens / slow:>15.0f} {tokens / fast:>13.0f} {slow / fast:>6.2f}   same: {same} of {len(found)}")
 
 
 def cut(row: list[int], end_ids: set[int]) -> list[int]:
