@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from ..envs.errors import UserError
 from .config import AgentConfig
 from .engine import Engine, TransformersEngine
 from .policy import Base
@@ -18,22 +18,18 @@ class Agent:
 
     def __init__(self, engine: Engine, tokenizer: PreTrainedTokenizerBase, config: AgentConfig):
         self.engine, self.tokenizer, self.config = engine, tokenizer, config
-        try:
-            config.prompt.format(observation="")
-        except (KeyError, IndexError, ValueError) as error:
-            raise UserError(f"agent.prompt: only {{observation}} may stand in braces (write literal braces twice): {error!r}") from error
 
     def prompt_ids(self, observation: str) -> list[int]:
         """Token ids of the prompt, ready for the reply."""
         text = self.config.prompt.format(observation=observation)
         if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(text)["input_ids"])
+            return self.tokenizer.encode(text)
         messages = [{"role": "user", "content": text}]
-        return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+        return cast("list[int]", self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
 
     def action(self, token_ids: Sequence[int]) -> str:
         """The reply as text, special tokens left out."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return cast("str", self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
 def make_agent(base: Base, config: AgentConfig) -> Agent:
@@ -44,5 +40,3 @@ def make_agent(base: Base, config: AgentConfig) -> Agent:
 def derive_seed(*parts: object) -> int:
     """63 bits from a hash of the parts: seeds that depend on what they are for and on nothing else."""
     return int.from_bytes(hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()[:8], "big") >> 1
-
-

@@ -36,14 +36,14 @@ def grade_math(
     from rich.progress import track
 
     from ..envs.errors import UserError
-    from ..envs.files import write_atomically
+    from ..envs.files import make_writable, write_atomically
     from ..envs.math.golds import unreadable_golds
     from ..envs.math.grader import Verdict, grade_many
     from ..envs.math.sources import read_lines
     from ..evals.statistics import wilson
 
-    if output is not None and not output.parent.is_dir():
-        raise UserError(f"{output}: the directory {output.parent} does not exist; create it or name another --output")
+    if output is not None:
+        make_writable(output.parent)
     records = read_lines(input)
     pairs = [(_text(input, r.number, r.values, "response"), _text(input, r.number, r.values, "gold")) for r in records]
     for at in unreadable_golds([gold for _, gold in pairs]):
@@ -53,10 +53,7 @@ def grade_math(
         verdicts += grade_many(pairs[start : start + CHUNK])
     if output is not None:
         lines = [json.dumps({**r.values, "verdict": str(v)}, ensure_ascii=False) for r, v in zip(records, verdicts, strict=True)]
-        try:
-            write_atomically(output, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
-        except OSError as error:
-            raise UserError(f"{output}: {error.strerror}; name a file that can be written") from error
+        write_atomically(output, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
     counts = Counter(verdicts)
     low, high = wilson(counts[Verdict.CORRECT], len(verdicts))
     print(f"pass rate {counts[Verdict.CORRECT] / len(verdicts):.4f} (95% interval {low:.4f} to {high:.4f})")

@@ -15,9 +15,10 @@ from ..agents.agent import Agent, derive_seed
 from ..agents.engine import Sampling
 from ..agents.episodes import Envs, Episode, Play, play
 from ..envs.errors import UserError
+from ..envs.files import owned, write_atomically
 from ..envs.items import Split
 from .config import EvalConfig
-from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, begin, write_samples, write_text
+from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, write_samples
 from .statistics import pass_at_k, pass_rate
 
 
@@ -46,51 +47,53 @@ def evaluate(
     the split has fewer than two items or the directory cannot be written.
     """
     started = time.monotonic()
-    items = split.items[: config.items]
-    if len(items) < 2:
-        raise UserError(f"eval.suite: {split.name} has {len(items)} item(s); an evaluation with a standard error needs at least 2")
-    if config.items and len(items) < config.items:
-        raise UserError(f"eval.items: {config.items} items wanted, but {split.name} has {len(items)}; lower it or leave it out")
-    ids = [item.id for item in items]
-    begin(directory)
+    played = first_items(split, config.items)
+    ids = [item.id for item in played.items]
     scores: dict[Decoding, Scores] = {}
     tokens = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with owned(directory), Progress(*columns, console=console, transient=True) as progress:
+        (directory / MANIFEST).unlink(missing_ok=True)
         for decoding in Decoding:
             sampled = decoding is Decoding.SAMPLED
             count = (samples or config.n) if sampled else 1
             sampling = Sampling(agent.config.max_tokens, config.temperature if sampled else 0.0)
             plays = [Play(item, group, sample_seed(config.seed, item, s)) for group, item in enumerate(ids) for s in range(count)]
-            records: list[Sample | None] = [None] * len(plays)
-            bar = progress.add_task(f"evaluating {policy}, {decoding.value}", total=len(plays))
-            for episode in play(agent, envs, plays, sampling):
-                records[episode.index] = to_record(episode, sample=episode.index % count)
-                progress.advance(bar)
-            complete = [record for record in records if record is not None]
-            if len(complete) != len(plays):
-                raise RuntimeError(f"{len(plays) - len(complete)} of {len(plays)} episodes never ended")
-            write_samples(directory / decoding.file, complete)
-            scores[decoding] = summarise(complete)
-            tokens += sum(record.tokens for record in complete)
-    evaluation = Evaluation(
-        policy=policy,
-        base=base,
-        patches=list(patches),
-        split=split.name,
-        digest=Split(split.name, items).digest,
-        items=len(items),
-        temperature=config.temperature,
-        max_tokens=agent.config.max_tokens,
-        prompt=agent.config.prompt,
-        seed=config.seed,
-        tokens=tokens,
-        seconds=time.monotonic() - started,
-        sampled=scores[Decoding.SAMPLED],
-        greedy=scores[Decoding.GREEDY],
-    )
-    write_text(directory / MANIFEST, evaluation.model_dump_json(indent=2) + "\n")
+            episodes = progress.track(play(agent, envs, plays, sampling), len(plays), description=f"evaluating {policy}, {decoding.value}")
+            records = [to_record(episode, episode.index % count) for episode in sorted(episodes, key=lambda episode: episode.index)]
+            if len(records) != len(plays):
+                raise RuntimeError(f"{len(plays) - len(records)} of {len(plays)} episodes never ended")
+            write_samples(directory / decoding.file, records)
+            scores[decoding] = summarise(records)
+            tokens += sum(record.tokens for record in records)
+        evaluation = Evaluation(
+            policy=policy,
+            base=base,
+            patches=list(patches),
+            split=split.name,
+            digest=played.digest,
+            items=len(ids),
+            temperature=config.temperature,
+            max_tokens=agent.config.max_tokens,
+            prompt=agent.config.prompt,
+            seed=config.seed,
+            tokens=tokens,
+            seconds=time.monotonic() - started,
+            sampled=scores[Decoding.SAMPLED],
+            greedy=scores[Decoding.GREEDY],
+        )
+        write_atomically(directory / MANIFEST, evaluation.model_dump_json(indent=2) + "\n")
     return evaluation
+
+
+def first_items(split: Split, count: int | None, key: str = "eval.items") -> Split:
+    """The first `count` items (null: all). Raises UserError, naming `key`, where there are fewer, or too few for a standard error."""
+    there = len(split.items)
+    if there < 2:
+        raise UserError(f"eval.suite: {split.name} has {there} item(s); an evaluation with a standard error needs at least 2")
+    if count and there < count:
+        raise UserError(f"{key}: {count} items wanted, but {split.name} has {there}; lower it")
+    return Split(split.name, split.items[:count])
 
 
 def to_record(episode: Episode, sample: int) -> Sample:

@@ -6,10 +6,7 @@ evaluation without its manifest is not complete.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -145,33 +142,9 @@ class Recorded:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
-def begin(directory: Path) -> None:
-    """Make the directory ready for a new evaluation: from now on it is not complete. Raises UserError where it cannot be written."""
-    with _writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / MANIFEST).unlink(missing_ok=True)
-        if not os.access(directory, os.W_OK):  # found now, not after minutes of sampling
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, its directory too. Raises UserError where that cannot be done."""
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another directory or free the place") from error
-
-
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """One JSON line per sample."""
-    write_text(path, "".join(sample.model_dump_json() + "\n" for sample in samples))
+    """One JSON line per sample. Raises UserError where the file cannot be written."""
+    write_atomically(path, "".join(sample.model_dump_json() + "\n" for sample in samples))
 
 
 def read_samples(path: Path) -> list[Sample]:

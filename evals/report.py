@@ -16,8 +16,9 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ..envs.files import write_atomically
 from .contribution import SHOWN_FROM, Contribution
-from .records import Decoding, write_text
+from .records import Decoding
 from .statistics import Difference, Rate
 from .study_report import Arm, StudyReport
 
@@ -44,8 +45,8 @@ class Table:
 
 def write_report(report: StudyReport, directory: Path) -> None:
     """Write report.json and report.html. Raises UserError where the directory cannot be written."""
-    write_text(directory / "report.json", report.model_dump_json(indent=2) + "\n")
-    write_text(directory / "report.html", render_page(report))
+    write_atomically(directory / "report.json", report.model_dump_json(indent=2) + "\n")
+    write_atomically(directory / "report.html", render_page(report))
 
 
 def render_table(report: StudyReport) -> Group:

@@ -21,12 +21,13 @@ class StepMetrics(BaseModel):
 
     step: int = Field(ge=0, description="rollout-and-update round, from 0")
     reward: float = Field(description="mean reward of the rollout, sampled before the update")
-    success: float | None = Field(None, description="share of solved episodes")
-    kl: float | None = Field(None, description="mean k3 estimate of the KL to the base; null where it was not computed")
-    entropy: float | None = Field(None, description="mean entropy of the sampling distribution, nats per token")
-    grad_norm: float | None = Field(None, description="gradient norm before clipping")
-    response_length: float | None = Field(None, description="tokens of a response, mean")
-    seconds: float | None = Field(None, description="wall-clock seconds of the step")
+    success: float | None = Field(default=None, description="share of solved episodes")
+    kl: float | None = Field(default=None, description="mean k3 estimate of the KL to the base; null where it was not computed")
+    entropy: float | None = Field(default=None, description="mean entropy of the sampling distribution, nats per token")
+    grad_norm: float | None = Field(default=None, description="gradient norm before clipping")
+    response_length: float | None = Field(default=None, description="tokens of a response, mean")
+    rollout_seconds: float | None = Field(default=None, description="wall-clock seconds of the rollout")
+    update_seconds: float | None = Field(default=None, description="wall-clock seconds of the update")
 
 
 class Curve(BaseModel):
@@ -69,9 +70,13 @@ class Measured(BaseModel):
     by_seed: list[float] = Field(description="pass@1 of each training seed")
     mean_tokens: float = Field(description="tokens of a response, mean")
     truncated: float = Field(description="share of responses that reached max_tokens")
-    to_base: Difference | None = Field(None, description="this arm minus base, paired; null for base")
-    contribution: Contribution | None = Field(None, description="C(k), with the differences to base and to full; null for base and full")
-    p_holm: float | None = Field(None, description="p of the difference to full, corrected over the arms other than base and full (Holm)")
+    to_base: Difference | None = Field(default=None, description="this arm minus base, paired; null for base")
+    contribution: Contribution | None = Field(
+        default=None, description="C(k), with the differences to base and to full; null for base and full"
+    )
+    p_holm: float | None = Field(
+        default=None, description="p of the difference to full, corrected over the arms other than base and full (Holm)"
+    )
 
 
 class Arm(BaseModel):
@@ -80,11 +85,13 @@ class Arm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(description="base, full or another trained set")
-    training: Training | None = Field(None, description="null for base")
+    training: Training | None = Field(default=None, description="null for base")
     sampled: Measured
     greedy: Measured
-    majority: Rate | None = Field(None, description="majority vote of StudyReport.majority samples, for base where its answers are known")
-    curves: list[Curve] = Field([], description="training curves, one per seed")
+    majority: Rate | None = Field(
+        default=None, description="majority vote of StudyReport.majority samples, for base where its answers are known"
+    )
+    curves: list[Curve] = Field(default=[], description="training curves, one per seed")
 
     def measured(self, decoding: Decoding) -> Measured:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
