@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class ModelConfig(BaseModel):
@@ -12,9 +12,11 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = Field("tiny", description="tiny, a directory, or a Hugging Face hub name")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="numeric format of the forward pass; trained weights keep a float32 master")
-    device: str = Field("auto", description="auto (cuda if there is one, else cpu), cpu, cuda or cuda:N")
+    path: str = Field(default="tiny", description="tiny, a directory, or a Hugging Face hub name")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="numeric format of the forward pass; trained weights keep a float32 master"
+    )
+    device: str = Field(default="auto", description="auto (cuda if there is one, else cpu), cpu, cuda or cuda:N")
 
 
 class AgentConfig(BaseModel):
@@ -23,9 +25,20 @@ class AgentConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt: str = Field(
-        "{observation}\nReason step by step and put the final answer in \\boxed{{}}.",
+        default="{observation}\nReason step by step and put the final answer in \\boxed{{}}.",
         description="user message; {observation} is replaced by what the environment says",
     )
-    max_tokens: int = Field(40, ge=1, description="most new tokens of one reply")
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False, description="sampling temperature while training")
-    max_batch: int = Field(256, ge=1, description="most sequences decoded together")
+    max_tokens: int = Field(default=40, ge=1, description="most new tokens of one reply")
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature while training")
+    max_batch: int = Field(default=256, ge=1, description="most sequences decoded together")
+
+    @field_validator("prompt")
+    @classmethod
+    def _names_the_observation(cls, prompt: str) -> str:
+        try:
+            shows = prompt.format(observation="one") != prompt.format(observation="two")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(f"only {{observation}} may stand in braces, and literal braces are written twice ({error!r})") from error
+        if not shows:
+            raise ValueError("without {observation}, where the question belongs")
+        return prompt

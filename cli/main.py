@@ -63,7 +63,7 @@ def _one_line(error: Exception) -> tuple[str, int] | None:
         return str(error), 2
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        return f"{error.format_message().rstrip('.')}; see {context.command_path if context else 'onelayer'} --help", 2
+        return f"{error.format_message().rstrip('.')} (see {context.command_path if context else 'onelayer'} --help)", 2
     if isinstance(code := getattr(error, "exit_code", None), int):  # trainers.run.Interrupted, not imported because torch comes with it
         return str(error), code
     if isinstance(error, OSError) and error.filename is not None:

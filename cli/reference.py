@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -31,12 +31,9 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[st
 
 def allowed(field: FieldInfo) -> str:
     """What the field may hold, in words: `a finite number > 0 or null`."""
-    bounds = [
-        text.format(value) for item in field.metadata for name, text in BOUNDS.items() if (value := getattr(item, name, None)) is not None
-    ]
     members = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
     kinds = " or ".join(dict.fromkeys(_kind(member) for member in members if member is not NoneType))
-    return " ".join([kinds, " and ".join(bounds)]).strip() + (" or null" if NoneType in members else "")
+    return _bounded(kinds, field.metadata) + (" or null" if NoneType in members else "")
 
 
 def main() -> None:
@@ -64,6 +61,8 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 def _kind(annotation: Any, several: bool = False) -> str:
     members: tuple[Any, ...] = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _bounded(_kind(members[0], several), members[1].metadata)
     if get_origin(annotation) is Literal:
         return str(members[0]) if len(members) == 1 else f"one of {', '.join(map(str, members))}"
     if get_origin(annotation) is list:
@@ -71,6 +70,11 @@ def _kind(annotation: Any, several: bool = False) -> str:
     if get_origin(annotation) is dict:
         return f"a mapping of {_kind(members[0], several=True)} to {_kind(members[1], several=True)}"
     return "a mapping of keys" if _sections(annotation) else KINDS[annotation][several]
+
+
+def _bounded(kind: str, metadata: list[Any]) -> str:
+    bounds = [text.format(value) for item in metadata for name, text in BOUNDS.items() if (value := getattr(item, name, None)) is not None]
+    return " ".join([kind, " and ".join(bounds)]).strip()
 
 
 if __name__ == "__main__":

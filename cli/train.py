@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ def train(
     """Train one set of parameters: a layer, several, or all.
 
     The run's directory gets config.yaml, metrics.jsonl (a line a step), checkpoints and, at the end, patch.safetensors.
-    Ctrl-C and SIGTERM write a checkpoint first.
+    Ctrl-C and SIGTERM write a checkpoint first. A run that is complete is left as it is.
 
     \b
     Examples:
@@ -43,6 +44,9 @@ def train(
 
         print_training(config)
         return
+    from ..trainers.run import read_manifest
     from ..trainers.train import train as run
 
+    if resume is not None and (manifest := read_manifest(resume)) is not None:
+        print(f"onelayer: {resume}: complete since {manifest.finished}, nothing is left to do", file=sys.stderr)
     print(run(config, resume or output or Path("runs") / config.name, resume=resume is not None))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..agents.config import AgentConfig, ModelConfig
 from ..envs.config import EnvConfig
 from ..evals.config import EvalConfig
+
+LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainerConfig(BaseModel):
@@ -18,25 +20,38 @@ class TrainerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    algorithm: Literal["grpo"] = Field("grpo", description="how rewards become advantages and advantages a loss")
-    trained_set: str = Field("full", description="what may change: full, layer:3, layers:1,2, layer:3.mlp, layer:3.attn, mid:2, embed, head")
-    seed: int = Field(0, ge=0, description="seed of item order and sampling")
-    steps: int = Field(60, ge=1, description="rollout-and-update rounds")
-    prompts_per_step: int = Field(32, ge=1, description="items drawn each step; each is one group")
-    group_size: int = Field(8, ge=2, description="episodes of one item")
-    lr: float = Field(1e-6, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW")
-    lr_by_layer: dict[int, float] = Field({}, description="learning rate of single layers, the rest at lr (Boost)")
-    warmup_steps: int = Field(3, ge=0, description="optimiser steps of linear warm-up")
-    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="decoupled weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="gradients are scaled down to this norm")
-    clip: float = Field(0.2, gt=0, lt=1, description="ratio of new to old probability is clipped to 1 - clip .. 1 + clip")
-    kl_coef: float = Field(0.0, ge=0, allow_inf_nan=False, description="weight of the k3 KL to the base; 0 needs no reference")
-    epochs: int = Field(1, ge=1, description="passes over each rollout")
-    minibatches: int = Field(1, ge=1, description="optimiser steps of one pass")
-    rows_per_forward: int = Field(256, ge=1, description="rows held in memory together; gradients add up to the minibatch's")
-    skip_zero_rows: bool = Field(True, description="leave out rows that have no advantage and no KL term; the gradient is the same")
-    checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints")
-    tensorboard: bool = Field(False, description="also write TensorBoard event files (needs the extra [tensorboard])")
+    algorithm: Literal["grpo"] = Field(default="grpo", description="how rewards become advantages and advantages a loss")
+    trained_set: str = Field(
+        default="full", description="what may change: full, layer:3, layers:1,2, layer:3.mlp, layer:3.attn, mid:2, embed, head"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of item order and sampling")
+    steps: int = Field(default=60, ge=1, description="rollout-and-update rounds")
+    prompts_per_step: int = Field(default=32, ge=1, description="items drawn each step; each is one group")
+    group_size: int = Field(default=8, ge=2, description="episodes of one item")
+    lr: LearningRate = Field(default=1e-6, description="peak learning rate of AdamW")
+    lr_by_layer: dict[Annotated[int, Field(ge=0)], LearningRate] = Field(
+        default={}, description="learning rate of single layers, the rest at lr (Boost)"
+    )
+    warmup_steps: int = Field(default=3, ge=0, description="optimiser steps of linear warm-up")
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="decoupled weight decay")
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="gradients are scaled down to this norm")
+    clip: float = Field(default=0.2, gt=0, lt=1, description="ratio of new to old probability is clipped to 1 - clip .. 1 + clip")
+    kl_coef: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="weight of the k3 KL to the base; 0 needs no reference")
+    epochs: int = Field(default=1, ge=1, description="passes over each rollout")
+    minibatches: int = Field(default=1, ge=1, description="optimiser steps of one pass")
+    rows_per_forward: int = Field(default=256, ge=1, description="rows held in memory together; gradients add up to the minibatch's")
+    skip_zero_rows: bool = Field(default=True, description="leave out rows that have no advantage and no KL term; the gradient is the same")
+    checkpoint_every: int = Field(default=10, ge=1, description="steps between checkpoints")
+    tensorboard: bool = Field(default=False, description="also write TensorBoard event files (needs the extra [tensorboard])")
+
+    @field_validator("minibatches")
+    @classmethod
+    def _a_group_each(cls, minibatches: int, info: ValidationInfo) -> int:
+        if minibatches > (prompts := info.data.get("prompts_per_step", minibatches)):
+            raise ValueError(
+                f"{minibatches} minibatches of {prompts} prompts_per_step: each takes whole groups, so lower it to {prompts} or less"
+            )
+        return minibatches
 
 
 class StudyConfig(BaseModel):
@@ -44,12 +59,38 @@ class StudyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trained_sets: list[str] = Field(["layer:3"], min_length=1, description="sets compared with base and full, e.g. [layer:1, layer:3]")
-    seeds: list[int] = Field([0], min_length=1, description="training seeds; every set is trained once with each")
-    lr_grid: list[float] = Field([1e-6, 3e-6, 5e-6, 1e-5], min_length=1, description="learning rates tried on the validation split with the first seed")
-    layer_lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="fixed learning rate for every set but full (the paper: 5e-6); null tries the grid")
-    base_samples: int = Field(8, ge=1, description="samples of each item for the base, whose majority vote over them is a row too")
-    validation_items: int = Field(128, ge=2, description="items of the validation split that choose the learning rate")
+    trained_sets: list[str] = Field(
+        default=["layer:3"], min_length=1, description="sets compared with base and full, e.g. [layer:1, layer:3]"
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        default=[0], min_length=1, description="training seeds; every set is trained once with each"
+    )
+    lr_grid: list[LearningRate] = Field(
+        default=[1e-6, 3e-6, 5e-6, 1e-5], min_length=1, description="learning rates tried on the validation split with the first seed"
+    )
+    layer_lr: LearningRate | None = Field(
+        default=None, description="fixed learning rate for every set but full (the paper: 5e-6); null tries the grid"
+    )
+    base_samples: int = Field(default=8, ge=1, description="samples of each item for the base, whose majority vote over them is a row too")
+    validation_items: int = Field(default=128, ge=2, description="items of the validation split that choose the learning rate")
+
+    @field_validator("trained_sets", "seeds", "lr_grid")
+    @classmethod
+    def _distinct(cls, values: list[object]) -> list[object]:
+        if twice := [value for at, value in enumerate(values) if value in values[:at]]:
+            raise ValueError(f"{twice[0]} is named twice; name each once")
+        return values
+
+    @field_validator("trained_sets")
+    @classmethod
+    def _besides_base_and_full(cls, names: list[str]) -> list[str]:
+        if given := [name for name in names if name in ("base", "full")]:
+            raise ValueError(f"{given[0]} is part of every study; name only the sets to compare with base and full")
+        return names
+
+    def rates(self, trained_set: str) -> list[float]:
+        """Learning rates to choose from: the fixed one where there is one (never for full), else the grid."""
+        return [self.layer_lr] if self.layer_lr and trained_set != "full" else self.lr_grid
 
     @property
     def chooses_lr(self) -> bool:
@@ -62,7 +103,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the recipe, used in directory names")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the recipe, used in directory names")
     model: ModelConfig = ModelConfig()
     env: EnvConfig = EnvConfig()
     agent: AgentConfig = AgentConfig()

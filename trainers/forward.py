@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from transformers import PreTrainedModel
 from ..agents.policy import decoder_layers
 from ..agents.prefix import PrefixCache, Prompts, decoder_forward, encode_prompts
 from .rows import Row
+
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def pack_logits(model: PreTrainedModel, pack: Pack, first_layer: int, reuse: boo
     reuse = reuse and 0 < first_layer < len(layers)
     known = pack.constants if reuse and pack.constants else None
 
-    def run(index: int, forward: Callable[[], torch.Tensor | Prompts]):
+    def run(index: int, forward: Callable[[], Output]) -> Output:
         if not reuse:
             return forward()
         with _resume(layers, first_layer, known[index]) if known else _record(layers[first_layer], pack.constants):

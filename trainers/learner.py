@@ -31,8 +31,11 @@ class Learner:
         self.reference = {name: p.detach().clone() for name, p in trained.parameters.items()} if self.settings.kl_coef else {}
         self.optimizer = MasterAdamW(trained, self.model, self.settings)
 
-    def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """`epochs` passes over the rows in `minibatches` optimiser steps each; returns metrics averaged over the tokens."""
+    def update(self, rows: Sequence[Row]) -> dict[str, float | None]:
+        """`epochs` passes over the rows in `minibatches` optimiser steps each.
+
+        Returns metrics averaged over the tokens of the rows that were not skipped; None where all were.
+        """
         parts = minibatches(rows, self.settings.minibatches, derive_seed(self.settings.seed, self.step, "minibatches"))
         kept = [[row for row in part if row.has_signal or self.settings.kl_coef or not self.settings.skip_zero_rows] for part in parts]
         prepared = [packs(part, self.settings.rows_per_forward, self.model.device) for part in kept]
@@ -44,7 +47,11 @@ class Learner:
                     self.backward(pack, totals)
                 norms.append(self.optimizer.step())
         self.step += 1
-        return totals.means() | {"grad_norm": float(np.mean(norms)), "rows_updated": sum(len(part) for part in kept)}
+        return (
+            dict.fromkeys(("clip_share", "entropy", "sampler_kl"))
+            | totals.means()
+            | {"grad_norm": float(np.mean(norms)), "rows_updated": sum(len(part) for part in kept)}
+        )
 
     def backward(self, pack: Pack, totals: Totals) -> None:
         """Add the gradient of one pack's loss."""
@@ -52,7 +59,9 @@ class Learner:
         reuse = settings.epochs > 1 or settings.kl_coef > 0
         references = self.reference_logprobs(pack, reuse) if settings.kl_coef else [None] * len(pack.buckets)
         loss = torch.zeros((), device=self.model.device)
-        for (bucket, logits_BRV), reference_BR in zip(pack_logits(self.model, pack, self.trained.first_layer, reuse), references, strict=True):
+        for (bucket, logits_BRV), reference_BR in zip(
+            pack_logits(self.model, pack, self.trained.first_layer, reuse), references, strict=True
+        ):
             logprob_BR = token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
             loss = loss + clipped_surrogate(logprob_BR, bucket.logprob_BR, bucket.advantage_BR, bucket.weight_BR, settings.clip)
             if reference_BR is not None:
@@ -61,7 +70,9 @@ class Learner:
                 totals.add("kl", kl_BR.detach(), bucket.mask_BR)
             with torch.no_grad():
                 log_ratio_BR = logprob_BR - bucket.logprob_BR
-                outside_BR = torch.where(bucket.advantage_BR > 0, log_ratio_BR > np.log1p(settings.clip), log_ratio_BR < np.log1p(-settings.clip))
+                outside_BR = torch.where(
+                    bucket.advantage_BR > 0, log_ratio_BR > np.log1p(settings.clip), log_ratio_BR < np.log1p(-settings.clip)
+                )
                 totals.add("clip_share", outside_BR & (bucket.advantage_BR != 0), bucket.mask_BR)
                 totals.add("entropy", entropy(logits_BRV, self.temperature), bucket.mask_BR)
                 totals.add("sampler_kl", log_ratio_BR.exp() - log_ratio_BR - 1, bucket.mask_BR)

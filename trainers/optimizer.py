@@ -21,7 +21,7 @@ class MasterAdamW:
             name: parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_()
             for name, parameter in trained.parameters.items()
         }
-        lr_of = _learning_rates(trained, model, config)
+        lr_of = learning_rates(trained, model, config)
         groups = [{"params": [self.masters[name] for name in names], "lr": lr, "peak": lr} for lr, names in lr_of.items()]
         self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
@@ -63,7 +63,7 @@ class MasterAdamW:
             self.parameters[name].copy_(master)
 
 
-def _learning_rates(trained: TrainedSet, model: PreTrainedModel, config: TrainerConfig) -> dict[float, list[str]]:
+def learning_rates(trained: TrainedSet, model: PreTrainedModel, config: TrainerConfig) -> dict[float, list[str]]:
     """Names of the trained parameters by learning rate. Raises UserError where `lr_by_layer` names an untrained layer."""
     names_of = {id(parameter): name for name, parameter in trained.parameters.items()}
     lr_of = dict.fromkeys(trained.parameters, config.lr)

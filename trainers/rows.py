@@ -69,6 +69,4 @@ def minibatches(rows: Sequence[Row], count: int, seed: int) -> list[list[Row]]:
     np.random.default_rng(seed).shuffle(groups)
     part_of = {group: index % count for index, group in enumerate(groups)}
     parts = [[row for row in rows if part_of[row.group] == index] for index in range(count)]
-    return [
-        [replace(row, weights=[weight * len(rows) / len(part) for weight in row.weights]) for row in part] for part in parts if part
-    ]
+    return [[replace(row, weights=[weight * len(rows) / len(part) for weight in row.weights]) for row in part] for part in parts if part]

@@ -13,14 +13,15 @@ from __future__ import annotations
 import io
 import json
 import platform
+import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import transformers
@@ -31,9 +32,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..agents import patch
 from ..agents.policy import Base, TrainedSet
 from ..envs.errors import UserError
-from ..envs.files import write_atomically
+from ..envs.files import owned, write_atomically
 from ..envs.items import Split
 from .config import Config, dump
+
+CONFIG, METRICS, CHECKPOINT, PATCH, MANIFEST = "config.yaml", "metrics.jsonl", "checkpoint.pt", "patch.safetensors", "run.json"
 
 
 class Manifest(BaseModel):
@@ -41,7 +44,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: int = Field(1, description="version of this format")
+    schema_version: int = Field(default=1, description="version of this format")
     config: Config = Field(description="the resolved configuration")
     base: str = Field(description="fingerprint of the base model")
     trained_set: str = Field(description="what was trained")
@@ -58,78 +61,70 @@ class Manifest(BaseModel):
 class Interrupted(Exception):
     """The run was asked to stop; its checkpoint is written."""
 
-    def __init__(self, signal_number: int, directory: Path):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; continue with: onelayer train --resume {directory}")
-        self.exit_code = 128 + signal_number
+    def __init__(self, number: int, remedy: str):
+        super().__init__(f"stopped by {signal.Signals(number).name}; continue with: {remedy}")
+        self.signal, self.exit_code = number, 128 + number
 
 
 class Run:
     """An open run directory."""
 
-    def __init__(self, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split, checkpoint: dict[str, Any] | None):
-        self.directory, self.config, self.checkpoint = directory, config, checkpoint
+    def __init__(self, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split):
+        self.directory, self.config = directory, config
         self._base, self._trained, self._split = base, trained, split
-        self._seconds, self._started = (checkpoint or {}).get("seconds", 0.0), time.perf_counter()
+        self.checkpoint = _read_checkpoint(directory / CHECKPOINT, self._origin)
+        self._seconds, self._started = (self.checkpoint or {}).get("seconds", 0.0), time.perf_counter()
         self._signal: int | None = None
-        self._board: Any = None
+        self._lines: TextIO
+        self._board: Any
+        self._note: Callable[[str], None]
 
     @classmethod
     @contextmanager
     def open(cls, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split, resume: bool) -> Iterator[Run]:
-        """Start or continue a run. Raises UserError for a directory that holds another run."""
-        directory.mkdir(parents=True, exist_ok=True)
-        text, config_path = dump(config), directory / "config.yaml"
-        if config_path.exists() and not resume:
+        """Start a run, or with `resume` continue the one in `directory` where there is one.
+
+        Raises UserError for a directory that can not be written, is in use or holds something else, and for a damaged checkpoint.
+        """
+        if not resume and (directory / CONFIG).exists():
             raise UserError(f"{directory}: holds a run already; continue it with --resume {directory}, or name another --output")
-        if config_path.exists() and config_path.read_text() != text:
-            raise UserError(f"{config_path}: differs from the configuration given; a run is resumed under its own")
-        write_atomically(config_path, text)
-        run = cls(directory, config, base, trained, split, _read_checkpoint(directory / "checkpoint.pt"))
-        run._truncate_metrics()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with suppress(ValueError):  # off the main thread signals are the caller's business
-            for number in handlers:
-                signal.signal(number, run._stop)
-        try:
-            with (directory / "metrics.jsonl").open("a") as run._metrics:
+        with owned(directory):
+            claim(directory / CONFIG, config)
+            run = cls(directory, config, base, trained, split)
+            with run._metrics_files(), run._signals():
                 yield run
-        finally:
-            with suppress(ValueError):
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
 
     def steps(self, start: int, stop: int) -> Iterator[int]:
         """The steps still to do, under a progress display."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
             task = progress.add_task(self._trained.spec, total=stop, completed=start, note="")
             self._note = lambda note: progress.update(task, advance=1, note=note)
             yield from range(start, stop)
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append one line of metrics."""
-        metrics = metrics | {"tokens_per_second": metrics["tokens"] / metrics["rollout_seconds"]}
-        self._metrics.write(json.dumps({"step": step, **{name: _short(value) for name, value in metrics.items()}}) + "\n")
-        self._metrics.flush()
-        if self.config.trainer.tensorboard:
-            self._board = self._board or _tensorboard(self.directory)
-            for name, value in metrics.items():
+    def log(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        """Append one line of metrics; null stands for what the step has no figure of."""
+        line = {name: None if value is None else float(f"{value:.6g}") for name, value in metrics.items()}
+        self._lines.write(json.dumps({"step": step, **line}) + "\n")
+        self._lines.flush()
+        for name, value in line.items():
+            if self._board and value is not None:
                 self._board.add_scalar(name, value, step)
-        self._note(f"reward {metrics['reward']:.3f}  length {metrics['response_length']:.1f}")
+        self._note(f"reward {line['reward']:.3f}  length {line['response_length']:.1f}")
 
     def save_checkpoint(self, state: dict[str, Any], last: bool) -> None:
         """Write a checkpoint where one is due. Raises Interrupted where the run was asked to stop."""
         if self._signal is None and not last and state["step"] % self.config.trainer.checkpoint_every:
             return
         buffer = io.BytesIO()
-        torch.save(state | {"seconds": self._elapsed()}, buffer)
-        write_atomically(self.directory / "checkpoint.pt", buffer.getvalue())
+        torch.save(state | self._origin | {"seconds": self._elapsed()}, buffer)
+        write_atomically(self.directory / CHECKPOINT, buffer.getvalue())
         if self._signal is not None and not last:
-            raise Interrupted(self._signal, self.directory)
+            raise Interrupted(self._signal, shlex.join(["onelayer", "train", "--resume", str(self.directory)]))
 
     def finish(self, result: patch.Patch) -> Path:
         """Write patch and manifest; the checkpoint has served its purpose."""
-        path = self.directory / "patch.safetensors"
+        path = self.directory / PATCH
         manifest = Manifest(
             schema_version=1,
             config=self.config,
@@ -144,49 +139,96 @@ class Run:
             versions={"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        write_atomically(self.directory / "run.json", manifest.model_dump_json(indent=2))
-        (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+        write_atomically(self.directory / MANIFEST, manifest.model_dump_json(indent=2))
+        (self.directory / CHECKPOINT).unlink(missing_ok=True)
         return path
+
+    @property
+    def _origin(self) -> dict[str, str]:
+        """What a checkpoint must have come from to be continued."""
+        return {"base": self._base.fingerprint, "split": self._split.digest}
 
     def _elapsed(self) -> float:
         return self._seconds + time.perf_counter() - self._started
+
+    @contextmanager
+    def _metrics_files(self) -> Iterator[None]:
+        """Open what `log` writes to, without the steps after the checkpoint: they are about to be done again."""
+        path, done = self.directory / METRICS, (self.checkpoint or {}).get("step", 0)
+        lines = path.read_text().splitlines(keepends=True)[:done] if path.exists() else []
+        write_atomically(path, "".join(lines))
+        self._board = summary_writer()(str(self.directory / "tensorboard"), purge_step=done) if self.config.trainer.tensorboard else None
+        try:
+            with path.open("a") as self._lines:
+                yield
+        finally:
+            if self._board:
+                self._board.close()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM wait for the end of the step."""
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with suppress(ValueError):  # off the main thread signals are the caller's business
+            for number in handlers:
+                signal.signal(number, self._stop)
+        try:
+            yield
+        finally:
+            with suppress(ValueError):
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:  # asked twice: at once
             raise KeyboardInterrupt
         self._signal = number
 
-    def _truncate_metrics(self) -> None:
-        """Drop the lines of steps after the checkpoint: they are about to be done again."""
-        path, done = self.directory / "metrics.jsonl", (self.checkpoint or {}).get("step", 0)
-        lines = path.read_text().splitlines(keepends=True)[:done] if path.exists() else []
-        write_atomically(path, "".join(lines))
+
+def claim(path: Path, config: Config) -> None:
+    """Make a directory that of this configuration, which `path` in it holds. Raises UserError where it belongs to something else."""
+    if path.exists():
+        if path.read_text(encoding="utf-8") != dump(config):
+            raise UserError(f"{path}: differs from the configuration given; name another --output, or leave out what differs")
+    elif any(path.parent.iterdir()):
+        raise UserError(f"{path.parent}: not empty, and without {path.name}; name another --output")
+    else:
+        write_atomically(path, dump(config))
 
 
 def read_manifest(directory: Path) -> Manifest | None:
     """The manifest of a complete run, None where the run is not complete. Raises UserError for a damaged one."""
-    path = directory / "run.json"
+    path = directory / MANIFEST
     if not path.exists():
         return None
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: not a manifest of this version: {error.errors()[0]['msg']}") from error
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path}: not a manifest of this version: {place}: {problem['msg']}; remove it and resume the run") from error
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any] | None:
-    return torch.load(path, weights_only=True, map_location="cpu") if path.exists() else None
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def _tensorboard(directory: Path) -> Any:
+def summary_writer() -> Any:
+    """TensorBoard's writer. Raises UserError where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError("trainer.tensorboard is on but TensorBoard is not installed; pip install 'onelayer[tensorboard]'") from error
-    return SummaryWriter(str(directory / "tensorboard"))
+    return SummaryWriter
 
 
+def _read_checkpoint(path: Path, origin: Mapping[str, str]) -> dict[str, Any] | None:
+    """The checkpoint of a run, None where there is none. Raises UserError for one that is damaged or of another `origin`."""
+    if not path.exists():
+        return None
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        found = {name: checkpoint[name] for name in origin}
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise UserError(
+            f"{path}: damaged, it can not be read; remove it, and the same command starts the run from its first step"
+        ) from error
+    if changed := [name for name in origin if found[name] != origin[name]]:
+        raise UserError(f"{path}: the {' and the '.join(changed)} of this run has changed since; bring it back, or start a new run")
+    return checkpoint

@@ -1,13 +1,15 @@
 """A study: base, full and the named sets, trained and evaluated under one protocol, then compared.
 
-Directory: `base/` holds the base's evaluation; `SET/lr-LR-seed-S/` a run with its `validation/` and `test/` evaluations;
-report.json and report.html the result. What is complete is never done again, so a stopped study continues where it was.
+Directory: study.yaml holds the recipe; `base/` the base's evaluation; `SET/lr-LR-seed-S/` a run with its `validation/` and
+`test/` evaluations; report.json and report.html the result. What is complete is never done again, so a stopped study
+continues where it was.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import shlex
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -17,19 +19,21 @@ from rich.console import Console
 from ..agents import patch
 from ..agents.agent import make_agent
 from ..agents.episodes import Envs
-from ..agents.policy import Base, load_base, select
-from ..envs import load, make
+from ..agents.policy import Base, TrainedSet
+from ..envs import check_disjoint, load, make
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
-from ..envs.files import write_atomically
+from ..envs.files import owned
 from ..evals.config import EvalConfig
-from ..evals.evaluator import evaluate
+from ..evals.evaluator import evaluate, first_items
 from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..evals.report import render_table, write_report
-from ..evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, Training, build_report
-from .config import Config, dump
-from .run import Manifest, read_manifest
-from .train import evaluation_suite, train, training_split
+from ..evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
+from .config import Config
+from .run import METRICS, PATCH, Interrupted, Manifest, claim, read_manifest
+from .train import evaluation_suite, prepare, train
+
+CONFIG = "study.yaml"
 
 
 def study(config: Config, directory: Path) -> Path:
@@ -38,46 +42,59 @@ def study(config: Config, directory: Path) -> Path:
     Raises UserError where `directory` holds another study, or for anything in the recipe that can not be used.
     """
     started = time.perf_counter()
-    _claim(directory, config)
-    training_split(config)
-    base = load_base(config.model)
-    for name in config.study.trained_sets:
-        select(base.model, name)
-    arms = [ArmRecords("base", [_evaluation(directory / "base", config, base, "test", [])])]
-    for name in ["full", *config.study.trained_sets]:
-        arms.append(_arm(name, config, base, directory))
-    report = build_report(
+    base, _ = prepare_study(config)
+    with owned(directory):
+        claim(directory / CONFIG, config)
+        try:
+            arms = [ArmRecords("base", [_evaluation(directory / "base", config, base, "test", [])])]
+            arms += [_arm(name, config, base, directory) for name in trained_sets(config)]
+        except Interrupted as stop:
+            command = ["onelayer", "study", str(directory / CONFIG), "--output", str(directory)]
+            raise Interrupted(stop.signal, shlex.join(command)) from stop
+        report = _report(arms, config, base, time.perf_counter() - started)
+        write_report(report, directory)
+    Console().print(render_table(report))
+    return directory / "report.html"
+
+
+def trained_sets(config: Config) -> list[str]:
+    """What a study trains."""
+    return ["full", *config.study.trained_sets]
+
+
+def prepare_study(config: Config) -> tuple[Base, list[TrainedSet]]:
+    """The base and the sets to train. Raises UserError for all that would stop the study later."""
+    base, found, _ = prepare(config, trained_sets(config))
+    evaluation = first_items(load(*evaluation_suite(config)), config.eval.items)
+    if config.study.chooses_lr:
+        validation = first_items(load(config.env, "validation"), config.study.validation_items, "study.validation_items")
+        check_disjoint(validation, evaluation)
+    return base, found
+
+
+def _report(arms: list[ArmRecords], config: Config, base: Base, seconds: float) -> StudyReport:
+    return build_report(
         arms,
         recipe=config.name,
         model=config.model.path,
         parameters=sum(parameter.numel() for parameter in base.model.parameters()),
         algorithm=config.trainer.algorithm,
-        versions={"onelayer": version("onelayer"), "python": platform.python_version(), "torch": version("torch"), "transformers": version("transformers")},
-        seconds=time.perf_counter() - started,
+        versions={
+            "onelayer": version("onelayer"),
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        },
+        seconds=seconds,
         validation=load(config.env, "validation").name if config.study.chooses_lr else None,
         majority=config.study.base_samples,
     )
-    write_report(report, directory)
-    Console().print(render_table(report))
-    return directory / "report.html"
-
-
-def _claim(directory: Path, config: Config) -> None:
-    """Make the directory this study's own. Raises UserError where it is another's."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "config.yaml"
-    if path.exists() and path.read_text() != dump(config):
-        raise UserError(f"{directory}: holds a study under another configuration (see its config.yaml); name another --output")
-    if not path.exists() and any(directory.iterdir()):
-        raise UserError(f"{directory}: not empty, and not a study; name another --output")
-    write_atomically(path, dump(config))
 
 
 def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
     """Choose the learning rate with the first seed, train with all seeds, evaluate each run."""
     first, *others = config.study.seeds
-    fixed = config.study.layer_lr if name != "full" else None
-    rates = [fixed] if fixed else config.study.lr_grid
+    rates = config.study.rates(name)
     tried = []
     if len(rates) > 1:
         for lr in rates:
@@ -101,23 +118,26 @@ def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
 
 def _train(name: str, lr: float, seed: int, config: Config, directory: Path) -> Path:
     """The directory of a finished run, trained now unless it was before."""
-    run = directory / name.replace(":", "-") / f"lr-{lr:g}-seed-{seed}"
-    if read_manifest(run) is None:
-        settings = config.trainer.model_copy(update={"trained_set": name, "lr": lr, "seed": seed})
-        train(config.model_copy(update={"trainer": settings}), run, resume=True)
+    run = directory / name.replace(":", "-") / f"lr-{lr}-seed-{seed}"
+    settings = config.trainer.model_copy(update={"trained_set": name, "lr": lr, "seed": seed})
+    train(config.model_copy(update={"trainer": settings}), run, resume=True)
     return run
 
 
 def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: list[Path]) -> Recorded:
-    """The evaluation of the base with the runs' patches, made now unless it was before."""
+    """The evaluation of the base with the runs' patches, made now unless it was before.
+
+    Raises UserError where it was made before on another base or on other items than the recipe's names now stand for.
+    """
+    env, split_name, settings = _protocol(config, which)
+    split = load(env, split_name)
     if not (directory / MANIFEST).exists():
-        env, split_name, settings = _protocol(config, which)
-        patches = [patch.read(run / "patch.safetensors") for run in runs]
+        patches = [patch.read(run / PATCH) for run in runs]
         with patch.applied(base, patches):
             evaluate(
                 make_agent(base, config.agent),
                 Envs(lambda: make(env, split_name)),
-                load(env, split_name),
+                split,
                 settings,
                 directory,
                 policy=" + ".join(found.trained_set for found in patches) or "base",
@@ -126,7 +146,12 @@ def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: l
                 samples=None if runs else config.study.base_samples,
                 console=Console(stderr=True),
             )
-    return read_evaluation(directory)
+    recorded = read_evaluation(directory)
+    if (recorded.manifest.base, recorded.manifest.digest) != (base.fingerprint, first_items(split, settings.items).digest):
+        raise UserError(
+            f"{directory}: the base or the items have changed since this was measured; bring them back, or name another --output"
+        )
+    return recorded
 
 
 def _protocol(config: Config, which: str) -> tuple[EnvConfig, str, EvalConfig]:
@@ -143,6 +168,4 @@ def _finished(run: Path) -> Manifest:
 
 
 def _metrics(run: Path) -> list[StepMetrics]:
-    return [StepMetrics.model_validate(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
+    return [StepMetrics.model_validate(json.loads(line)) for line in (run / METRICS).read_text().splitlines()]

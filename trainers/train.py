@@ -19,19 +19,21 @@ from ..envs.items import Split
 from . import advantages
 from .config import Config
 from .learner import Learner
+from .optimizer import learning_rates
 from .rows import make_rows
-from .run import Run
+from .run import CONFIG, PATCH, Run, claim, read_manifest, summary_writer
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> Path:
     """Train the set that `config` names and write the patch; returns its path.
 
     Everything random derives from the seed and the step, so a run that was killed and resumed ends in the same bytes.
-    Raises UserError for a set, model, suite or directory that can not be used.
+    A run that is complete is left as it is. Raises UserError for a set, model, suite or directory that can not be used.
     """
-    base = load_base(config.model)
-    trained = select(base.model, config.trainer.trained_set)
-    split = training_split(config)
+    if resume and read_manifest(directory) is not None:
+        claim(directory / CONFIG, config)
+        return directory / PATCH
+    base, (trained,), split = prepare(config, [config.trainer.trained_set])
     agent, envs = make_agent(base, config.agent), Envs(lambda: make(config.env, "train"))
     learner = Learner(base, trained, config)
     with Run.open(directory, config, base, trained, split, resume) as run:
@@ -43,13 +45,25 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             scores = advantages_of(episodes)
             metrics = learner.update(make_rows(episodes, scores, learner.optimizer.steps))
             updated = time.perf_counter()
+            seconds = {"rollout_seconds": rolled_out - started, "update_seconds": updated - rolled_out}
             run.log(
-                step,
-                rollout_metrics(episodes) | metrics | {"rollout_seconds": rolled_out - started, "update_seconds": updated - rolled_out},
+                step, {**rollout_metrics(episodes), **metrics, **seconds, "tokens_per_second": tokens(episodes) / (rolled_out - started)}
             )
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         assert_untouched(base, trained)
         return run.finish(patch.Patch(base.fingerprint, trained.spec, learner.optimizer.masters))
+
+
+def prepare(config: Config, trained_sets: Sequence[str]) -> tuple[Base, list[TrainedSet], Split]:
+    """The base, the sets and the items to train on. Raises UserError for all that would stop a run of one of the sets later."""
+    if config.trainer.tensorboard:
+        summary_writer()
+    split = training_split(config)
+    base = load_base(config.model)
+    sets = [select(base.model, name) for name in trained_sets]
+    for trained in sets:
+        learning_rates(trained, base.model, config.trainer)
+    return base, sets, split
 
 
 def training_split(config: Config) -> Split:
@@ -106,8 +120,13 @@ def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "groups_with_signal": float(np.mean([len(rewards) > 1 for rewards in groups.values()])),
         "response_length": float(np.mean([len(step.token_ids) for step in steps])),
         "truncated": float(np.mean([step.truncated for step in steps])),
-        "tokens": sum(len(step.token_ids) for step in steps),
+        "tokens": tokens(episodes),
     }
+
+
+def tokens(episodes: Sequence[Episode]) -> int:
+    """Tokens sampled in all."""
+    return sum(episode.tokens for episode in episodes)
 
 
 def assert_untouched(base: Base, trained: TrainedSet) -> None:

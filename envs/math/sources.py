@@ -238,5 +238,5 @@ def check_disjoint(train: Split, evaluation: Split) -> None:
     if shared:
         raise UserError(
             f"{len(shared)} of the {len(train.items)} items of {train.name} are also in {evaluation.name} ({', '.join(shared[:3])}"
-            f"{', ...' if len(shared) > 3 else ''}): train on another split, or leave them out of the file"
+            f"{', ...' if len(shared) > 3 else ''}): take another split, or leave them out of the file"
         )

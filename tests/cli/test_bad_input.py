@@ -1,17 +1,24 @@
-"""Every mistake a user can make is answered with one line on stderr that says where and what, exit code 2 and no traceback."""
+"""Every mistake a user can make is answered with one line on stderr that says where and what, exit code 2 and no traceback.
+
+`python -m pytest tests/cli/test_bad_input.py -q -s` prints the table of commands and answers.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from onelayer.agents import patch
+from onelayer.cli.config import load
 from onelayer.cli.main import main
+from onelayer.trainers.config import dump
 
+OWN = "".join(f'{{"question": "{n} + {n}", "answer": "{2 * n}"}}\n' for n in range(40))
 FILES = {
     "typo.yaml": "trainer:\n  trained_sett: full\n",
     "nan.yaml": "trainer:\n  lr: .nan\n",
@@ -19,9 +26,17 @@ FILES = {
     "twice.yaml": "trainer:\n  steps: 1\n  steps: 2\n",
     "empty.yaml": "",
     "held/config.yaml": "name: other\n",
+    "stopped/config.yaml": dump(load("quickstart")),
+    "stopped/checkpoint.pt": "garbage",
+    "finished/config.yaml": dump(load("quickstart")),
+    "finished/run.json": '{"schema_version": 1}',
     "broken.jsonl": '{"question": "1 + 1", "answer": "2"}\n{"question": "1 + 2", \n',
     "fields.jsonl": '{"text": "1 + 1", "answer": "2"}\n',
     "empty.jsonl": "",
+    "goldless.jsonl": OWN + '{"question": "1 + 1"}\n',
+    "blank.jsonl": OWN + '{"question": "1 + 1", "answer": ""}\n',
+    "unreadable.jsonl": OWN + '{"question": "one half", "answer": "\\\\frac{1"}\n',
+    "own.jsonl": OWN,
     "responses.jsonl": '{"response": "\\\\boxed{2}", "gold": "2"}\nnot json\n',
     "ungolden.jsonl": '{"response": "\\\\boxed{2}"}\n',
     "occupied": "a file where a directory is wanted",
@@ -44,6 +59,12 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "empty recipe": ("train empty.yaml", "empty.yaml empty"),
     "override without a value": ("train quickstart trainer.lr", "trainer.lr KEY=VALUE"),
     "group of one": ("train quickstart trainer.group_size=1", "trainer.group_size 2"),
+    "more minibatches than groups": ("train quickstart trainer.minibatches=33", "trainer.minibatches 32"),
+    "a learning rate of zero": ("study quickstart study.lr_grid=[0,1e-4]", "study.lr_grid.0 > 0"),
+    "a seed twice": ("study quickstart study.seeds=[1,1]", "study.seeds twice"),
+    "full named in a study": ("study quickstart study.trained_sets=[full]", "study.trained_sets full every"),
+    "a rate for an untrained layer": ("train quickstart trainer.trained_set=layer:3 trainer.lr_by_layer.2=1e-4", "lr_by_layer 2 layer:3"),
+    "prompt without the question": ("train quickstart agent.prompt=Solve", "agent.prompt {observation}"),
     "layer out of range": ("train quickstart trainer.trained_set=layer:99", "layer:99 layers 0"),
     "layer out of range in a study": ("study quickstart study.trained_sets=[layer:99]", "layer:99 layers 0"),
     "malformed trained set": ("train quickstart trainer.trained_set=layre:1", "layre:1 layer:N"),
@@ -55,6 +76,13 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "missing items": ("train quickstart env.suite=nowhere.jsonl", "nowhere.jsonl"),
     "broken JSON line": ("eval --suite broken.jsonl", "broken.jsonl:2"),
     "unknown fields": ("eval --suite fields.jsonl", "fields.jsonl:1 question"),
+    "item without gold": ("eval --suite goldless.jsonl/all", "goldless.jsonl:41 answer"),
+    "item with an empty gold": ("train quickstart env.suite=blank.jsonl", "blank.jsonl:41 answer empty"),
+    "gold that can not be read": ("eval --suite unreadable.jsonl/all", "unreadable.jsonl:41 gold"),
+    "training on evaluation items": ("train quickstart env.suite=own.jsonl eval.suite=own.jsonl/all", "own.jsonl/train own.jsonl/all also"),
+    "choosing on evaluation items": ("study quickstart eval.suite=arithmetic/validation", "arithmetic/validation also"),
+    "more items than there are": ("study quickstart eval.items=9999", "eval.items 9999 512"),
+    "more validation items than there are": ("study quickstart study.validation_items=9999", "study.validation_items 9999 512"),
     "no items": ("eval --suite empty.jsonl", "empty.jsonl"),
     "samples out of range": ("eval --suite arithmetic --n 0", "--n"),
     "missing patch": ("eval --suite arithmetic --patch nowhere.safetensors", "nowhere.safetensors"),
@@ -67,6 +95,9 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "output holds a study": ("study quickstart --output held", "held"),
     "output holds something": ("eval --suite arithmetic --output held", "held"),
     "nothing to resume": ("train --resume nowhere", "nowhere config.yaml"),
+    "damaged checkpoint": ("train --resume stopped", "stopped/checkpoint.pt damaged remove"),
+    "damaged manifest": ("train --resume finished", "finished/run.json config remove"),
+    "resume under another recipe": ("study held/config.yaml --output stopped", "stopped study.yaml"),
     "resume and output": ("train --resume held --output x", "--resume --output"),
     "no run to export": ("export --run nowhere --output x", "nowhere"),
     "missing responses": ("grade math --input nowhere.jsonl", "nowhere.jsonl"),
@@ -74,6 +105,7 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "response without gold": ("grade math --input ungolden.jsonl", "ungolden.jsonl:1 gold"),
     "no responses": ("grade math --input empty.jsonl", "empty.jsonl"),
 }
+LEFT_ALONE = {*FILES, "foreign.safetensors"}
 PROCESSES = ["unknown verb", "unknown key", "NaN learning rate", "broken JSON line", "patch of another base"]
 
 
@@ -88,11 +120,23 @@ def bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ONELAYER_DATA", raising=False)
 
 
+@pytest.fixture(scope="module")
+def answers() -> Iterator[dict[str, str]]:
+    table: dict[str, str] = {}
+    yield table
+    print("\n| what is wrong | command | answer, exit code 2 |\n| --- | --- | --- |")
+    for mistake, answer in table.items():
+        print(f"| {mistake} | `onelayer {COMMANDS[mistake][0]}` | `` {answer.strip()} `` |")
+
+
 @pytest.mark.parametrize("mistake", COMMANDS)
-def test_a_mistake_is_one_line(mistake: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(mistake: str, capfd: pytest.CaptureFixture[str], answers: dict[str, str]) -> None:
     command, words = COMMANDS[mistake]
     code = main(command.split())
-    check(code, capfd.readouterr().err, words)
+    answers[mistake] = capfd.readouterr().err
+    check(code, answers[mistake], words)
+    found = {path.relative_to(Path.cwd()).as_posix() for path in Path.cwd().rglob("*") if path.is_file()}
+    assert found == LEFT_ALONE, "a refused command leaves nothing behind"
 
 
 @pytest.mark.parametrize("mistake", PROCESSES)

@@ -65,13 +65,14 @@ def test_a_shipped_recipe_is_found_by_name() -> None:
                     "seed": st.integers(0),
                 }
             ),
-            "agent": st.fixed_dictionaries({"prompt": st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t"))}),
+            "model": st.fixed_dictionaries({"path": st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t"))}),
             "eval": st.fixed_dictionaries({"suite": st.none() | st.text()}),
         }
     ).map(Config.model_validate)
 )
-@example(Config.model_validate({"agent": {"prompt": "1e5"}, "model": {"path": "0o7"}, "eval": {"suite": "2026-01-02"}}))
-@example(Config.model_validate({"agent": {"prompt": "null"}, "model": {"path": "yes"}, "eval": {"suite": "1_0"}}))
+@example(Config.model_validate({"name": "1e5", "model": {"path": "0o7"}, "eval": {"suite": "2026-01-02"}}))
+@example(Config.model_validate({"name": "null", "model": {"path": "yes"}, "eval": {"suite": "1_0"}}))
+@example(Config.model_validate({"agent": {"prompt": "# {{}}: {observation}\n\t- 'a' \"b\""}}))
 def test_a_dumped_configuration_loads_as_the_same(tmp_path_factory: pytest.TempPathFactory, config: Config) -> None:
     path = tmp_path_factory.mktemp("dump") / "config.yaml"
     path.write_text(dump(config), encoding="utf-8")
@@ -90,7 +91,42 @@ def test_a_dumped_configuration_loads_as_the_same(tmp_path_factory: pytest.TempP
         ("trainer: {tensorboard: yes}", [], 'c.yaml:1: trainer.tensorboard must be true or false, found "yes"'),
         ("trainer:", [], "c.yaml:1: trainer must be a mapping of keys, found null"),
         ("model:\n  dtype: float16", [], 'c.yaml:2: model.dtype must be one of float32, bfloat16, found "float16"'),
-        ("study:\n  seeds:\n  - 0\n  - x", [], 'c.yaml:4: study.seeds must be a list of integers (at least 1), found "x" at study.seeds.1'),
+        (
+            "study:\n  seeds:\n  - 0\n  - x",
+            [],
+            'c.yaml:4: study.seeds must be a list of integers >= 0 (at least 1), found "x" at study.seeds.1',
+        ),
+        (
+            "study:\n  seeds:\n  - 0\n  - -1",
+            [],
+            "c.yaml:4: study.seeds must be a list of integers >= 0 (at least 1), found -1 at study.seeds.1",
+        ),
+        ("study: {seeds: [3, 0, 3]}", [], "c.yaml:1: study.seeds: 3 is named twice; name each once"),
+        (
+            "study: {lr_grid: [1e-4, 0]}",
+            [],
+            "c.yaml:1: study.lr_grid must be a list of finite numbers > 0 (at least 1), found 0 at study.lr_grid.1",
+        ),
+        ("study: {lr_grid: [1e-4, 0.0001]}", [], "c.yaml:1: study.lr_grid: 0.0001 is named twice; name each once"),
+        ("study: {trained_sets: [layer:1, layer:1]}", [], "c.yaml:1: study.trained_sets: layer:1 is named twice; name each once"),
+        ("study: {trained_sets: [layer:1, full]}", [], "c.yaml:1: study.trained_sets: full is part of every study; name only"),
+        (
+            "trainer: {lr_by_layer: {3: -1}}",
+            [],
+            "c.yaml:1: trainer.lr_by_layer must be a mapping of integers >= 0 to finite numbers > 0, found -1",
+        ),
+        (
+            "trainer: {lr_by_layer: {x: 1}}",
+            [],
+            "c.yaml:1: trainer.lr_by_layer must be a mapping of integers >= 0 to finite numbers > 0, found 1",
+        ),
+        ("trainer: {prompts_per_step: 4, minibatches: 5}", [], "c.yaml:1: trainer.minibatches: 5 minibatches of 4 prompts_per_step: "),
+        (
+            "agent: {prompt: 'Solve {question}'}",
+            [],
+            "c.yaml:1: agent.prompt: only {observation} may stand in braces, and literal braces are ",
+        ),
+        ("agent: {prompt: Solve it}", [], "c.yaml:1: agent.prompt: without {observation}, where the question belongs"),
         ("trainer:\n  lr: .nan", [], "c.yaml:2: trainer.lr is .nan; every number must be finite"),
         ("study:\n  lr_grid: [1e-5, 1e999]", [], "c.yaml:2: study.lr_grid.1 is 1e999; every number must be finite"),
         ("trainer:\n  lr: 1\n  lr: 2", [], "c.yaml:3: duplicate key trainer.lr, already at c.yaml:2; keep one"),
