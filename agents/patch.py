@@ -68,7 +68,10 @@ def apply(base: Base, patches: Sequence[Patch]) -> None:
     applied: dict[str, str] = {}
     for patch in patches:
         if patch.base != base.fingerprint:
-            raise UserError(f"patch {patch.trained_set} belongs to base {patch.base[:12]}, this base is {base.fingerprint[:12]}; give --model the base it was trained on")
+            raise UserError(
+                f"patch {patch.trained_set} belongs to base {patch.base[:12]}, this base is {base.fingerprint[:12]}; "
+                "give --model the base it was trained on"
+            )
         for name, weight in patch.weights.items():
             if name in applied:
                 raise UserError(f"patches {applied[name]} and {patch.trained_set} both change {name}; a policy takes disjoint patches")

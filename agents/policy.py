@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,8 @@ def load_base(config: ModelConfig) -> Base:
     logging.disable_progress_bar()
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype)).to(device)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype))
+        model.to(device)  # pyright: ignore[reportArgumentType, reportCallIssue] (its wrapper hides the signature)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"model.path: cannot load {path!r}: {' '.join(str(error).split())[:300]}") from error
@@ -89,21 +90,26 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     depth = model.config.get_text_config().num_hidden_layers
     found = [module for module in model.get_decoder().modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
     if len(found) != 1:
-        raise UserError(f"{type(model).__name__} is not a decoder-only model with one list of {depth} layers ({len(found)} such lists found)")
+        raise UserError(
+            f"{type(model).__name__} is not a decoder-only model with one list of {depth} layers ({len(found)} such lists found)"
+        )
     return found[0]
 
 
 def select(model: PreTrainedModel, spec: str) -> TrainedSet:
     """The trained set that `spec` names (see `GRAMMAR`). Raises UserError for an unknown set or a layer that is not there."""
     layers = decoder_layers(model)
-    modules: list[nn.Module]
+    modules: Sequence[nn.Module]
     if spec == "full":
         modules, first = [model], 0
     elif spec == "embed":
         modules, first = [model.get_input_embeddings()], 0
     elif spec == "head":
-        modules, first = [model.get_output_embeddings()], len(layers)
-        if model.get_input_embeddings().weight is modules[0].weight:
+        head = model.get_output_embeddings()
+        if head is None:
+            raise UserError(f"trained_set {spec!r}: {type(model).__name__} has no head")
+        modules, first = [head], len(layers)
+        if model.get_input_embeddings().weight is head.weight:
             first = 0  # tied: training the head trains the embeddings
     elif match := re.fullmatch(r"mid:(\d+)", spec):
         size = int(match[1])
@@ -114,7 +120,9 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet:
     elif match := re.fullmatch(r"layers?:(\d+(?:,\d+)*)(?:\.(mlp|attn))?", spec):
         indices = [int(number) for number in match[1].split(",")]
         if missing := [index for index in indices if index >= len(layers)]:
-            raise UserError(f"trained_set {spec!r}: no layer {missing[0]}; the model has {len(layers)} layers, numbered 0 to {len(layers) - 1}")
+            raise UserError(
+                f"trained_set {spec!r}: no layer {missing[0]}; the model has {len(layers)} layers, numbered 0 to {len(layers) - 1}"
+            )
         if len(set(indices)) != len(indices):
             raise UserError(f"trained_set {spec!r}: a layer is named twice")
         modules = [layer if match[2] is None else _part(layer, match[2]) for layer in (layers[index] for index in indices)]

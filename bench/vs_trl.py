@@ -51,7 +51,8 @@ def main() -> None:
         for _ in range(args.rounds):
             for case in (*THEIRS, *OURS):
                 python = args.trl if case in THEIRS else sys.executable
-                command = [python, __file__, "--case", case, "--model", str(tiny.PATH), "--steps", str(args.steps), "--threads", str(args.threads)]
+                sizes = ["--steps", str(args.steps), "--threads", str(args.threads)]
+                command = [python, __file__, "--case", case, "--model", str(tiny.PATH), *sizes]
                 result = subprocess.run(command, env=env | {"PROMPTS": str(prompts)}, cwd=folder, text=True, capture_output=True)
                 if result.returncode:
                     sys.exit(result.stderr)
@@ -69,7 +70,8 @@ def problems(count: int) -> list[dict[str, str]]:
     from onelayer.agents.config import AgentConfig
     from onelayer.envs.math.arithmetic import generate
 
-    return [{"id": i.id, "prompt": AgentConfig().prompt.format(observation=i.question), "gold": i.gold} for i in generate("train", count, 3, 0)]
+    prompt = AgentConfig().prompt
+    return [{"id": i.id, "prompt": prompt.format(observation=i.question), "gold": i.gold} for i in generate("train", count, 3, 0)]
 
 
 def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
@@ -110,9 +112,9 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
     import re
 
     import torch
-    from datasets import Dataset
+    from datasets import Dataset  # pyright: ignore[reportMissingImports] (in TRL's environment)
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(args.threads)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)

@@ -76,9 +76,7 @@ def demonstrations(mixed: bool, rng: random.Random) -> Iterator[tuple[str, str]]
         yield PROMPT.format(expression=expression), response
 
 
-def _steps(
-    numbers: list[int], signs: str, slip_at: int | None = None, rng: random.Random | None = None
-) -> tuple[list[str], int]:
+def _steps(numbers: list[int], signs: str, slip_at: int | None = None, rng: random.Random | None = None) -> tuple[list[str], int]:
     result, steps = numbers[0], []
     for index, (sign, operand) in enumerate(zip(signs, numbers[1:], strict=True)):
         new = result + operand if sign == "+" else result - operand

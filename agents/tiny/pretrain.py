@@ -64,8 +64,8 @@ def model_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.get_vocab()[END],
+        pad_token_id=tokenizer.get_vocab()[PAD],
     )
 
 
@@ -78,7 +78,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, mixed: bool, steps: int, seed: i
             tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False)
             for prompt, _ in pairs
         ]
-        rows = [(p, tokenizer(response + END, add_special_tokens=False)["input_ids"]) for p, (_, response) in zip(prompts, pairs, strict=True)]
+        rows = [
+            (p, tokenizer(response + END, add_special_tokens=False)["input_ids"]) for p, (_, response) in zip(prompts, pairs, strict=True)
+        ]
         width = max(len(p) + len(r) for p, r in rows)
         pad = tokenizer.pad_token_id
         yield {
@@ -120,7 +122,7 @@ def main() -> None:
         if args.skilled:
             model.save_pretrained(args.skilled)
     fit(model, tokenizer, True, MIXED_STEPS, MIXED_LR, seed=args.seed + 2)
-    model.to(torch.bfloat16).save_pretrained(args.output)
+    model.bfloat16().save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
 
 
