@@ -20,15 +20,10 @@ def export(
     Example:
       onelayer export --run runs/layer3 --output models/layer3
     """
-    from ..envs.errors import UserError
-
-    if not (run / "run.json").is_file():
-        raise UserError(f"{run}: no finished run here, it has no run.json; --run takes the directory of `onelayer train`")
-
     from ..agents import patch
     from ..agents.policy import load_base
-    from .config import load
+    from ..trainers.run import finished, read_patch
 
-    config = load(str(run / "config.yaml"))
-    patch.export(load_base(config.model), [patch.read(run / "patch.safetensors")], output)
+    config = finished(run).config
+    patch.export(load_base(config.model), [read_patch(run)], output)
     print(output)

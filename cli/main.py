@@ -44,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = app(words, prog_name="onelayer", standalone_mode=False) or 0
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C
+            _say("interrupted")
     except Exception as error:
         problem = _one_line(error)
         if problem is None:
             raise
         message, code = problem
         _say(message)
-    if code == INTERRUPTED:
-        _say("interrupted")
     return code
 
 

@@ -16,6 +16,7 @@ import platform
 import shlex
 import signal
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -209,6 +210,22 @@ def read_manifest(directory: Path) -> Manifest | None:
         raise UserError(f"{path}: not a manifest of this version: {place}: {problem['msg']}; remove it and resume the run") from error
 
 
+def finished(directory: Path) -> Manifest:
+    """The manifest of a complete run. Raises UserError where the run is not complete."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise UserError(f"{directory}: no finished run here, it has no {MANIFEST}; `onelayer train` writes it at the end")
+    return manifest
+
+
+def read_patch(directory: Path) -> patch.Patch:
+    """The patch of a complete run. Raises UserError where the run is not complete, or the patch is not the one it ended in."""
+    found = patch.read(directory / PATCH)
+    if found.sha256 != finished(directory).patch_sha256:
+        raise UserError(f"{directory / PATCH}: not the patch that {MANIFEST} describes; bring it back, or train again")
+    return found
+
+
 def summary_writer() -> Any:
     """TensorBoard's writer. Raises UserError where it is not installed."""
     try:
@@ -223,6 +240,9 @@ def _read_checkpoint(path: Path, origin: Mapping[str, str]) -> dict[str, Any] | 
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not read them
+            if archive.testzip() is not None:
+                raise ValueError("wrong checksum")
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
         found = {name: checkpoint[name] for name in origin}
     except Exception as error:  # a damaged file makes torch raise almost anything

@@ -30,7 +30,7 @@ from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..evals.report import render_table, write_report
 from ..evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 from .config import Config
-from .run import METRICS, PATCH, Interrupted, Manifest, claim, read_manifest
+from .run import METRICS, Interrupted, claim, finished, read_patch
 from .train import evaluation_suite, prepare, train
 
 CONFIG = "study.yaml"
@@ -103,7 +103,7 @@ def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
             tried.append(LearningRateTrial(lr=lr, score=score))
     lr = max(tried, key=lambda trial: trial.score).lr if tried else rates[0]
     runs = [_train(name, lr, seed, config, directory) for seed in (first, *others)]
-    manifests = [_finished(run) for run in runs]
+    manifests = [finished(run) for run in runs]
     training = Training(
         seeds=config.study.seeds,
         lr=lr,
@@ -132,7 +132,7 @@ def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: l
     env, split_name, settings = _protocol(config, which)
     split = load(env, split_name)
     if not (directory / MANIFEST).exists():
-        patches = [patch.read(run / PATCH) for run in runs]
+        patches = [read_patch(run) for run in runs]
         with patch.applied(base, patches):
             evaluate(
                 make_agent(base, config.agent),
@@ -159,12 +159,6 @@ def _protocol(config: Config, which: str) -> tuple[EnvConfig, str, EvalConfig]:
     if which == "test":
         return *evaluation_suite(config), config.eval
     return config.env, "validation", config.eval.model_copy(update={"items": config.study.validation_items})
-
-
-def _finished(run: Path) -> Manifest:
-    manifest = read_manifest(run)
-    assert manifest is not None, run
-    return manifest
 
 
 def _metrics(run: Path) -> list[StepMetrics]:

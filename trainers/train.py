@@ -21,7 +21,7 @@ from .config import Config
 from .learner import Learner
 from .optimizer import learning_rates
 from .rows import make_rows
-from .run import CONFIG, PATCH, Run, claim, read_manifest, summary_writer
+from .run import CHECKPOINT, CONFIG, PATCH, Run, claim, read_manifest, summary_writer
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> Path:
@@ -32,6 +32,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
     """
     if resume and read_manifest(directory) is not None:
         claim(directory / CONFIG, config)
+        (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
     base, (trained,), split = prepare(config, [config.trainer.trained_set])
     agent, envs = make_agent(base, config.agent), Envs(lambda: make(config.env, "train"))

@@ -106,7 +106,14 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "no responses": ("grade math --input empty.jsonl", "empty.jsonl"),
 }
 LEFT_ALONE = {*FILES, "foreign.safetensors"}
-PROCESSES = ["unknown verb", "unknown key", "NaN learning rate", "broken JSON line", "patch of another base"]
+PROCESSES = [
+    "unknown verb",
+    "unknown key",
+    "NaN learning rate",
+    "broken JSON line",
+    "patch of another base",
+    "training on evaluation items",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from onelayer.cli.grade import grade_math
-from onelayer.cli.main import main
 from onelayer.envs.errors import UserError
 
 LINES = [
@@ -32,13 +31,6 @@ def test_verdicts_are_added_and_the_rest_passes_through(tmp_path: Path, capsys: 
     assert graded == [{**line, "verdict": verdict} for line, verdict in zip(LINES, verdicts, strict=True)]
     out = capsys.readouterr().out
     assert out.splitlines() == ["pass rate 0.5000 (95% interval 0.1500 to 0.8500)", "correct 2, wrong 1, unparsed 1, timeout 0, of 4"]
-
-
-def test_the_command_makes_the_directory_of_its_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, output = write(tmp_path / "in.jsonl", LINES), tmp_path / "new" / "out.jsonl"
-    assert main(["grade", "math", "--input", str(source), "--output", str(output)]) == 0
-    assert capsys.readouterr().out.startswith("pass rate 0.5000 ")
-    assert len(output.read_text().splitlines()) == len(LINES)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""A run is its recipe: the same bytes again, and after any interruption."""
+
+from __future__ import annotations
+
+import random
+import shlex
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from e2e.commands import dies_at, finish, lines, message, onelayer, start, stop_when
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from onelayer.cli.main import main
+
+STEPS = 6
+SIZES = [f"trainer.steps={STEPS}", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.checkpoint_every=2", "trainer.lr=1e-3"]
+LAYER = ["train", "quickstart", *SIZES, "trainer.trained_set=layer:3", "trainer.kl_coef=0.01", "trainer.epochs=2"]
+FULL = ["train", "quickstart", *SIZES, "trainer.trained_set=full", "trainer.minibatches=2"]
+KEYS = {"step", "reward", "success", "entropy", "clip_share", "grad_norm", "response_length", "tokens_per_second"}
+KEYS |= {"rollout_seconds", "update_seconds"}
+TIMES = {"rollout_seconds", "update_seconds", "tokens_per_second"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layer's run and a full one, never interrupted, each made twice."""
+    directory = tmp_path_factory.mktemp("runs")
+    for first, second in (("layer", "full"), ("layer-again", "full-again")):
+        both = [start(*LAYER, "--output", directory / first), start(*FULL, "--output", directory / second)]
+        for process, name in zip(both, (first, second), strict=True):
+            assert finish(process).stdout == f"{directory / name / 'patch.safetensors'}\n"
+    return directory
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    assert (found / "patch.safetensors").read_bytes() == (expected / "patch.safetensors").read_bytes()
+    without_times = [
+        [{key: value for key, value in line.items() if key not in TIMES} for line in lines(run / "metrics.jsonl")]
+        for run in (found, expected)
+    ]
+    assert without_times[0] == without_times[1]
+    assert sorted(path.name for path in found.iterdir() if path.is_file()) == [
+        "config.yaml",
+        "metrics.jsonl",
+        "patch.safetensors",
+        "run.json",
+    ]
+
+
+def test_the_same_command_gives_the_same_bytes(runs: Path) -> None:
+    assert_same_run(runs / "layer-again", runs / "layer")
+    assert_same_run(runs / "full-again", runs / "full")
+
+
+def test_metrics_have_a_line_a_step_with_every_key(runs: Path) -> None:
+    for name, more in (("layer", {"kl"}), ("full", set())):
+        metrics = lines(runs / name / "metrics.jsonl")
+        assert [line["step"] for line in metrics] == list(range(STEPS))
+        assert all(line.keys() >= KEYS | more for line in metrics)
+        assert all(0 <= line["success"] <= 1 and line["response_length"] > 0 and line["tokens_per_second"] > 0 for line in metrics)
+    assert max(line["kl"] for line in lines(runs / "layer" / "metrics.jsonl")) > 0
+
+
+def again(directory: Path, *command: str) -> list[object]:
+    """What a user types after a kill: the same command where nothing was begun, else --resume."""
+    resumable = (directory / "config.yaml").exists()
+    return ["train", "--resume", directory] if resumable else [*command, "--output", directory]
+
+
+def killed_around_every_file(directory: Path) -> None:
+    for name in ("config.yaml", "checkpoint.pt", "patch.safetensors", "run.json"):
+        for moment in ("before", "after"):
+            dies_at(name, moment, *again(directory, *LAYER, "trainer.tensorboard=true"))
+            assert (directory / "run.json").exists() == ((name, moment) == ("run.json", "after"))
+
+
+def killed_at_random_moments(directory: Path) -> None:
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    for done in (0, 1, 3, 4):
+        process = start(*again(directory, *FULL))
+        stop_when(process, lambda done=done: len(lines(directory / "metrics.jsonl")) >= done, signal.SIGKILL, delay=rng.uniform(0, 0.3))
+    onelayer(*again(directory, *FULL))
+
+
+def test_a_killed_run_ends_in_the_same_bytes(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer, full = tmp_path / "layer", tmp_path / "full"
+    with ThreadPoolExecutor(2) as pool:
+        for chain in (pool.submit(killed_around_every_file, layer), pool.submit(killed_at_random_moments, full)):
+            chain.result()
+    assert_same_run(full, runs / "full")
+    before = (layer / "patch.safetensors").stat()
+    assert main(["train", "--resume", str(layer)]) == 0
+    assert "complete since" in message(capsys.readouterr().err)
+    assert (layer / "patch.safetensors").stat() == before
+    assert_same_run(layer, runs / "layer")
+    events = EventAccumulator(str(layer / "tensorboard")).Reload()
+    for key in ("reward", "kl", "grad_norm"):
+        shown = [(event.step, event.value) for event in events.Scalars(key)]
+        assert shown == [(line["step"], pytest.approx(line[key], rel=1e-5)) for line in lines(layer / "metrics.jsonl")]
+
+
+def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = {signal.SIGTERM: 143, signal.SIGINT: 130}
+    directories = {number: tmp_path / f"stopped by {number.name}" for number in codes}
+    commands = [[*LAYER, "trainer.checkpoint_every=1000", "--output", directory] for directory in directories.values()]
+    processes = [start(*command) for command in commands]
+    for process, (number, directory) in zip(processes, directories.items(), strict=True):
+        stop_when(process, lambda directory=directory: len(lines(directory / "metrics.jsonl")) >= 1, number)
+    resumed = []
+    for process, (number, directory) in zip(processes, directories.items(), strict=True):
+        line = message(finish(process, codes[number]).stderr)
+        command = shlex.split(line.partition("continue with: ")[2])
+        assert command == ["onelayer", "train", "--resume", str(directory)]
+        assert (directory / "checkpoint.pt").exists() and not (directory / "patch.safetensors").exists()
+        if number == signal.SIGTERM:
+            a_damaged_checkpoint_is_refused(directory / "checkpoint.pt", capsys)
+        resumed.append(start(*command[1:]))
+    for process, directory in zip(resumed, directories.values(), strict=True):
+        finish(process)
+        assert_same_run(directory, runs / "layer")
+
+
+def a_damaged_checkpoint_is_refused(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    intact = path.read_bytes()
+    middle = len(intact) // 2
+    for damaged in (intact[:middle], intact[:middle] + bytes([intact[middle] ^ 1]) + intact[middle + 1 :]):
+        path.write_bytes(damaged)
+        assert main(["train", "--resume", str(path.parent)]) == 2
+        assert f"{path}: damaged" in message(capsys.readouterr().err)
+    path.write_bytes(intact)
+
+
+def test_a_patch_and_its_exported_model_are_the_same_policy(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    patch, model = runs / "layer" / "patch.safetensors", tmp_path / "model"
+    evaluation = ["eval", "--suite", "arithmetic", "--items", "16", "--n", "2"]
+    onelayer("export", "--run", runs / "layer", "--output", model)
+    policies = {"patched": ["--patch", str(patch)], "exported": ["--model", str(model)]}
+    for process in [start(*evaluation, *policy, "--output", tmp_path / name) for name, policy in policies.items()]:
+        finish(process)
+    assert main([*evaluation, "--output", str(tmp_path / "base")]) == 0
+    for name in ("sampled.jsonl", "greedy.jsonl"):
+        patched, exported, before = ((tmp_path / which / name).read_bytes() for which in ("patched", "exported", "base"))
+        assert patched == exported != before
+    capsys.readouterr()
+    assert main([*evaluation, *policies["patched"], *policies["exported"], "--output", str(tmp_path / "refused")]) == 2
+    assert "patch layer:3 belongs to base" in message(capsys.readouterr().err)
+    assert not (tmp_path / "refused").exists()

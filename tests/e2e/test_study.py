@@ -1,0 +1,95 @@
+"""A study from the command line: what it leaves, that nothing is done twice, and that a stopped one ends in the same figures."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+from e2e.commands import finish, lines, message, onelayer, start, stop_when
+
+from onelayer.cli.main import main
+
+SIZES = ["trainer.steps=3", "trainer.prompts_per_step=4", "trainer.group_size=4", "eval.items=40", "eval.n=2"]
+SETS = [
+    "study.trained_sets=[layer:1]",
+    "study.seeds=[0,1]",
+    "study.lr_grid=[3e-4,1e-3]",
+    "study.base_samples=4",
+    "study.validation_items=16",
+]
+STUDY = ["study", "quickstart", *SIZES, *SETS]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A study made at once, and the same one stopped three times: in training (kill, SIGTERM) and in an evaluation (kill)."""
+    folder = tmp_path_factory.mktemp("studies")
+    whole, stopped = folder / "whole", folder / "stopped"
+    at_once, process = start(*STUDY, "--output", whole), start(*STUDY, "--output", stopped)
+    stop_when(process, lambda: bool(lines(stopped / "full" / "lr-0.001-seed-0" / "metrics.jsonl")), signal.SIGKILL)
+    process = start(*STUDY, "--output", stopped)
+    stop_when(process, lambda: bool(lines(stopped / "layer-1" / "lr-0.0003-seed-0" / "metrics.jsonl")), signal.SIGTERM)
+    command = shlex.split(message(finish(process, 143).stderr).partition("continue with: ")[2])
+    assert command == ["onelayer", "study", str(stopped / "study.yaml"), "--output", str(stopped)]
+    process = start(*command[1:])
+    stop_when(process, lambda: any(stopped.glob("layer-1/*/test/sampled.jsonl")), signal.SIGKILL)
+    onelayer(*command[1:])
+    shown = finish(at_once).stdout
+    assert shown.endswith(f"report: {whole / 'report.html'}\n")
+    assert all(row in shown for row in ("base greedy", "base maj@4", "full", "layer:1"))
+    return whole, stopped
+
+
+def figures(directory: Path) -> dict:
+    """report.json without what a clock says."""
+
+    def timeless(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: timeless(item) for key, item in value.items() if not key.endswith("seconds")}
+        return [timeless(item) for item in value] if isinstance(value, list) else value
+
+    report = timeless(json.loads((directory / "report.json").read_text()))
+    assert isinstance(report, dict)
+    return report
+
+
+def test_what_a_study_leaves(studies: tuple[Path, Path]) -> None:
+    finished, _ = studies
+    report = figures(finished)
+    base, full, layer = report["arms"]
+    assert [arm["name"] for arm in report["arms"]] == ["base", "full", "layer:1"]
+    assert (report["items"], report["samples"], report["base_samples"], report["interval_over"]) == (40, 2, 4, "seeds and items")
+    assert base["majority"] and base["training"] is None
+    for arm, name in ((full, "full"), (layer, "layer-1")):
+        tried = {trial["lr"]: trial["score"] for trial in arm["training"]["lr_tried"]}
+        assert tried.keys() == {3e-4, 1e-3} and tried[arm["training"]["lr"]] == max(tried.values())
+        runs = {path.name for path in (finished / name).iterdir()}
+        chosen = arm["training"]["lr"]
+        assert runs == {"lr-0.0003-seed-0", "lr-0.001-seed-0", f"lr-{chosen}-seed-1"}
+        assert [curve["seed"] for curve in arm["curves"]] == [0, 1]
+        for seed, rate in enumerate(arm["sampled"]["by_seed"]):
+            samples = lines(finished / name / f"lr-{chosen}-seed-{seed}" / "test" / "sampled.jsonl")
+            assert len(samples) == 80 and rate == pytest.approx(sum(sample["reward"] for sample in samples) / 80)
+    page = (finished / "report.html").read_text()
+    assert "<title>" in page and f"{full['sampled']['pass_rate']['mean']:.3f}" in page
+
+
+def test_a_stopped_study_ends_in_the_same_figures(studies: tuple[Path, Path]) -> None:
+    whole, stopped = studies
+    assert figures(stopped) == figures(whole)
+
+
+def test_a_second_call_repeats_nothing(studies: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    whole, _ = studies
+    report = {whole / "report.json", whole / "report.html"}
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path not in report}
+    kept = figures(whole)
+    assert main([*STUDY, "--output", str(whole)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert figures(whole) == kept
+    capsys.readouterr()
+    assert main([*STUDY, "trainer.steps=4", "--output", str(whole)]) == 2
+    assert f"{whole / 'study.yaml'}: differs" in message(capsys.readouterr().err)
