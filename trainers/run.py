@@ -76,6 +76,7 @@ class Run:
         self.checkpoint = _read_checkpoint(directory / CHECKPOINT, self._origin)
         self._seconds, self._started = (self.checkpoint or {}).get("seconds", 0.0), time.perf_counter()
         self._signal: int | None = None
+        self._phases: dict[str, float] = {}
         self._lines: TextIO
         self._board: Any
         self._note: Callable[[str], None]
@@ -103,8 +104,16 @@ class Run:
             self._note = lambda note: progress.update(task, advance=1, note=note)
             yield from range(start, stop)
 
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase of the step; `log` reports it as NAME_seconds."""
+        started = time.perf_counter()
+        yield
+        self._phases[f"{name}_seconds"] = time.perf_counter() - started
+
     def log(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Append one line of metrics; null stands for what the step has no figure of."""
+        metrics = {**metrics, **self._phases, "tokens_per_second": (metrics["tokens"] or 0) / self._phases["rollout_seconds"]}
         line = {name: None if value is None else float(f"{value:.6g}") for name, value in metrics.items()}
         self._lines.write(json.dumps({"step": step, **line}) + "\n")
         self._lines.flush()

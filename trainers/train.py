@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,16 +39,11 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
     with Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)
         for step in run.steps(learner.step, config.trainer.steps):
-            started = time.perf_counter()
-            episodes = rollout(agent, envs, split, config, step)
-            rolled_out = time.perf_counter()
-            scores = advantages_of(episodes)
-            metrics = learner.update(make_rows(episodes, scores, learner.optimizer.steps))
-            updated = time.perf_counter()
-            seconds = {"rollout_seconds": rolled_out - started, "update_seconds": updated - rolled_out}
-            run.log(
-                step, {**rollout_metrics(episodes), **metrics, **seconds, "tokens_per_second": tokens(episodes) / (rolled_out - started)}
-            )
+            with run.phase("rollout"):
+                episodes = rollout(agent, envs, split, config, step)
+            with run.phase("update"):
+                metrics = learner.update(make_rows(episodes, advantages_of(episodes), learner.optimizer.steps))
+            run.log(step, rollout_metrics(episodes) | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         assert_untouched(base, trained)
         return run.finish(patch.Patch(base.fingerprint, trained.spec, learner.optimizer.masters))
@@ -93,11 +87,9 @@ def rollout(agent: Agent, envs: Envs, split: Split, config: Config, step: int) -
 
 def draw_items(split: Split, seed: int, step: int, count: int) -> list[str]:
     """Items of one step: consecutive places in an endless sequence of shuffled passes over the split."""
-    size, ids = len(split.items), []
-    for place in range(step * count, (step + 1) * count):
-        epoch, at = divmod(place, size)
-        ids.append(split.items[np.random.default_rng([seed, epoch]).permutation(size)[at]].id)
-    return ids
+    places = [divmod(place, len(split.items)) for place in range(step * count, (step + 1) * count)]
+    passes = {epoch: np.random.default_rng([seed, epoch]).permutation(len(split.items)) for epoch, _ in places}
+    return [split.items[passes[epoch][at]].id for epoch, at in places]
 
 
 def advantages_of(episodes: Sequence[Episode]) -> list[float]:
@@ -121,13 +113,8 @@ def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "groups_with_signal": float(np.mean([len(rewards) > 1 for rewards in groups.values()])),
         "response_length": float(np.mean([len(step.token_ids) for step in steps])),
         "truncated": float(np.mean([step.truncated for step in steps])),
-        "tokens": tokens(episodes),
+        "tokens": sum(episode.tokens for episode in episodes),
     }
-
-
-def tokens(episodes: Sequence[Episode]) -> int:
-    """Tokens sampled in all."""
-    return sum(episode.tokens for episode in episodes)
 
 
 def assert_untouched(base: Base, trained: TrainedSet) -> None:
