@@ -72,7 +72,7 @@ def test_a_dry_run_prints_the_recipe_the_parameters_and_the_items(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = ["trainer.trained_set=layer:2", "study.trained_sets=[layer:2]", "env.size=64"]
+    overrides = ["trainer.trained_set=layer:2", "study.trained_sets=[layer:2]", "env.size=64", "study.validation_items=32"]
     assert main.main([verb, "quickstart", *overrides, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     Path("shown.yaml").write_text(shown)
@@ -99,7 +99,8 @@ def test_eval_prints_both_decodings_and_where_the_records_are(
 
 
 def test_sigint_ends_the_process_with_130(tmp_path: Path) -> None:
-    code = "import onelayer.cli.doctor as d, time; d.examine = lambda: (print('ready', flush=True), time.sleep(60));"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a shell's background job ignores it
+    code += "import onelayer.cli.doctor as d, time; d.examine = lambda: (print('ready', flush=True), time.sleep(60));"
     code += "from onelayer.cli.main import main; raise SystemExit(main(['doctor']))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

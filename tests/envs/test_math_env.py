@@ -24,10 +24,14 @@ def test_one_episode() -> None:
     item = load(MathConfig(), "test").items[7]
     question, info = env.reset(options={"item": item.id})
     assert (question, info) == (item.question, {"item": item.id})
-    assert env.step(f"It is \\boxed{{{item.gold}}}")[1:] == (1.0, True, False, {"item": item.id, "verdict": "correct"})
-    for response, verdict in ((f"\\boxed{{{int(item.gold) + 1}}}", "wrong"), ("I do not know", "unparsed")):
+    right, wrong = item.gold, str(int(item.gold) + 1)
+    for response, reward, verdict, answer in (
+        (f"It is \\boxed{{{right}}}", 1.0, "correct", right),
+        (f"\\boxed{{{wrong}}}", 0.0, "wrong", wrong),
+        ("I do not know", 0.0, "unparsed", None),
+    ):
         env.reset(options={"item": item.id})
-        assert env.step(response)[1:] == (0.0, True, False, {"item": item.id, "verdict": verdict})
+        assert env.step(response)[1:] == (reward, True, False, {"item": item.id, "verdict": verdict, "answer": answer})
 
 
 def test_the_seed_decides_the_item() -> None:
