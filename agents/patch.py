@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..envs.errors import UserError
-from ..envs.files import write_atomically
+from ..envs.files import check_new, make_writable, write_atomically
 from .policy import Base
 
 FORMAT = "onelayer-patch-1"
@@ -98,10 +98,10 @@ def applied(base: Base, patches: Sequence[Patch]) -> Iterator[None]:
 def export(base: Base, patches: Sequence[Patch], output: Path) -> None:
     """Write base and patches as one model directory that plain `transformers` loads.
 
-    Raises UserError where `output` exists and is not empty.
+    Raises UserError where `output` holds something already or can not be written.
     """
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"{output}: not empty; name a new directory")
+    check_new(output)
     apply(base, patches)
+    make_writable(output)
     base.model.save_pretrained(output)
     base.tokenizer.save_pretrained(output)

@@ -37,15 +37,14 @@ def evaluate(
       onelayer eval --model Qwen/Qwen3-1.7B-Base --suite math500 agent.max_tokens=2048 model.dtype=bfloat16
     """
     from ..envs import load, make, parse_suite
-    from ..envs.errors import UserError
+    from ..envs.files import check_new
     from .config import compose
 
     env, split_name = parse_suite(suite)
     shorthands = {"model.path": model, "env.suite": env.suite, "eval.n": n, "eval.temperature": temperature, "eval.items": items}
     config = compose([f"{key}={json.dumps(value)}" for key, value in shorthands.items()] + (overrides or []))
     directory = output or Path("runs") / f"eval-{Path(env.suite).stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    if directory.exists() and any(directory.iterdir()):
-        raise UserError(f"{directory}: not empty; name a new --output")
+    check_new(directory)
     split = load(config.env, split_name)
 
     from ..agents.agent import make_agent

@@ -30,6 +30,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_new(directory: Path) -> None:
+    """Raises UserError where the directory already holds something."""
+    if directory.exists() and any(directory.iterdir()):
+        raise UserError(f"{directory}: not empty; name a new --output")
+
+
 def make_writable(directory: Path) -> None:
     """Make the directory. Raises UserError where files can not be written there: now, not after minutes of work."""
     with _writing(directory):
@@ -51,6 +57,8 @@ def owned(directory: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{directory}: another process is at work here; wait for it, or end it") from error
+        except OSError:
+            pass  # a file system without locks, as some clusters have: there it is up to the user
         for leftover in directory.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         yield

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..envs.errors import UserError
+from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
@@ -156,10 +156,7 @@ def read_samples(path: Path) -> list[Sample]:
                 try:
                     samples.append(Sample.model_validate_json(line))
                 except ValidationError as error:
-                    first = error.errors(include_url=False)[0]
-                    key = ".".join(str(part) for part in first["loc"])
-                    cause = f"{key}: {first['msg']}" if key else first["msg"]
-                    raise UserError(f"{path}:{number}: broken record ({cause}); run this evaluation again") from error
+                    raise UserError(f"{path}:{number}: broken record ({first_problem(error)}); run this evaluation again") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run this evaluation again") from error
     if not samples:
@@ -171,12 +168,11 @@ def read_manifest(directory: Path) -> Evaluation:
     """The manifest of a complete evaluation. Raises UserError where it is missing, broken or of another version."""
     path = directory / MANIFEST
     try:
-        manifest = Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest = Evaluation.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: no complete evaluation here ({error.strerror}); run `onelayer eval` first") from error
-    except ValueError as error:  # pydantic's ValidationError and a broken encoding are both ValueErrors
-        cause = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        raise UserError(f"{path}: {'.'.join(map(str, cause['loc']))}: {cause['msg']}; run this evaluation again") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}; run this evaluation again") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise UserError(f"{path}: schema version {manifest.schema_version}, this release reads {SCHEMA_VERSION}; run this evaluation again")
     return manifest

@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..agents import patch
 from ..agents.policy import Base, TrainedSet
-from ..envs.errors import UserError
+from ..envs.errors import UserError, first_problem
 from ..envs.files import owned, write_atomically
 from ..envs.items import Split
 from .config import Config, dump
@@ -214,9 +214,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{path}: not a manifest of this version: {place}: {problem['msg']}; remove it and resume the run") from error
+        raise UserError(f"{path}: not a manifest of this version ({first_problem(error)}); remove it and resume the run") from error
 
 
 def finished(directory: Path) -> Manifest:
