@@ -156,7 +156,9 @@ class _Rows:
             column_K - self.start[live, None],
             self.cache,
         )
-        token_B, logprob_B = sample(logits_BRV[:, 0].float(), self.temperature[live], uniform(self.seed[live], self.length[live].numpy(force=True)))
+        token_B, logprob_B = sample(
+            logits_BRV[:, 0].float(), self.temperature[live], uniform(self.seed[live], self.length[live].numpy(force=True))
+        )
         rows_B = torch.arange(self.count, device=end_B.device)
         self.tokens[rows_B, self.length[live]] = token_B
         self.logprobs[rows_B, self.length[live]] = logprob_B
@@ -215,7 +217,8 @@ class _SlotCache(Cache):
         first, last = int(end_B.min()), int(end_B.max())
         self._count, self._columns = len(end_B), last + 1
         # One slice where all rows write the same column: several times faster than an index a row.
-        self._place = (slice(0, len(end_B)), slice(None), last) if first == last else (torch.arange(len(end_B), device=end_B.device), slice(None), end_B)
+        rows = slice(0, len(end_B)) if first == last else torch.arange(len(end_B), device=end_B.device)
+        self._place = (rows, slice(None), last if first == last else end_B)
         return self._columns
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):

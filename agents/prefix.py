@@ -31,9 +31,10 @@ class PrefixCache(Cache):
         self._rows, self._held = rows, held
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):
-        if self._held is not None:
-            key_states = torch.cat([self._held.keys[layer_idx][self._rows], key_states], dim=2)
-            value_states = torch.cat([self._held.values[layer_idx][self._rows], value_states], dim=2)
+        if self._held is not None and self._rows is not None:
+            # index_select, whose gradient is summed in a fixed order; that of plain indexing depends on the threads' timing.
+            key_states = torch.cat([self._held.keys[layer_idx].index_select(0, self._rows), key_states], dim=2)
+            value_states = torch.cat([self._held.values[layer_idx].index_select(0, self._rows), value_states], dim=2)
         else:
             self.keys[layer_idx], self.values[layer_idx] = key_states, value_states
         return key_states, value_states
@@ -104,4 +105,5 @@ def _attention_mask(
 
 def _additive(visible_BRK: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     # The least number, not minus infinity: a padded query sees no key at all, and its softmax must stay finite.
-    return torch.zeros(visible_BRK.shape, dtype=dtype, device=visible_BRK.device).masked_fill_(~visible_BRK, torch.finfo(dtype).min)[:, None]
+    mask_BRK = torch.zeros(visible_BRK.shape, dtype=dtype, device=visible_BRK.device)
+    return mask_BRK.masked_fill_(~visible_BRK, torch.finfo(dtype).min)[:, None]

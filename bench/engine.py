@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -53,6 +54,7 @@ def compare(base: Base, batch: int, case: str, prompts: list[list[int]], limit: 
     def ours() -> list[list[int]]:
         return [c.token_ids for c in sorted(engine.generate(requests), key=lambda c: c.index)]
 
+    model: Any = base.model
     width = max(map(len, prompts))
     pad = base.tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
@@ -61,7 +63,7 @@ def compare(base: Base, batch: int, case: str, prompts: list[list[int]], limit: 
 
     def theirs() -> list[list[int]]:
         with torch.inference_mode():
-            out = base.model.generate(ids, attention_mask=mask, generation_config=configuration)
+            out = model.generate(ids, attention_mask=mask, generation_config=configuration)
         return [cut(row, end_ids) for row in out[:, width:].tolist()]
 
     expected, found = theirs(), ours()
@@ -75,7 +77,9 @@ def compare(base: Base, batch: int, case: str, prompts: list[list[int]], limit: 
             seconds[name].append(time.perf_counter() - started)
     slow, fast = (statistics.median(seconds[name]) for name in ("theirs", "ours"))
     lengths = f"{tokens / len(found):.1f}/{max(map(len, found))}"
-    print(f"{batch:>5} {case:<19} {lengths:>16} {tokens / slow:>15.0f} {tokens / fast:>13.0f} {slow / fast:>6.2f}   same: {same} of {len(found)}")
+    print(
+        f"{batch:>5} {case:<19} {lengths:>16} {tokens / slow:>15.0f} {tokens / fast:>13.0f} {slow / fast:>6.2f}   same: {same}/{len(found)}"
+    )
 
 
 def cut(row: list[int], end_ids: set[int]) -> list[int]:

@@ -13,8 +13,9 @@ from families import FAMILIES, random_base
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onelayer.agents.config import ModelConfig
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
-from onelayer.agents.policy import Base, select, weight_hashes
+from onelayer.agents.policy import Base, load_base, select, weight_hashes
 from onelayer.trainers import advantages
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.forward import packs
@@ -24,10 +25,10 @@ from onelayer.trainers.rows import Row, minibatches, sequence_mean
 CLIP, KL = 0.2, 0.1
 
 
-def sampled_rows(base: Base, groups: int = 6, group_size: int = 4) -> list[Row]:
+def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int = 13) -> list[Row]:
     """Rows of real samples, with advantages of which a third are zero and logprobs that are off enough to be clipped."""
     rng = random.Random(0)
-    prompts = [tuple(rng.randrange(3, 300) for _ in range(rng.randrange(1, 14))) for _ in range(groups)]
+    prompts = [tuple(rng.randrange(3, 300) for _ in range(rng.randint(1, longest))) for _ in range(groups)]
     requests = [Request(prompt, 17 * index, Sampling(24)) for index, prompt in enumerate(p for p in prompts for _ in range(group_size))]
     completions = sorted(TransformersEngine(base.model, base.end_ids).generate(requests), key=lambda completion: completion.index)
     return sequence_mean(
@@ -123,6 +124,18 @@ def test_only_the_trained_set_moves(dtype: torch.dtype):
     assert {name for name in after if after[name] != base.hashes[name]} == set(learner.trained.parameters)
     assert all(value is not None and np.isfinite(value) for value in metrics.values()) and metrics["kl"]
     assert all(master.dtype == torch.float32 for master in learner.optimizer.masters.values())
+
+
+def test_the_same_rows_give_the_same_bits():
+    """Sums over threads must not depend on their timing: many rows share a prompt, on two threads, again and again."""
+    base, threads = load_base(ModelConfig(device="cpu")), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rows = sampled_rows(base, groups=32, group_size=8, longest=60)
+        first, *others = [learner_gradient(base, "full", rows) for _ in range(6)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(first[name], other[name]) for other in others for name in first)
 
 
 def test_steps_without_any_signal_decay_the_moments_alike():
