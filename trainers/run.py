@@ -129,8 +129,7 @@ class Run:
         buffer = io.BytesIO()
         torch.save(state | self._origin | {"seconds": self._elapsed()}, buffer)
         write_atomically(self.directory / CHECKPOINT, buffer.getvalue())
-        if self._signal is not None and not last:
-            raise Interrupted(self._signal, shlex.join(["onelayer", "train", "--resume", str(self.directory)]))
+        self._stop_if_asked()
 
     def finish(self, result: patch.Patch) -> Path:
         """Write patch and manifest; the checkpoint has served its purpose."""
@@ -177,7 +176,7 @@ class Run:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM wait for the end of the step."""
+        """Let SIGINT and SIGTERM wait for the end of the step; one that came after the last step stops whoever goes on from here."""
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with suppress(ValueError):  # off the main thread signals are the caller's business
             for number in handlers:
@@ -188,6 +187,11 @@ class Run:
             with suppress(ValueError):
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self._signal is not None:
+            raise Interrupted(self._signal, shlex.join(["onelayer", "train", "--resume", str(self.directory)]))
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:  # asked twice: at once

@@ -70,10 +70,10 @@ def again(directory: Path, *command: str) -> list[object]:
 
 
 def killed_around_every_file(directory: Path) -> None:
-    for name in ("config.yaml", "checkpoint.pt", "patch.safetensors", "run.json"):
-        for moment in ("before", "after"):
-            dies_at(name, moment, *again(directory, *LAYER, "trainer.tensorboard=true"))
-            assert (directory / "run.json").exists() == ((name, moment) == ("run.json", "after"))
+    around = [(name, moment) for name in ("checkpoint.pt", "patch.safetensors") for moment in ("before", "after")]
+    for name, moment in [("config.yaml", "before"), *around, ("run.json", "after")]:
+        dies_at(name, moment, *again(directory, *LAYER, "trainer.tensorboard=true"))
+        assert (directory / "run.json").exists() == (name == "run.json")
 
 
 def killed_at_random_moments(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from e2e.commands import finish, lines, message, onelayer, start, stop_when
 
+from onelayer.agents.patch import Patch
 from onelayer.cli.main import main
+from onelayer.trainers.run import Run
 
 SIZES = ["trainer.steps=3", "trainer.prompts_per_step=4", "trainer.group_size=4", "eval.items=40", "eval.n=2"]
 SETS = [
@@ -93,3 +96,18 @@ def test_a_second_call_repeats_nothing(studies: tuple[Path, Path], capsys: pytes
     capsys.readouterr()
     assert main([*STUDY, "trainer.steps=4", "--output", str(whole)]) == 2
     assert f"{whole / 'study.yaml'}: differs" in message(capsys.readouterr().err)
+
+
+def test_a_signal_in_the_last_moment_of_a_run_stops_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_run = Run.finish
+
+    def asked_to_stop(run: Run, result: Patch) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return finish_run(run, result)
+
+    monkeypatch.setattr(Run, "finish", asked_to_stop)
+    assert main([*STUDY, "trainer.steps=1", "eval.items=2", "--output", str(tmp_path / "study")]) == 143
+    assert f"onelayer study {tmp_path / 'study' / 'study.yaml'}" in message(capsys.readouterr().err)
+    assert len(list(tmp_path.rglob("run.json"))) == 1
