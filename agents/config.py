@@ -24,9 +24,9 @@ class AgentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompt: str = Field(
-        default="{observation}\nReason step by step and put the final answer in \\boxed{{}}.",
-        description="user message; {observation} is replaced by what the environment says",
+    prompt: str | None = Field(
+        default=None,
+        description="user message; {observation} is replaced by what the environment says (null: that of the environment in agents/prompts)",
     )
     max_tokens: int = Field(default=40, ge=1, description="most new tokens of one reply")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature while training")
@@ -34,7 +34,9 @@ class AgentConfig(BaseModel):
 
     @field_validator("prompt")
     @classmethod
-    def _names_the_observation(cls, prompt: str) -> str:
+    def _names_the_observation(cls, prompt: str | None) -> str | None:
+        if prompt is None:
+            return None
         try:
             shows = prompt.format(observation="one") != prompt.format(observation="two")
         except (LookupError, ValueError, AttributeError) as error:

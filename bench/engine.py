@@ -21,6 +21,7 @@ from onelayer.agents.agent import make_agent
 from onelayer.agents.config import AgentConfig, ModelConfig
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base, load_base
+from onelayer.envs.config import MathConfig
 from onelayer.envs.math.arithmetic import generate
 
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def problems(base: Base, count: int, group: int) -> list[list[int]]:
-    agent = make_agent(base, AgentConfig())
+    agent = make_agent(base, AgentConfig(), MathConfig())
     return [agent.prompt_ids(item.question) for item in generate("train", count // group, 3, 0) for _ in range(group)]
 
 

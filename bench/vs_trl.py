@@ -93,7 +93,7 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
     config = Config(trainer=TrainerConfig(trained_set=trained_set, lr=LR, skip_zero_rows=skip), model=ModelConfig(device="cpu"))
     base = load_base(config.model)
     learner = Learner(base, select(base.model, trained_set), config)
-    agent, envs = make_agent(base, config.agent), Envs(lambda: make(config.env, "train"))
+    agent, envs = make_agent(base, config.agent, config.env), Envs(lambda: make(config.env, "train"))
     ids = [problem["id"] for problem in json.loads(Path(os.environ["PROMPTS"]).read_text())]
     timed = []
     for step in range(args.steps + WARM):

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.composer import ComposerError
 
+from ..envs.config import model_of
 from ..envs.errors import UserError
 from ..trainers.config import Config
 from .reference import allowed, keys
@@ -168,7 +169,7 @@ def _explain(problem: Any, tree: dict[str, Any], places: dict[Key, str]) -> str:
     """One line for a pydantic error: place, key, what was found, what is allowed."""
     key, found = _resolve(problem["loc"], tree)
     place = next((places[key[:depth]] for depth in range(len(key), -1, -1) if key[:depth] in places), "")
-    known = dict(keys())
+    known = dict(keys(env=model_of(tree.get("env", {}))))
     dotted = _dotted(key)
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown key {dotted}; {_alternatives(dotted, known)}"

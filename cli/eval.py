@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: Annotated[str, typer.Option(help="items to play: NAME or NAME/SPLIT, a .jsonl file or hub:OWNER/NAME")],
+    suite: Annotated[
+        str, typer.Option(help="items to play: NAME or NAME/SPLIT; a suite, a .jsonl file, hub:OWNER/NAME or the id of an environment")
+    ],
     overrides: Overrides = None,
     model: Annotated[str, typer.Option(help="the base: tiny, a directory or a hub name")] = "tiny",
     patch: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="patch to apply to the base; may be repeated")] = None,
@@ -40,12 +43,12 @@ def evaluate(
     from ..envs.files import check_new
     from .config import compose
 
-    env, split_name = parse_suite(suite)
-    shorthands = {"model.path": model, "env.suite": env.suite, "eval.n": n, "eval.temperature": temperature, "eval.items": items}
+    shorthands = {"model.path": model, "eval.n": n, "eval.temperature": temperature, "eval.items": items}
     config = compose([f"{key}={json.dumps(value)}" for key, value in shorthands.items()] + (overrides or []))
-    directory = output or Path("runs") / f"eval-{Path(env.suite).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    env, split_name = parse_suite(suite, config.env)
+    directory = output or Path("runs") / f"eval-{re.sub(r'[^A-Za-z0-9.+-]+', '-', suite)}-{datetime.now():%Y%m%d-%H%M%S}"
     check_new(directory)
-    split = load(config.env, split_name)
+    split = load(env, split_name)
 
     from ..agents.agent import make_agent
     from ..agents.episodes import Envs
@@ -57,8 +60,8 @@ def evaluate(
     base = load_base(config.model)
     apply(base, patches)
     result = play_all(
-        make_agent(base, config.agent),
-        Envs(lambda: make(config.env, split_name)),
+        make_agent(base, config.agent, env),
+        Envs(lambda: make(env, split_name)),
         split,
         config.eval,
         directory,

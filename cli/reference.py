@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ..envs.config import MathConfig
 from ..trainers.config import Config
 
 KINDS = {  # type -> one of it, several of it
@@ -21,17 +22,20 @@ KINDS = {  # type -> one of it, several of it
 BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}", "min_length": "(at least {})", "pattern": "matching {}"}
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Each dotted key with its field, sections before what is in them."""
+def keys(model: type[BaseModel] = Config, prefix: str = "", env: type[BaseModel] = MathConfig) -> Iterator[tuple[str, FieldInfo]]:
+    """Each dotted key with its field, sections before what is in them; of `env` those of one kind of environment."""
     for name, field in model.model_fields.items():
         yield prefix + name, field
-        for section in _sections(field.annotation):
-            yield from keys(section, f"{prefix}{name}.")
+        sections = _sections(field.annotation)
+        for section in [env] if env in sections else sections:
+            yield from keys(section, f"{prefix}{name}.", env)
 
 
 def allowed(field: FieldInfo) -> str:
     """What the field may hold, in words: `a finite number > 0 or null`."""
     members = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
+    if _sections(field.annotation):
+        return "a mapping of keys"
     kinds = " or ".join(dict.fromkeys(_kind(member) for member in members if member is not NoneType))
     return _bounded(kinds, field.metadata) + (" or null" if NoneType in members else "")
 
@@ -40,23 +44,28 @@ def main() -> None:
     """Print docs/configuration.md."""
     print("# Configuration\n\nWritten by `make docs` from the configuration classes of the rooms; a test compares them.")
     print("A recipe is a YAML file of these keys, all of them optional. `SECTION.KEY=VALUE` on the command line overrides one.")
-    table = dict(keys())
-    sections = [key for key, field in table.items() if _sections(field.annotation)]
-    for section in ["", *sections]:
-        print(f"\n## {section or 'top level'}\n")
-        for model in _sections(table[section].annotation) if section else [Config]:
-            print(" ".join((model.__doc__ or "").split()), end="\n\n")
-        print("| key | may be | default | meaning |\n| --- | --- | --- | --- |")
-        for key, field in table.items():
-            if key.rpartition(".")[0] == section and key not in sections:
-                default = json.dumps(field.get_default(call_default_factory=True))
-                cells = [f"`{key}`", allowed(field), f"`{default}`", field.description or ""]
-                print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|")
+    _print_section(Config, "")
+
+
+def _print_section(model: type[BaseModel], prefix: str) -> None:
+    print(f"\n## {prefix.rstrip('.') or 'top level'}\n\n{' '.join((model.__doc__ or '').split())}\n")
+    print("| key | may be | default | meaning |\n| --- | --- | --- | --- |")
+    inside = {name: _sections(field.annotation) for name, field in model.model_fields.items()}
+    for name, field in model.model_fields.items():
+        if not inside[name]:
+            default = "" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+            cells = [f"`{prefix}{name}`", allowed(field), default, field.description or ""]
+            print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|")
+    for name, sections in inside.items():
+        for section in sections:
+            _print_section(section, f"{prefix}{name}.")
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
-    members = [annotation, *get_args(annotation)]
-    return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+    """The configuration classes that an annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for member in get_args(annotation) for section in _sections(member)]
 
 
 def _kind(annotation: Any, several: bool = False) -> str:
@@ -69,7 +78,7 @@ def _kind(annotation: Any, several: bool = False) -> str:
         return f"a list of {_kind(members[0], several=True)}"
     if get_origin(annotation) is dict:
         return f"a mapping of {_kind(members[0], several=True)} to {_kind(members[1], several=True)}"
-    return "a mapping of keys" if _sections(annotation) else KINDS[annotation][several]
+    return "a mapping of keys" if _sections(annotation) else KINDS.get(annotation, ("any value", "any values"))[several]
 
 
 def _bounded(kind: str, metadata: list[Any]) -> str:

@@ -1,28 +1,67 @@
-"""Gymnasium environments: items, graders, data. Knows nothing of models or torch."""
+"""Gymnasium environments: items, graders, data. Knows nothing of models or torch.
+
+The contract that every environment keeps, the built-in ones too, is in docs/adding-an-environment.md.
+"""
 
 from __future__ import annotations
 
 import gymnasium as gym
 
-from .config import EnvConfig, FieldMapping, MathConfig
+from . import other
+from .config import ALFWorldConfig, CodeConfig, EnvConfig, FieldMapping, MathConfig, OtherConfig
 from .errors import UserError
 from .items import Item, Split
-from .math.sources import check_disjoint, load
+from .math.sources import check_disjoint
 
 __all__ = ["EnvConfig", "FieldMapping", "Item", "MathConfig", "Split", "UserError", "check_disjoint", "load", "make", "parse_suite"]
 
 gym.register("onelayer/Math-v0", entry_point="onelayer.envs.math.env:MathEnv")
+gym.register("onelayer/Code-v0", entry_point="onelayer.envs.code.env:CodeEnv")
+gym.register("onelayer/ALFWorld-v0", entry_point="onelayer.envs.alfworld.env:ALFWorldEnv")
+
+SPLITS = ("train", "validation", "test", "all", "valid_seen", "valid_unseen")
+CODE_SUITES = ("functions", "humaneval+", "mbpp+")
+ALFWORLD_SUITES = {"alfworld": "generated", "alfworld-official": "official"}
 
 
 def make(config: EnvConfig, split: str) -> gym.Env[str, str]:
     """The environment that `config` describes, playing the items of `split`. Raises UserError for data that can not be used."""
+    if isinstance(config, OtherConfig):
+        return other.make(config, split)
     settings = {name: getattr(config, name) for name in type(config).model_fields if name != "id"}
     return gym.make(config.id, disable_env_checker=True, split=split, **settings)
 
 
-def parse_suite(text: str) -> tuple[MathConfig, str]:
-    """`NAME` or `NAME/SPLIT` as (configuration, split); without a split it is test. Names are those of MathConfig.suite."""
+def load(config: EnvConfig, split: str) -> Split:
+    """The items of one split. Cached: the same configuration gives the same object. Raises UserError as `make` does."""
+    if isinstance(config, MathConfig):
+        from .math import sources
+    elif isinstance(config, CodeConfig):
+        from .code import sources
+    elif isinstance(config, ALFWorldConfig):
+        from .alfworld import sources
+    else:
+        return other.load(config, split)
+    return sources.load(config, split)  # type: ignore[arg-type]
+
+
+def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str]:
+    """`NAME` or `NAME/SPLIT` as (configuration, split); without a split it is test.
+
+    NAME is a suite of a built-in environment, a .jsonl file, hub:OWNER/NAME, `alfworld`, `alfworld-official`, or the id of any
+    other environment. What else `env` sets is kept where NAME is of the same environment; a .jsonl file is taken to be one of `env`.
+    """
+    env = env or MathConfig()
     name, _, split = text.rpartition("/")
-    if name and split in ("train", "validation", "test", "all"):
-        return MathConfig(suite=name), split
-    return MathConfig(suite=text), "test"
+    if not (name and split in SPLITS):
+        name, split = text, "test"
+    if name in ALFWORLD_SUITES:
+        kind, change = ALFWorldConfig, {"suite": ALFWORLD_SUITES[name]}
+    elif name in CODE_SUITES or (name.endswith(".jsonl") and isinstance(env, CodeConfig)):
+        kind, change = CodeConfig, {"suite": name}
+    elif ":" in name and not name.startswith("hub:") and not name.endswith(".jsonl"):
+        kind, change = OtherConfig, {"id": name}
+    else:
+        kind, change = MathConfig, {"suite": name}
+    same = isinstance(env, kind) and (kind is not OtherConfig or env.id == name)
+    return (env.model_copy(update=change) if same else kind(**change)), split  # type: ignore[arg-type]

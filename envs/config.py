@@ -1,10 +1,10 @@
-"""Configuration of the environments: which problems, from where, how hard."""
+"""Configuration of the environments: which problems, from where, how hard; and of the processes that step them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Discriminator, Field, JsonValue, Tag, field_validator
 
 
 class FieldMapping(BaseModel, extra="forbid", frozen=True):
@@ -30,4 +30,88 @@ class MathConfig(BaseModel, extra="forbid", frozen=True):
     fields: FieldMapping = FieldMapping()
 
 
-EnvConfig = MathConfig
+class CodeFields(BaseModel, extra="forbid", frozen=True):
+    """Which keys of a JSON line hold what; null tries the usual names in turn."""
+
+    prompt: str | None = Field(default=None, description="key of the task's text (tries prompt, question, text)")
+    tests: str | None = Field(default=None, description="key of the tests (tries tests, test_list, test)")
+    entry_point: str | None = Field(default=None, description="key of the name of the function to write (tries entry_point)")
+    solution: str | None = Field(default=None, description="key of a solution that passes (tries canonical_solution, solution, code)")
+    id: str | None = Field(default=None, description="key of the item's id (default: task_id, else the file's name and the line number)")
+
+
+class CodeConfig(BaseModel, extra="forbid", frozen=True):
+    """`onelayer/Code-v0`: write a Python function or program, graded by running it in a sandbox."""
+
+    id: Literal["onelayer/Code-v0"] = Field(default="onelayer/Code-v0", description="the Gymnasium id")
+    suite: str = Field(
+        default="functions",
+        description="a built-in suite (functions, humaneval+, mbpp+) or a .jsonl file; published data is found under ONELAYER_DATA, "
+        "else where EvalPlus releases it",
+    )
+    size: int | None = Field(default=None, ge=1, description="take the first N items (null: all; functions: 4096 to train, 512 else)")
+    seed: int = Field(default=0, ge=0, description="functions: seed of the generator")
+    max_turns: int = Field(default=1, ge=1, description="replies an episode may take; after a failing one its first failing test is shown")
+    fields: CodeFields = CodeFields()
+
+
+class ALFWorldConfig(BaseModel, extra="forbid", frozen=True):
+    """`onelayer/ALFWorld-v0`: household tasks as text games."""
+
+    id: Literal["onelayer/ALFWorld-v0"] = Field(default="onelayer/ALFWorld-v0", description="the Gymnasium id")
+    suite: Literal["generated", "official"] = Field(
+        default="generated", description="games that this package generates, or the official ones under ALFWORLD_DATA"
+    )
+    size: int | None = Field(default=None, ge=1, description="take the first N games (null: all; generated: 512 to train, 128 else)")
+    seed: int = Field(default=0, ge=0, description="generated: seed of the generator")
+    max_steps: int = Field(default=50, ge=1, description="commands an episode may take")
+
+
+class OtherConfig(BaseModel, extra="forbid", frozen=True):
+    """Any other environment: one of your own, or a task of reasoning-gym."""
+
+    id: str = Field(description="package.module:namespace/Name-v0 (the module that registers it, and its id), or reasoning_gym:TASK")
+    options: dict[str, JsonValue] = Field(default={}, description="further keywords of its constructor, besides split")
+
+    @field_validator("id")
+    @classmethod
+    def _names_a_module(cls, id: str) -> str:
+        module, colon, name = id.partition(":")
+        if not (module and colon and name):
+            raise ValueError(
+                f"no environment {id!r}; there are {', '.join(BUILT_IN)}, package.module:namespace/Name-v0 and reasoning_gym:TASK"
+            )
+        return id
+
+
+BUILT_IN: dict[str, type[BaseModel]] = {
+    "onelayer/Math-v0": MathConfig,
+    "onelayer/Code-v0": CodeConfig,
+    "onelayer/ALFWorld-v0": ALFWorldConfig,
+}
+
+
+def model_of(env: object) -> type[BaseModel]:
+    """The class that describes an environment, by the `id` in its mapping; without one it is MathConfig."""
+    name = env.get("id", "onelayer/Math-v0") if isinstance(env, dict) else getattr(env, "id", None)
+    return BUILT_IN.get(name, OtherConfig) if isinstance(name, str) else OtherConfig
+
+
+EnvConfig = Annotated[
+    Annotated[MathConfig, Tag("MathConfig")]
+    | Annotated[CodeConfig, Tag("CodeConfig")]
+    | Annotated[ALFWorldConfig, Tag("ALFWorldConfig")]
+    | Annotated[OtherConfig, Tag("OtherConfig")],
+    Discriminator(lambda env: model_of(env).__name__),
+]
+"""What `env` in a recipe may be; its `id` says which."""
+
+
+class PoolConfig(BaseModel, extra="forbid", frozen=True):
+    """The processes that step environments, and when one counts as broken."""
+
+    workers: int | None = Field(
+        default=None, ge=0, description="worker processes; 0 steps in this process; null: 0 for onelayer/Math-v0, else one a core"
+    )
+    step_seconds: float = Field(default=120.0, gt=0, allow_inf_nan=False, description="a reset or step that takes longer has hung")
+    memory_gib: float = Field(default=4.0, gt=0, allow_inf_nan=False, description="a worker that takes more memory has a leak")

@@ -7,6 +7,7 @@ so two runs that report the same digest were measured on the same problems.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,10 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Item:
-    """One problem: `question` is what the agent reads, `gold` is what the grader compares with."""
+    """One problem: `question` is what the agent reads, `gold` is what the grader compares with.
+
+    `meta["type"]`, where it is there, is the kind of task, by which results are broken down.
+    """
 
     id: str
     question: str
@@ -40,10 +44,10 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over ids, questions and golds in order (hex, 64 characters)."""
+        """SHA-256 over ids, questions, golds and what else is known of the items, in order (hex, 64 characters)."""
         sha = hashlib.sha256()
         for item in self.items:
-            for text in (item.id, item.question, item.gold):
+            for text in (item.id, item.question, item.gold, json.dumps(dict(item.meta), sort_keys=True, default=str)):
                 raw = text.encode()
                 sha.update(len(raw).to_bytes(8, "big") + raw)
         return sha.hexdigest()

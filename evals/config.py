@@ -10,7 +10,10 @@ class EvalConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    suite: str | None = Field(default=None, description="suite to evaluate on, NAME or NAME/SPLIT (null: the test split of env)")
+    suite: str | None = Field(
+        default=None,
+        description="suite to evaluate on, NAME or NAME/SPLIT, a suite or the id of an environment (null: the test split of env)",
+    )
     items: int | None = Field(default=None, ge=2, description="use the first N items of the split (null: all)")
     n: int = Field(default=4, ge=1, description="samples of each item at the sampling temperature; greedy takes one more")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature")

@@ -75,7 +75,7 @@ def evaluate(
             items=len(ids),
             temperature=config.temperature,
             max_tokens=agent.config.max_tokens,
-            prompt=agent.config.prompt,
+            prompt=agent.prompt,
             seed=config.seed,
             tokens=tokens,
             seconds=time.monotonic() - started,

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..agents.config import AgentConfig, ModelConfig
-from ..envs.config import EnvConfig
+from ..envs.config import EnvConfig, MathConfig, PoolConfig
 from ..evals.config import EvalConfig
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -105,7 +105,8 @@ class Config(BaseModel):
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the recipe, used in directory names")
     model: ModelConfig = ModelConfig()
-    env: EnvConfig = EnvConfig()
+    env: EnvConfig = MathConfig()
+    pool: PoolConfig = PoolConfig()
     agent: AgentConfig = AgentConfig()
     trainer: TrainerConfig = TrainerConfig()
     eval: EvalConfig = EvalConfig()

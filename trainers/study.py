@@ -135,7 +135,7 @@ def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: l
         patches = [read_patch(run) for run in runs]
         with patch.applied(base, patches):
             evaluate(
-                make_agent(base, config.agent),
+                make_agent(base, config.agent, env),
                 Envs(lambda: make(env, split_name)),
                 split,
                 settings,

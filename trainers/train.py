@@ -34,7 +34,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
     base, (trained,), split = prepare(config, [config.trainer.trained_set])
-    agent, envs = make_agent(base, config.agent), Envs(lambda: make(config.env, "train"))
+    agent, envs = make_agent(base, config.agent, config.env), Envs(lambda: make(config.env, "train"))
     learner = Learner(base, trained, config)
     with Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)
@@ -70,7 +70,7 @@ def training_split(config: Config) -> Split:
 
 def evaluation_suite(config: Config) -> tuple[EnvConfig, str]:
     """Environment and split that the recipe's policies are evaluated on."""
-    return parse_suite(config.eval.suite) if config.eval.suite else (config.env, "test")
+    return parse_suite(config.eval.suite, config.env) if config.eval.suite else (config.env, "test")
 
 
 def rollout(agent: Agent, envs: Envs, split: Split, config: Config, step: int) -> list[Episode]:

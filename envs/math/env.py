@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -40,6 +41,14 @@ class MathEnv(gym.Env[str, str]):
         self.observation_space = FreeText()
         self.action_space = FreeText()
         self._item: Item | None = None
+
+    @property
+    def items(self) -> Mapping[str, Item]:
+        return self.split.by_id
+
+    def gold(self, item: str) -> list[str]:
+        """A response that is graded correct."""
+        return [f"\\boxed{{{self.split.by_id[item].gold}}}"]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)

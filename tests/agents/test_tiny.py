@@ -26,7 +26,7 @@ def test_it_is_small_and_stored_in_bfloat16():
 
 
 def test_it_can_but_mostly_does_not():
-    agent, config = make_agent(load_base(ModelConfig()), AgentConfig()), MathConfig()
+    agent, config = make_agent(load_base(ModelConfig()), AgentConfig(), MathConfig()), MathConfig()
     envs, ids = Envs(lambda: make(config, "test")), [item.id for item in load(config, "test").items[:256]]
     rates = {}
     for temperature in (1.0, 0.0):

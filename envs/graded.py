@@ -1,0 +1,55 @@
+"""An environment from two functions: one lists the questions, one grades an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+
+from .spaces import FreeText
+
+
+class GradedEnv(gym.Env[str, str]):
+    """One question, one response. A user's module makes it an environment of its own with one line and no import of ours:
+
+        gymnasium.register("me/Riddles-v0", entry_point="onelayer.envs.graded:GradedEnv", kwargs={"items": items, "grade": grade})
+
+    items: `items(split)` lists mappings with `question`, an `id` (default: SPLIT/NUMBER), and whatever `grade` needs; `answer`, where there
+    is one, is what `onelayer env check` gives to the grader to see that it passes.
+    grade: `grade(response, item)` returns the reward, 0 to 1; 1 is a solved item.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        items: Callable[[str], Iterable[Mapping[str, Any]]],
+        grade: Callable[[str, Mapping[str, Any]], float],
+        split: str = "train",
+    ) -> None:
+        """Raises KeyError for an item without a question, ValueError for two items of one id."""
+        self.items: dict[str, Mapping[str, Any]] = {}
+        for number, item in enumerate(items(split)):
+            if self.items.setdefault(id := str(item.get("id", f"{split}/{number}")), item) is not item:
+                raise ValueError(f"two items have the id {id!r}")
+            _ = item["question"]
+        self.grade = grade
+        self.observation_space = FreeText()
+        self.action_space = FreeText()
+        self._item = ""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._item = (options or {}).get("item") or list(self.items)[int(self.np_random.integers(len(self.items)))]
+        return self.items[self._item]["question"], {"item": self._item}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        reward = float(self.grade(action, self.items[self._item]))
+        if not 0 <= reward <= 1:
+            raise ValueError(f"grade gave {reward} for item {self._item!r}; a reward is between 0 and 1")
+        return self.items[self._item]["question"], reward, True, False, {"item": self._item}
+
+    def gold(self, item: str) -> list[str]:
+        """The answer that the item names, as an episode's only action; none where it names none."""
+        return [str(self.items[item]["answer"])] if "answer" in self.items[item] else []
