@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
+from .items import choose
 from .spaces import FreeText
 
 
@@ -41,7 +42,7 @@ class GradedEnv(gym.Env[str, str]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        self._item = (options or {}).get("item") or list(self.items)[int(self.np_random.integers(len(self.items)))]
+        self._item = choose(self.items, options, self.np_random)
         return self.items[self._item]["question"], {"item": self._item}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:

@@ -10,7 +10,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .errors import UserError
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,17 @@ class Split:
                 raw = text.encode()
                 sha.update(len(raw).to_bytes(8, "big") + raw)
         return sha.hexdigest()
+
+
+def choose(items: Mapping[str, object], options: Mapping[str, Any] | None, rng: np.random.Generator) -> str:
+    """The id of the item that `reset` is to play: the one that its options name, else one drawn. Raises UserError for an unknown id."""
+    wanted = (options or {}).get("item")
+    if wanted is None:
+        return list(items)[int(rng.integers(len(items)))]
+    if wanted not in items:
+        near = get_close_matches(str(wanted), items, n=1, cutoff=0.0)
+        raise UserError(f"no item {wanted!r} among the {len(items)} of this split; the nearest id is {near[0]!r}")
+    return str(wanted)
 
 
 def tenth(text: str) -> int:
