@@ -25,11 +25,15 @@ Key = tuple[str | int, ...]
 """Where a value sits: keys of mappings and positions in lists, from the top."""
 
 
-def load(recipe: str, overrides: Sequence[str] = ()) -> Config:
+def load(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration of `recipe`, a YAML file or the name of one that ships, with the overrides applied in order.
+
+    Without a recipe, the defaults with the overrides.
 
     Raises UserError with file and line (or the override), the key, what was found and what is allowed.
     """
+    if recipe is None:
+        return compose(overrides)
     path = Path(recipe)
     if not path.exists():
         path = RECIPES / f"{recipe}.yaml"

@@ -5,12 +5,13 @@ The verbs import the rooms when they run, so that help comes at once and `doctor
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
-from . import grade
+from . import env, grade
 from .arguments import NOTE
 from .doctor import doctor
 from .eval import evaluate
@@ -32,6 +33,7 @@ app.command("train", epilog=NOTE)(train)
 app.command("eval", epilog=NOTE)(evaluate)
 app.command("export")(export)
 app.add_typer(grade.app, name="grade", no_args_is_help=False)
+app.add_typer(env.app, name="env", no_args_is_help=False)
 app.command("doctor")(doctor)
 
 
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defect and keeps its traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    sys.path.append(os.getcwd())  # a user's own environment may lie where the command is given
     try:
         code = app(words, prog_name="onelayer", standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer's answer to Ctrl-C

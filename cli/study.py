@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import RECIPE, DryRun, Overrides
+from .arguments import RECIPE, DryRun, Overrides, split_recipe
 
 
 def study(
@@ -29,7 +29,7 @@ def study(
     """
     from .config import load
 
-    config = load(recipe, overrides or [])
+    config = load(*split_recipe(recipe, overrides))
     if dry_run:
         from .plan import print_study
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import RECIPE, DryRun, Overrides
+from .arguments import RECIPE, DryRun, Overrides, split_recipe
 
 
 def train(
@@ -32,13 +32,16 @@ def train(
     from ..envs.errors import UserError
     from .config import load
 
-    if (recipe is None) == (resume is None):
+    recipe, overrides = split_recipe(recipe, overrides)
+    if recipe is not None and resume is not None:
         raise UserError("train takes either RECIPE or --resume DIR, which continues a run under its own recipe")
+    if recipe is None and resume is None and not overrides:
+        raise UserError("nothing to train; name a RECIPE, keys that differ from the defaults (env.id=...), or --resume DIR")
     if resume is not None and output is not None:
         raise UserError("--resume DIR continues in DIR; leave out --output")
     if resume is not None and not (resume / "config.yaml").is_file():
         raise UserError(f"{resume}: no run to resume here, it has no config.yaml")
-    config = load(str(resume / "config.yaml") if resume else str(recipe), overrides or [])
+    config = load(str(resume / "config.yaml") if resume else recipe, overrides)
     if dry_run:
         from .plan import print_training
 

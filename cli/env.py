@@ -1,0 +1,209 @@
+"""`onelayer env`: environments, built in and your own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .arguments import Overrides
+
+if TYPE_CHECKING:
+    from ..envs.config import EnvConfig
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List, check and play environments; write one of your own.")
+
+ENV = typer.Argument(metavar="ENV", help="NAME or NAME/SPLIT: a suite, a .jsonl file, or an id (package.module:namespace/Name-v0)")
+ENVIRONMENTS = """\
+onelayer/Math-v0: one question, one answer, graded by value
+  arithmetic              sums and differences, generated    train, validation, test
+  gsm8k                   grade-school word problems         train, validation, test    ONELAYER_DATA or the hub
+  math                    competition problems to train on   train, validation          ONELAYER_DATA or the hub
+  math500                 competition problems               test                       ONELAYER_DATA or the hub
+  aime24, aime25, amc23   contests                           test                       ONELAYER_DATA or the hub
+  FILE.jsonl, hub:...     your own questions and answers     train, validation, test
+
+onelayer/Code-v0: write a Python function or program, run in a sandbox
+  functions               small functions, generated         train, validation, test
+  humaneval+, mbpp+       EvalPlus                           test                       ONELAYER_DATA or its releases
+  FILE.jsonl              your own tasks and tests           train, validation, test
+
+onelayer/ALFWorld-v0: household tasks as text games (make alfworld)
+  alfworld                generated games                    train, validation, valid_seen, valid_unseen
+  alfworld-official       the published games                the same                   ALFWORLD_DATA
+
+others
+  reasoning_gym:TASK      procedural tasks of reasoning-gym  train, validation, test    pip install 'onelayer[reasoning]'
+  package.module:me/Name-v0    your own environment: `onelayer env new NAME` writes one, docs/adding-an-environment.md explains it"""
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@app.command("list")
+def list_environments() -> None:
+    """List the environments that are built in, their suites, and what each needs.
+
+    \b
+    Example:
+      onelayer env list
+    """
+    print(ENVIRONMENTS)
+
+
+@app.command("check")
+def check_environment(
+    env: Annotated[str, ENV],
+    overrides: Overrides = None,
+    items: Annotated[int, typer.Option(min=1, metavar="N", help="items that each check plays")] = 20,
+) -> None:
+    """Find out whether an environment keeps the contract that training and evaluation rely on.
+
+    Without a split it is checked on test. The exit code is 1 where a check fails.
+
+    \b
+    Examples:
+      onelayer env check arithmetic
+      onelayer env check riddles:riddles/Riddles-v0/train --items 100
+      onelayer env check functions env.max_turns=3
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from ..envs.check import check
+
+    config, split = _parse(env, overrides)
+    marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
+    console, failed = Console(soft_wrap=True, highlight=False), 0
+    for finding in check(config, split, items):
+        console.print(f"{marks[finding.ok]} {finding.name:12} {escape(finding.message)}")
+        failed += finding.ok is False
+    console.print(f"{failed} checks failed" if failed else f"{config.id} keeps the contract")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("play")
+def play_environment(
+    env: Annotated[str, ENV],
+    overrides: Overrides = None,
+    item: Annotated[str | None, typer.Option(metavar="ID", help="the item to play  [default: one drawn at random]")] = None,
+    gold: Annotated[bool, typer.Option("--gold", help="let the gold actions play, where the environment has them")] = False,
+) -> None:
+    """Play one item yourself, in the terminal.
+
+    A line is an action; one that is only <<< begins an action of several lines, which ends with a line that is only >>>.
+    Ctrl-D gives up.
+
+    \b
+    Examples:
+      onelayer env play alfworld/train
+      onelayer env play humaneval+ --item HumanEval/0
+      onelayer env play alfworld --gold
+    """
+    from ..envs import make
+    from ..envs.errors import UserError
+
+    config, split = _parse(env, overrides)
+    game = make(config, split)
+    observation, info = game.reset(options={"item": item} if item else None)
+    ready = list(game.get_wrapper_attr("gold")(info["item"])) if gold and game.has_wrapper_attr("gold") else []
+    if gold and not ready:
+        raise UserError(f"{config.id}: names no gold actions for {info.get('item', 'this item')}; play it yourself, without --gold")
+    _show(f"[{info['item']}]" if "item" in info else "", observation, info)
+    total, ended = 0.0, False
+    while not ended:
+        try:
+            action = ready.pop(0) if ready else _read()
+        except EOFError:
+            break
+        if gold:
+            print(f"> {action}")
+        observation, reward, terminated, truncated, info = game.step(action)
+        total, ended = total + float(reward), terminated or truncated
+        _show(f"reward {reward:g}" if reward or ended else "", "" if terminated else observation, {} if ended else info)
+    solved = info.get("verdict") == "correct" if "verdict" in info else total >= 1
+    print(f"{'solved' if ended and solved else 'not solved'}, reward {total:g}" + (f", {info['verdict']}" if "verdict" in info else ""))
+
+
+@app.command("new")
+def new_environment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the package and its folder, for example riddles")],
+    turns: Annotated[
+        bool, typer.Option("--turns", help="a class with reset and step, for several turns; else a function that grades")
+    ] = False,
+) -> None:
+    """Write an environment of your own: a small package with a test, to be filled in.
+
+    \b
+    Examples:
+      onelayer env new riddles
+      onelayer env new maze --turns
+    """
+    from ..envs.errors import UserError
+    from ..envs.files import check_new, write_atomically
+
+    if not name.isidentifier() or not name.islower():
+        raise UserError(f"{name!r} can not name a package; take lower-case letters, digits and _")
+    directory = Path(name)
+    check_new(directory)
+    id = f"{name}:{name}/{''.join(word.capitalize() for word in name.split('_'))}-v0"
+    for source, target in (
+        ("turns.py" if turns else "graded.py", f"{name}.py"),
+        ("test.py", f"test_{name}.py"),
+        ("pyproject.toml", "pyproject.toml"),
+    ):
+        text = (TEMPLATES / f"{source}.txt").read_text(encoding="utf-8")
+        write_atomically(directory / target, text.replace("NAME", name).replace("ENV_ID", id).replace("SHORT_ID", id.partition(":")[2]))
+    print(f"{directory}/{name}.py is the environment. Fill it in, then:")
+    print(f"  pip install --editable {directory}\n  onelayer env check {id}\n  onelayer env play {id}")
+
+
+@app.command("generate")
+def generate_games(
+    env: Annotated[str, typer.Argument(metavar="ENV", help="alfworld")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="a new directory, for ALFWORLD_DATA")],
+    train: Annotated[int, typer.Option(min=0, metavar="N", help="games to train on")] = 512,
+    valid: Annotated[int, typer.Option(min=0, metavar="N", help="games of valid_seen and of valid_unseen")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the generator")] = 0,
+) -> None:
+    """Write generated ALFWorld games as files in the official layout, so that other tools can play them.
+
+    \b
+    Example:
+      onelayer env generate alfworld --out games --train 100 --valid 20
+    """
+    from ..envs.errors import UserError
+
+    if env != "alfworld":
+        raise UserError(f"{env}: no games to generate; it can be alfworld")
+    raise NotImplementedError
+
+
+def _parse(env: str, overrides: list[str] | None) -> tuple[EnvConfig, str]:
+    """Environment and split, with overrides of `env.` keys applied."""
+    import json
+
+    from ..envs import parse_suite
+    from .config import compose
+
+    config, split = parse_suite(env)
+    return compose([f"env={json.dumps(config.model_dump())}", *(overrides or [])]).env, split
+
+
+def _read() -> str:
+    line = input("> " if sys.stdin.isatty() else "")
+    if line.strip() != "<<<":
+        return line
+    lines = []
+    while (line := input()).strip() != ">>>":
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _show(head: str, observation: str, info: dict) -> None:
+    for text in (head, observation):
+        if text:
+            print(text)
+    if admissible := info.get("admissible"):
+        print("You can:", ", ".join(admissible))
