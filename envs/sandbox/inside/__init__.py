@@ -1,0 +1,1 @@
+"""What runs in the worker programs of the sandbox; it imports nothing but the standard library."""

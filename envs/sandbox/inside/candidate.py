@@ -1,0 +1,311 @@
+"""The process of one check: reads the request, gives up every right, runs the candidate's code and writes replies.
+
+What it writes is up to the candidate from then on; those who read it (server.py, then the caller) trust none of it.
+A reply is a JSON list [outcome, value, stdout, error, kind] in the form of codec.py, after its length in four bytes; `kind` is
+the name of the built-in exception that the error is. A test asks for a call with ["call", name, args, kwargs].
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import builtins
+import gc
+import io
+import linecache
+import os
+import resource
+import signal
+import struct
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from . import codec, kernel
+
+CONTINUE = ("returned", "raised", "unreadable")
+MAX_ERROR = 500  # characters
+
+
+# ------------------------------------------------------------------------------------------------------------------- rights
+
+
+def confine(head: dict, rules: int | None, layers: frozenset[str], uid: int | None) -> None:
+    """Give up every right that a candidate is not to have."""
+    for what, bound in (
+        (resource.RLIMIT_CPU, int(head["total"]) + 2),
+        (resource.RLIMIT_AS, head["memory"]),
+        (resource.RLIMIT_FSIZE, head["file"]),
+        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NPROC, head["threads"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(what, _within(what, bound))
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    if not layers:
+        return
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.drop_capabilities()
+    kernel.no_new_privileges()
+    if rules is not None:
+        kernel.landlock(rules)
+        os.close(rules)
+    if "seccomp" in layers:
+        kernel.seccomp(kernel.seccomp_filter(os.getpid(), "namespaces" in layers))
+
+
+def _within(what: int, bound: int) -> tuple[int, int]:
+    hard = resource.getrlimit(what)[1]
+    bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+    return bound, bound
+
+
+# ------------------------------------------------------------------------------------------------------------------ running
+
+
+class Channel:
+    """Replies out, further calls in."""
+
+    def __init__(self, output: int, incoming: int, limit: int) -> None:
+        self.output, self.incoming, self.limit = output, incoming, limit
+        self.write, self.read, self.pack = os.write, os.read, struct.pack
+
+    def send(self, message: list) -> None:
+        """Raises codec.Unreadable."""
+        raw = codec.encode(message)
+        if len(raw) > self.limit:
+            raw = codec.encode(["output", None, "", f"more than {self.limit} bytes", ""])
+        data = self.pack(">I", len(raw)) + raw
+        while data:
+            data = data[self.write(self.output, data) :]
+
+    def receive(self) -> Any:
+        head = self._exactly(4)
+        return codec.decode(self._exactly(struct.unpack(">I", head)[0]))
+
+    def _exactly(self, count: int) -> bytes:
+        parts = []
+        while count:
+            part = self.read(self.incoming, min(count, 1 << 20))
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+
+class Capture(io.RawIOBase):
+    """What the candidate prints during a call, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size, self.parts = limit, 0, []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.size += len(data)
+        if self.size > self.limit:
+            raise OutputLimit(f"more than {self.limit} bytes printed")
+        self.parts.append(bytes(data))
+        return len(data)
+
+    def take(self) -> str:
+        text = b"".join(self.parts).decode("utf-8", "backslashreplace")
+        self.parts.clear()
+        self.size = 0
+        return text
+
+
+class OutputLimit(BaseException):
+    """Too much was printed."""
+
+
+def run(head: dict, request: dict, channel: Channel) -> NoReturn:
+    """Do what the request asks and exit."""
+    sys.dont_write_bytecode = True
+    gc.enable()
+    try:
+        {"calls": _calls, "serve": _serve, "judge": _judge, "script": _script}[head["mode"]](request, channel)
+    finally:
+        os._exit(0)
+
+
+def _calls(request: dict, channel: Channel) -> None:
+    """Define the source, call its entry point for each input."""
+    capture, out = _capture(channel.limit)
+    module = _module("solution")
+    body = _guarded(lambda: exec(compile(request["source"], "<solution>", "exec"), module.__dict__), capture, out)
+    if body[0] != "returned":
+        channel.send(body)
+        return
+    for arguments in request["inputs"]:
+        reply = _answer(module, request["entry_point"], arguments, {}, capture, out, channel)
+        if reply not in CONTINUE:
+            return
+
+
+def _serve(request: dict, channel: Channel) -> None:
+    """Define the source, then make the calls that come in."""
+    capture, out = _capture(channel.limit)
+    module = _module("solution")
+    channel.send(_guarded(lambda: exec(compile(request["source"], "<solution>", "exec"), module.__dict__), capture, out))
+    while True:
+        name, arguments, keywords = channel.receive()
+        _answer(module, name, arguments, keywords, capture, out, channel)
+
+
+def _answer(
+    module: types.ModuleType, name: str, arguments: tuple, keywords: dict, capture: Capture, out: io.TextIOBase, channel: Channel
+) -> str:
+    """Make one call and send what came of it; returns the outcome."""
+
+    def call() -> Any:
+        if name not in module.__dict__:
+            raise NameError(f"name {name!r} is not defined")
+        return module.__dict__[name](*arguments, **keywords)
+
+    reply = _guarded(call, capture, out)
+    try:
+        channel.send(reply)
+    except codec.Unreadable as error:
+        reply = ["unreadable", None, reply[2], f"returned what is no data: {error}"[:MAX_ERROR], ""]
+        channel.send(reply)
+    except MemoryError:
+        reply = ["memory", None, "", "MemoryError", ""]
+        channel.send(reply)
+    return reply[0]
+
+
+def _guarded(action: Callable[[], Any], capture: Capture, out: io.TextIOBase) -> list:
+    """A reply that says what came of an action."""
+    try:
+        value = action()
+        out.flush()
+        return ["returned", value, capture.take(), "", ""]
+    except OutputLimit as error:
+        return ["output", None, "", str(error), ""]
+    except MemoryError as error:
+        return ["memory", None, "", describe(error), ""]
+    except BaseException as error:  # SystemExit and KeyboardInterrupt among them: the call did not return
+        text, kind = describe(error), _built_in(error)
+    try:
+        out.flush()
+    except BaseException:  # closed, or too much
+        return ["output", None, "", "the output can not be written", ""]
+    return ["raised", None, capture.take(), text, kind]
+
+
+def _script(request: dict, channel: Channel) -> None:
+    """Run the source as a program; what it prints goes where descriptor 1 leads, and its exit status says how it ended."""
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.argv = ["solution.py"]
+    module = _module("__main__")
+    status = 0
+    try:
+        exec(compile(request["source"], "<solution>", "exec"), module.__dict__)
+    except SystemExit as error:
+        status = 0 if error.code in (None, 0) else 1
+        if status:
+            channel.send(["raised", None, "", describe(error), "SystemExit"])
+    except BaseException as error:
+        status = 1
+        outcome = "memory" if isinstance(error, MemoryError) else "raised"
+        channel.send([outcome, None, "", describe(error), _built_in(error)])
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # a program ends when its threads have ended
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    finally:
+        os._exit(status)
+
+
+def _judge(request: dict, channel: Channel) -> None:
+    """Run tests whose functions under test are elsewhere."""
+    capture, out = _capture(channel.limit)
+    module = _module("tests")
+    for name in request["names"]:
+        module.__dict__[name] = _stub(name, channel)
+    linecache.cache["<tests>"] = (len(request["tests"]), None, request["tests"].splitlines(True), "<tests>")
+    reply = _guarded(lambda: exec(compile(request["tests"], "<tests>", "exec"), module.__dict__) or None, capture, out)
+    channel.send(reply)
+
+
+def _stub(name: str, channel: Channel) -> Callable:
+    lock = threading.Lock()
+
+    def stub(*arguments: Any, **keywords: Any) -> Any:
+        with lock:
+            try:
+                channel.send(["call", name, arguments, keywords])
+            except codec.Unreadable as error:
+                raise TypeError(f"{name} is called with what is no data: {error}") from None
+            outcome, value, _, text, kind = channel.receive()
+        if outcome == "returned":
+            return value
+        if outcome == "raised":
+            raise _revive(text, kind)
+        raise RuntimeError(f"{name}: {text or outcome}")
+
+    stub.__name__ = stub.__qualname__ = name
+    return stub
+
+
+def _revive(text: str, kind: str) -> BaseException:
+    """The candidate's exception as one of the built-in types."""
+    made = getattr(builtins, kind, RuntimeError)
+    try:
+        return made(text.partition(": ")[2]) if issubclass(made, Exception) else RuntimeError(text)
+    except TypeError:  # some want other arguments
+        return RuntimeError(text)
+
+
+def _module(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+def _capture(limit: int) -> tuple[Capture, io.TextIOBase]:
+    capture = Capture(limit)
+    sys.stdin = io.TextIOWrapper(io.BytesIO())
+    sys.stdout = out = io.TextIOWrapper(io.BufferedWriter(capture, 1 << 16), encoding="utf-8", errors="backslashreplace")
+    return capture, out
+
+
+def _built_in(error: BaseException) -> str:
+    return next((kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind), "Exception")
+
+
+def describe(error: BaseException) -> str:
+    """The error in one line; of a failed assertion without a message, the test."""
+    try:
+        text = str(error)
+        if isinstance(error, AssertionError):
+            text = " ".join(part for part in (_failed_line(error), text) if part)
+        line = " ".join(f"{type(error).__name__}: {text}".split()) if text else type(error).__name__
+        return line.encode("utf-8", "backslashreplace").decode()[:MAX_ERROR]
+    except BaseException:  # the candidate's own classes can do anything
+        return "an error that has no text"
+
+
+def _failed_line(error: BaseException) -> str:
+    """Source of the assertion in the tests that failed, empty where it is not in the tests."""
+    trace, found = error.__traceback__, 0
+    while trace:
+        if trace.tb_frame.f_code.co_filename == "<tests>":
+            found = trace.tb_lineno
+        trace = trace.tb_next
+    source = "".join(linecache.getlines("<tests>")) if found else ""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert) and node.lineno <= found <= (node.end_lineno or found):
+            return ast.unparse(node.test)
+    return ""

@@ -1,0 +1,271 @@
+"""The worker program: sets up its isolation once, then forks one process per check and watches it from outside.
+
+    caller -> worker   N {limits} + request   start a check       C {call}   a further call for it      A   end it
+    worker -> caller   H {hello}   R cpu + reply   O printed bytes   E {how the check ended}
+
+Each message has a byte for its kind and its length in four. The request is read by the forked process, and what the check sends
+passes through memory that a fork does not inherit: so no candidate finds another's code or answers in its own memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import json
+import mmap
+import os
+import random
+import shutil
+import signal
+import socket
+import struct
+import tempfile
+from collections.abc import Callable
+
+from . import candidate, codec, kernel, syscalls
+from .meter import Meter
+from .watch import Pipes, Watch, exactly, receive, send
+
+WARM = (
+    "math cmath collections itertools re typing heapq bisect functools string datetime statistics copy operator fractions decimal hashlib"
+)
+
+
+def main(wanted: frozenset[str]) -> None:
+    """Serve checks on standard input and output until it is closed. `wanted`: layers of isolation to use where they work."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # where memory runs out, a candidate goes first
+    for name in WARM.split():
+        __import__(name)
+    random.seed(0)
+    worker = Worker(wanted)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    worker.test()
+    os.environ.clear()
+    send(b"H", json.dumps({"layers": sorted(worker.layers), "landlock": kernel.landlock_version(), "reasons": worker.reasons}).encode())
+    while (head := worker.next()) is not None:
+        worker.check(head)
+
+
+class Worker:
+    """This program's isolation and what it keeps from check to check."""
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self.null = os.open("/dev/null", os.O_RDWR)
+        self.proc: int | None = None
+        with contextlib.suppress(OSError):
+            self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        self.reasons: dict[str, str] = {}  # why a layer is missing
+        self.paths, self.hidden = kernel.readable(), kernel.hidden()
+        self.scratch = "/scratch" if any(path.startswith("/tmp/") for path in self.paths) else "/tmp"
+        self.scratch_bytes = 0
+        self.buffer = mmap.mmap(-1, 1)
+        own, uid = os.geteuid() == 0, 2_000_000_000 + os.getpid()  # a user that owns nothing, and another for each worker
+        if "namespaces" in wanted and (why := _attempt(self._try_namespaces)):
+            self.reasons["namespaces"] = why
+            wanted -= {"namespaces"}
+        if "landlock" in wanted and not kernel.landlock_version():
+            self.reasons["landlock"] = "the kernel does not offer it"
+            wanted -= {"landlock"}
+        if "seccomp" in wanted and not syscalls.supported():
+            self.reasons["seccomp"] = "only on x86_64 and aarch64"
+            wanted -= {"seccomp"}
+        self.layers = wanted
+        if "namespaces" in self.layers:
+            own &= self._enter()
+        self.uid = uid if own and self.layers and not _attempt(lambda: os.setresuid(uid, uid, uid)) else None
+        self.rules: int | None = None
+        self._clean(64 << 20, fresh=True)
+
+    def _try_namespaces(self) -> None:
+        kernel.unshare()
+        kernel.minimal_root(self.paths, self.hidden, self.scratch)
+
+    def _enter(self) -> bool:
+        """Enter namespaces and go on in a child, the first process of its own. Returns whether the machine's root is still root here."""
+        user = kernel.unshare()
+        if child := os.fork():  # stays outside, and ends with it
+            for descriptor in (0, 1):
+                os.close(descriptor)
+            os.waitpid(child, 0)
+            os._exit(0)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.minimal_root(self.paths, self.hidden, self.scratch)
+        kernel.drop_bounding_set()
+        return not user
+
+    def _clean(self, size: int, fresh: bool = False) -> None:
+        """Leave the scratch directory empty, of this size at most."""
+        if "namespaces" not in self.layers:
+            if not self.layers:  # switched off: files go where they can be found and removed
+                if not fresh:
+                    shutil.rmtree(self.scratch, ignore_errors=True)
+                self.scratch = tempfile.mkdtemp(prefix="onelayer-unsafe-")
+            return
+        if not fresh and size == self.scratch_bytes and not os.listdir(self.scratch):
+            return
+        if not fresh:
+            kernel.unmount(self.scratch)
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        kernel.mount("onelayer", self.scratch, "tmpfs", flags, f"size={size},nr_inodes=4096,mode=777")
+        self.scratch_bytes = size
+        self._make_rules()
+
+    def _make_rules(self) -> None:
+        if self.rules is not None:
+            os.close(self.rules)
+        self.rules = None
+        if "landlock" in self.layers:
+            self.rules = kernel.landlock_rules(self.paths, self.hidden, self.scratch if "namespaces" in self.layers else None)
+
+    def test(self) -> None:
+        """Try in a process confined like a candidate what each layer forbids; a layer that lets it happen does not count."""
+        head = {"total": 10, "memory": 1 << 30, "file": 1 << 20, "threads": 64}
+        self._make_rules()
+        for layer, forbidden in (
+            ("landlock", self._reads_outside),
+            ("seccomp", _makes_socket),
+            ("seccomp", _forks),
+            ("namespaces", _sees_network),
+        ):
+
+            def probe(layer: str = layer, forbidden: Callable[[], object] = forbidden) -> None:
+                layers = self.layers & {layer, "namespaces"} if layer != "namespaces" else frozenset({"namespaces"})
+                candidate.confine(head, self.rules if layer == "landlock" else None, layers, self.uid)
+                if layer != "namespaces" and kernel.capabilities():
+                    raise RuntimeError("capabilities are left")
+                with contextlib.suppress(PermissionError):
+                    forbidden()
+                    raise RuntimeError(f"{forbidden.__name__.strip('_')}, although it is forbidden")
+
+            if layer in self.layers and (why := _attempt(probe)):
+                self.reasons[layer] = why
+                self.layers -= {layer}
+        if "landlock" not in self.layers:
+            self._make_rules()
+
+    def _reads_outside(self) -> None:
+        open("/canary" if "namespaces" in self.layers else "/proc/self/status").close()
+
+    # ---------------------------------------------------------------------------------------------------------- the checks
+
+    def next(self) -> dict | None:
+        """The next request's head; None when the caller has gone."""
+        while message := receive():
+            kind, content = message
+            if kind == b"N":
+                return json.loads(content)
+        return None  # a late call or end of the check before is passed over
+
+    def check(self, head: dict) -> None:
+        """Run one check to its end."""
+        self._clean(head["file"])
+        if len(self.buffer) < head["output"] + 8192:
+            self.buffer.close()
+            self.buffer = mmap.mmap(-1, head["output"] + 8192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self.buffer.madvise(mmap.MADV_DONTFORK)
+        pipes = Pipes(head["mode"])
+        pid = os.fork()
+        if pid == 0:
+            self._become_candidate(head, pipes)
+        pipes.keep_ours()
+        meter = Meter(pid, self.proc)
+        watch = Watch(head, pipes, meter, self.buffer)
+        reason = watch.run()
+        status, cpu = self._end(pid)
+        if not watch.started:  # what is left of the request would be taken for a message
+            os._exit(1)
+        if status == -signal.SIGKILL and not reason and cpu >= head["total"]:
+            reason = "timeout"  # the kernel's own limit
+        if pipes.print_in is not None and reason != "abort" and not watch.drain_output():
+            reason = "output"
+        meter.close()
+        pipes.close()
+        self._clean(head["file"])
+        send(b"E", json.dumps({"reason": reason, "status": status, "cpu": cpu}).encode())
+
+    def _become_candidate(self, head: dict, pipes: Pipes) -> None:
+        """In the forked process: never returns."""
+        try:
+            request = codec.decode(exactly(0, head["size"]))
+            standard_input = self.null
+            if head["mode"] == "script":
+                standard_input = os.memfd_create("stdin")
+                os.write(standard_input, request["stdin"].encode("utf-8", "surrogatepass"))
+                os.lseek(standard_input, 0, os.SEEK_SET)
+            os.dup2(standard_input, 0)
+            os.dup2(pipes.print_out if pipes.print_out is not None else self.null, 1)
+            os.dup2(self.null, 2)
+            kept = [2, *sorted(fd for fd in (pipes.reply_out, pipes.feed_in, self.rules) if fd is not None), 1 << 16]
+            for low, high in itertools.pairwise(kept):
+                os.closerange(low + 1, high)
+            if self.layers and "namespaces" not in self.layers:
+                os.chdir("/")
+            else:
+                os.chdir(self.scratch)
+            os.umask(0o077)
+            os.setsid()
+            channel = candidate.Channel(pipes.reply_out, -1 if pipes.feed_in is None else pipes.feed_in, head["output"])
+            candidate.confine(head, self.rules, self.layers, self.uid)
+            os.write(pipes.reply_out, struct.pack(">I", 0))  # the request has been read
+            candidate.run(head, request, channel)
+        finally:
+            os._exit(1)
+
+    def _end(self, pid: int) -> tuple[int, float]:
+        """End the check's processes; the first one's exit status (negative: a signal) and the CPU seconds of all."""
+        if "namespaces" in self.layers and os.getpid() == 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # everything in this namespace but ourselves
+        else:
+            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        result, total = 0, 0.0
+        while True:
+            try:
+                ended, status, usage = os.wait4(-1, 0)
+            except ChildProcessError:
+                return result, total
+            total += usage.ru_utime + usage.ru_stime
+            if ended == pid:
+                result = os.waitstatus_to_exitcode(status)
+
+
+# --------------------------------------------------------------------------------------------------------- what is forbidden
+
+
+def _makes_socket() -> None:
+    socket.socket().close()
+
+
+def _forks() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def _sees_network() -> None:
+    if os.getppid() != 1 or socket.if_nameindex() != [(1, "lo")] or os.path.exists("/proc/self"):
+        raise RuntimeError("the namespaces hold what is not theirs")
+    raise PermissionError
+
+
+def _attempt(action: Callable[[], object]) -> str:
+    """Do it in a forked process; returns why it failed, nothing where it did not."""
+    source, drain = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+        except BaseException as error:
+            os.write(drain, f"{type(error).__name__}: {error}".encode()[:300])
+            os._exit(1)
+        os._exit(0)
+    os.close(drain)
+    with open(source, "rb") as file:
+        why = file.read().decode()
+    status = os.waitpid(child, 0)[1]
+    return why or (f"ended with status {status}" if status else "")

@@ -1,0 +1,201 @@
+"""Passes on what a running check sends, and says when it must end."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import struct
+import time
+
+from .meter import Meter
+
+TICK = 0.1  # seconds between two looks at a check's times
+PATIENCE = 60  # a call may take this many times its CPU seconds on the clock, whatever it does
+HEAD = struct.Struct(">cI")  # of a message between worker and caller: its kind, its length
+CPU = struct.Struct(">d")
+SIZE = struct.Struct(">I")
+
+
+class Pipes:
+    """Of one check: replies out of it, and where the mode wants it, calls into it or what it prints out of it."""
+
+    def __init__(self, mode: str) -> None:
+        self.reply_in, self.reply_out = os.pipe()
+        self.feed_in = self.feed_out = self.print_in = self.print_out = None
+        if mode in ("serve", "judge"):
+            self.feed_in, self.feed_out = os.pipe()
+            os.set_blocking(self.feed_out, False)
+        if mode == "script":
+            self.print_in, self.print_out = os.pipe()
+            os.set_blocking(self.print_in, False)
+
+    def keep_ours(self) -> None:
+        """Close the candidate's ends."""
+        _close(self.reply_out, self.feed_in, self.print_out)
+
+    def close(self) -> None:
+        _close(self.reply_in, self.feed_out, self.print_in)
+
+
+def _close(*descriptors: int | None) -> None:
+    for descriptor in descriptors:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class Watch:
+    """One running check. `buffer` is memory that forks do not inherit, larger than any reply that is allowed."""
+
+    def __init__(self, head: dict, pipes: Pipes, meter: Meter, buffer: mmap.mmap) -> None:
+        self.head, self.pipes, self.meter, self.buffer = head, pipes, meter, buffer
+        self.used = 0  # bytes of an unfinished reply in the buffer
+        self.replies = self.printed = 0
+        self.started = self.waiting = False
+        self.pending = b""  # what the check has not read yet of a call that came in
+        self.poll = select.poll()
+        self.poll.register(pipes.reply_in, select.POLLIN)
+        if pipes.print_in is not None:
+            self.poll.register(pipes.print_in, select.POLLIN)
+        self._begin()
+
+    def run(self) -> str:
+        """Why the check must end: timeout, output, garbage, abort, done; nothing where it ended by itself."""
+        while True:
+            events = dict(self.poll.poll(TICK * 1000))
+            if time.monotonic() - self.meter.then >= TICK and self._too_long():
+                return "timeout"
+            if self.pipes.print_in in events and not self.pass_output():
+                return "output"
+            if self.pipes.reply_in in events and (reason := self._pass_replies()) is not None:
+                return reason
+            if 0 in events and not self._take_message():
+                return "abort"
+            if self.pipes.feed_out in events:
+                self._feed()
+
+    def _begin(self) -> None:
+        """A call begins: its times count from here."""
+        self.cpu_before, self.idle_before, self.wall_before = self.meter.read_cpu(), self.meter.idle, time.monotonic()
+
+    def _too_long(self) -> bool:
+        self.meter.look(self.waiting)
+        cpu, idle, call, total = self.meter.cpu, self.meter.idle, self.head["cpu"], self.head["total"]
+        if cpu > total or idle > total:
+            return True
+        if self.waiting:
+            return False
+        wall = time.monotonic() - self.wall_before
+        return cpu - self.cpu_before > call or idle - self.idle_before > call or wall > PATIENCE * call
+
+    def _pass_replies(self) -> str | None:
+        """Read what there is and pass on the replies that are complete. A reason to end the check, or None."""
+        with memoryview(self.buffer) as view:
+            count = os.readv(self.pipes.reply_in, [view[self.used :]])
+            if not count:
+                return ""
+            self.used += count
+            at = 0
+            while self.used - at >= SIZE.size:
+                (size,) = SIZE.unpack_from(view, at)
+                end = at + SIZE.size + size
+                if size > self.head["output"] or (self.started and (not size or self.waiting or self.replies == self.head["count"])):
+                    return "garbage"
+                if end > self.used:
+                    break
+                if self.started:
+                    self.replies += 1
+                    send(b"R", CPU.pack(self.meter.read_cpu() - self.cpu_before), view[at + SIZE.size : end])
+                    self.waiting = self.pipes.feed_out is not None
+                else:
+                    self.started = True  # the request has been read, so what comes on standard input now is for us
+                    self.poll.register(0, select.POLLIN)
+                self.meter.skip()
+                self._begin()
+                at = end
+                if self.replies == self.head["count"] and self.head["mode"] == "calls":
+                    return "done"
+        self.buffer.move(0, at, self.used - at)
+        self.used -= at
+        return None
+
+    def pass_output(self) -> bool:
+        """Pass on what was printed; False when it is too much."""
+        with memoryview(self.buffer) as view:
+            try:
+                count = os.readv(self.pipes.print_in or 0, [view[self.used :]])
+            except BlockingIOError:
+                return True
+            if not count:
+                self.poll.unregister(self.pipes.print_in or 0)
+            self.printed += count
+            if self.printed > self.head["output"]:
+                return False
+            send(b"O", view[self.used : self.used + count])
+            self.meter.skip()
+            return True
+
+    def drain_output(self) -> bool:
+        """After the end of the check: pass on what is left in the pipe; False when it is too much."""
+        before = -1
+        while before < self.printed:
+            before = self.printed
+            if not self.pass_output():
+                return False
+        return True
+
+    def _take_message(self) -> bool:
+        """A message of the caller; False when it wants the check to end."""
+        message = receive()
+        if message is None or message[0] != b"C":
+            return False
+        self.pending = SIZE.pack(len(message[1])) + message[1]
+        self.waiting = False
+        self.meter.skip()
+        self._begin()
+        self.poll.register(self.pipes.feed_out or 0, select.POLLOUT)
+        return True
+
+    def _feed(self) -> None:
+        try:
+            self.pending = self.pending[os.write(self.pipes.feed_out or 0, self.pending) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it has closed its end: the replies will end too
+            self.pending = b""
+        if not self.pending:
+            self.poll.unregister(self.pipes.feed_out or 0)
+
+
+# ---------------------------------------------------------------------------------------- messages from and to the caller
+
+
+def send(kind: bytes, *parts: bytes | memoryview) -> None:
+    data = [HEAD.pack(kind, sum(map(len, parts))), *parts]
+    while data:
+        count = os.writev(1, data)
+        while data and count >= len(data[0]):
+            count -= len(data.pop(0))
+        if data:
+            data[0] = memoryview(data[0])[count:]
+
+
+def receive() -> tuple[bytes, bytes] | None:
+    """The next message; None at the end of the stream."""
+    try:
+        kind, size = HEAD.unpack(exactly(0, HEAD.size))
+        return kind, exactly(0, size)
+    except EOFError:
+        return None
+
+
+def exactly(descriptor: int, count: int) -> bytes:
+    """That many bytes. Raises EOFError."""
+    parts = []
+    while count:
+        part = os.read(descriptor, min(count, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)

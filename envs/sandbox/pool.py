@@ -1,0 +1,216 @@
+"""The worker programs of this process: started when first needed, lent to one check at a time.
+
+A worker is a fresh interpreter and not a fork of the caller, so it is safe beside threads, CUDA and inside daemonic processes.
+It ends when its standard input is closed, whatever becomes of this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import UserError
+from .inside.watch import HEAD
+from .results import Isolation
+
+LAYERS = ("namespaces", "landlock", "seccomp")
+START_SECONDS = 120.0  # until a new program is ready, on a machine under load
+UNSAFE = "ONELAYER_UNSAFE_SANDBOX"  # set to 1, it allows machines without isolation; the processes of a pool inherit it
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from inside import server; del sys.path[0]; server.main(frozenset(sys.argv[2].split()))"
+)
+# Of the candidates too. A fixed hash seed makes the order of sets the same in every check.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8", "TZ": "UTC", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+MAX_CHECKS = max(1, min(8, _cores()))
+
+
+class Worker:
+    """One program and its pipes; used by one thread at a time. Everything raises EOFError or OSError when the program is gone."""
+
+    def __init__(self, layers: tuple[str, ...] = LAYERS) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-s", "-c", PROGRAM, str(Path(__file__).parent.resolve()), " ".join(layers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is the caller's business, and the whole group can be killed
+        )
+        assert self.process.stdin and self.process.stdout
+        self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.isolation: Isolation | None = None
+        self.busy = False  # between the start of a check and the message of its end
+
+    def start(self) -> Isolation:
+        """Wait until the program is ready; what it found."""
+        if self.isolation is None:
+            _, hello = self.receive(START_SECONDS)
+            found = json.loads(hello)
+            layers = tuple(layer for layer in LAYERS if layer in found["layers"])
+            contained = "seccomp" in layers and len(layers) > 1
+            self.isolation = Isolation(layers, found["reasons"], contained)
+        return self.isolation
+
+    def send(self, kind: bytes, *parts: bytes) -> None:
+        for part in (HEAD.pack(kind, len(parts[0]) if parts else 0), *parts):
+            view = memoryview(part)
+            while view:
+                view = view[os.write(self.stdin, view) :]
+
+    def receive(self, seconds: float) -> tuple[bytes, bytes]:
+        """The next message. Raises TimeoutError when it is not there in time."""
+        deadline = time.monotonic() + seconds
+        kind, size = HEAD.unpack(self._exactly(HEAD.size, deadline))
+        return kind, self._exactly(size, deadline)
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        parts = []
+        while count:
+            part = b"" if not self._readable(deadline) else os.read(self.stdout, min(count, 1 << 20))
+            if not part:
+                raise EOFError("the sandbox's worker process has ended")
+            parts.append(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _readable(self, deadline: float) -> bool:
+        poll = select.poll()
+        poll.register(self.stdout, select.POLLIN)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError
+        return True
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.close()
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
+
+class Pool:
+    """Workers of one kind for each role. Tests and candidates never share one: what is left in its memory stays with its kind."""
+
+    def __init__(self, layers: tuple[str, ...] = LAYERS) -> None:
+        self.layers = layers
+        self.slots = threading.BoundedSemaphore(MAX_CHECKS)
+        self.idle: dict[str, list[Worker]] = {"candidate": [], "judge": []}  # append and pop are atomic
+        self.isolation: Isolation | None = None
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[None]:
+        """A check's turn: at most MAX_CHECKS at a time."""
+        with self.slots:
+            yield
+
+    @contextlib.contextmanager
+    def lend(self, role: str) -> Iterator[Worker]:
+        """A worker that is ready. One that is busy when the block ends is killed: the next message would be someone else's."""
+        worker = self._take(role)
+        try:
+            yield worker
+        finally:
+            if worker.busy:
+                worker.kill()
+            else:
+                self.idle[role].append(worker)
+
+    def _take(self, role: str) -> Worker:
+        while True:
+            try:
+                worker = self.idle[role].pop()
+            except IndexError:
+                return self._start()
+            if worker.process.poll() is None:
+                return worker
+            worker.kill()  # ended from outside while it was idle
+
+    def _start(self) -> Worker:
+        if not sys.platform.startswith("linux"):
+            raise UserError(
+                f"the sandbox runs candidates' code on Linux only, not on {sys.platform}; run on Linux, in a virtual machine say"
+            )
+        worker = Worker(self.layers)
+        try:
+            isolation = worker.start()
+            allowed = isolation.contained or not self.layers or os.environ.get(UNSAFE) == "1"
+            if not allowed:
+                missing = "; ".join(f"{layer}: {why}" for layer, why in isolation.missing.items())
+                raise UserError(
+                    f"this machine offers no isolation for candidates' code ({missing}); allow user namespaces "
+                    "(sysctl kernel.unprivileged_userns_clone=1, or a container with --security-opt seccomp=unconfined), "
+                    "use a kernel from 5.13 on with Landlock, or accept the danger with --unsafe-sandbox"
+                )
+        except (EOFError, OSError) as error:
+            worker.kill()
+            raise UserError(f"the sandbox's worker process does not start ({sys.executable}): {error}") from None
+        except BaseException:
+            worker.kill()
+            raise
+        self.isolation = isolation
+        return worker
+
+    def stop(self) -> None:
+        for workers in self.idle.values():
+            while workers:
+                workers.pop().kill()
+
+
+pool = Pool()
+
+
+def isolation() -> Isolation:
+    """What holds candidates on this machine. Starts a worker to find out. Raises UserError where nothing does and that is not allowed."""
+    if pool.isolation is None:
+        with pool.slot(), pool.lend("candidate"):
+            pass
+    assert pool.isolation
+    return pool.isolation
+
+
+def describe() -> str | None:
+    """A line for `onelayer doctor`: the isolation in use and what is missing; None where there is none that holds."""
+    try:
+        found = isolation()
+    except UserError:
+        return None
+    missing = "; ".join(f"no {layer}: {why}" for layer, why in found.missing.items())
+    return f"{found}{f' ({missing})' if missing else ''}{'' if found.contained else ', UNSAFE: code is not contained'}"
+
+
+def stop() -> None:
+    """End the idle workers of this process; later checks start new ones."""
+    pool.stop()
+
+
+def _forget() -> None:
+    """In a forked process: the parent's pipes are not ours to use."""
+    for workers in pool.idle.values():
+        for worker in workers:
+            worker.close()
+            worker.process.returncode = 0  # not our child: nothing to wait for
+    pool.__init__(pool.layers)
+
+
+os.register_at_fork(after_in_child=_forget)
