@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .grade_code import grade_code
+
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 CHUNK = 256  # responses between two updates of the progress bar
 
@@ -16,6 +18,9 @@ CHUNK = 256  # responses between two updates of the progress bar
 @app.callback()
 def grade() -> None:
     """Grade responses that are already there."""
+
+
+app.command("code")(grade_code)
 
 
 @app.command("math")
