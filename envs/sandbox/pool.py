@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -25,11 +26,20 @@ from .results import Isolation
 LAYERS = ("namespaces", "landlock", "seccomp")
 START_SECONDS = 120.0  # until a new program is ready, on a machine under load
 UNSAFE = "ONELAYER_UNSAFE_SANDBOX"  # set to 1, it allows machines without isolation; the processes of a pool inherit it
-PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from inside import server; del sys.path[0]; server.main(frozenset(sys.argv[2].split()))"
-)
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from inside import server
+del sys.path[0]
+server.main(frozenset(sys.argv[2].split()), sys.argv[3:])
+"""
 # Of the candidates too. A fixed hash seed makes the order of sets the same in every check.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8", "TZ": "UTC", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+def _packages() -> list[str]:
+    """Where packages are installed; the program starts without looking for them, and runs none of their start-up code."""
+    return list(dict.fromkeys(path for name in ("purelib", "platlib") if os.path.isdir(path := sysconfig.get_path(name))))
 
 
 def _cores() -> int:
@@ -44,7 +54,7 @@ class Worker:
 
     def __init__(self, layers: tuple[str, ...] = LAYERS) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-c", PROGRAM, str(Path(__file__).parent.resolve()), " ".join(layers)],
+            [sys.executable, "-P", "-S", "-c", PROGRAM, str(Path(__file__).parent.resolve()), " ".join(layers), *_packages()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

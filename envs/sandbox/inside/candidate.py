@@ -7,26 +7,23 @@ the name of the built-in exception that the error is. A test asks for a call wit
 
 from __future__ import annotations
 
-import ast
-import atexit
 import builtins
 import gc
 import io
-import linecache
 import os
 import resource
 import signal
 import struct
 import sys
-import threading
 import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import codec, kernel
+from . import codec, kernel, syscalls
 
 CONTINUE = ("returned", "raised", "unreadable")
 MAX_ERROR = 500  # characters
+FILTERS = {changes: syscalls.candidate_filter(changes) for changes in (True, False)} if syscalls.supported() else {}
 
 
 # ------------------------------------------------------------------------------------------------------------------- rights
@@ -52,13 +49,13 @@ def confine(head: dict, rules: int | None, layers: frozenset[str], uid: int | No
     if not layers:
         return
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    kernel.drop_capabilities()
-    kernel.no_new_privileges()
+    if uid is None:  # whoever becomes another user has none left
+        kernel.drop_capabilities()
     if rules is not None:
         kernel.landlock(rules)
         os.close(rules)
     if "seccomp" in layers:
-        kernel.seccomp(kernel.seccomp_filter(os.getpid(), "namespaces" in layers))
+        kernel.seccomp(syscalls.for_process(FILTERS["namespaces" in layers], os.getpid()))
 
 
 def _within(what: int, bound: int) -> tuple[int, int]:
@@ -175,11 +172,11 @@ def _answer(
     reply = _guarded(call, capture, out)
     try:
         channel.send(reply)
-    except codec.Unreadable as error:
-        reply = ["unreadable", None, reply[2], f"returned what is no data: {error}"[:MAX_ERROR], ""]
-        channel.send(reply)
     except MemoryError:
         reply = ["memory", None, "", "MemoryError", ""]
+        channel.send(reply)
+    except Exception as error:  # codec.Unreadable; or what the value's own classes raise
+        reply = ["unreadable", None, reply[2], f"returned what is no data: {describe(error)}"[:MAX_ERROR], ""]
         channel.send(reply)
     return reply[0]
 
@@ -205,6 +202,8 @@ def _guarded(action: Callable[[], Any], capture: Capture, out: io.TextIOBase) ->
 
 def _script(request: dict, channel: Channel) -> None:
     """Run the source as a program; what it prints goes where descriptor 1 leads, and its exit status says how it ended."""
+    import atexit
+
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     sys.argv = ["solution.py"]
@@ -221,7 +220,8 @@ def _script(request: dict, channel: Channel) -> None:
         outcome = "memory" if isinstance(error, MemoryError) else "raised"
         channel.send([outcome, None, "", describe(error), _built_in(error)])
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # a program ends when its threads have ended
+        if threading := sys.modules.get("threading"):
+            threading._shutdown()  # a program ends when its threads have ended
         atexit._run_exitfuncs()
         sys.stdout.flush()
     finally:
@@ -230,6 +230,8 @@ def _script(request: dict, channel: Channel) -> None:
 
 def _judge(request: dict, channel: Channel) -> None:
     """Run tests whose functions under test are elsewhere."""
+    import linecache
+
     capture, out = _capture(channel.limit)
     module = _module("tests")
     for name in request["names"]:
@@ -240,6 +242,8 @@ def _judge(request: dict, channel: Channel) -> None:
 
 
 def _stub(name: str, channel: Channel) -> Callable:
+    import threading
+
     lock = threading.Lock()
 
     def stub(*arguments: Any, **keywords: Any) -> Any:
@@ -299,6 +303,9 @@ def describe(error: BaseException) -> str:
 
 def _failed_line(error: BaseException) -> str:
     """Source of the assertion in the tests that failed, empty where it is not in the tests."""
+    import ast
+    import linecache
+
     trace, found = error.__traceback__, 0
     while trace:
         if trace.tb_frame.f_code.co_filename == "<tests>":

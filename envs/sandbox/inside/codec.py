@@ -12,21 +12,18 @@ An instance of a subclass is written as its base, read by the base's own methods
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import json
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 MAX_DEPTH = 200  # of nested containers
 MAX_BITS = 20_000  # of the terms of a fraction: reducing it takes quadratic time
 MAX_COLLISIONS = 200  # elements of one set that share a hash: looking them up takes quadratic time
+TIMES = ("datetime", "date", "time")  # a datetime is a date too, so it comes first
 PLAIN = frozenset({int, float, str, bool, type(None)})  # JSON has them
 ITSELF = ("t", "s", "f", "d")
 
@@ -39,12 +36,19 @@ class Garbage(ValueError):
     """What was read is nothing that `encode` writes."""
 
 
-@dataclass(frozen=True)
 class Array:
     """A numpy array as it was returned: name of its element type, and its values as nested lists."""
 
-    dtype: str
-    values: Any
+    def __init__(self, dtype: str, values: Any) -> None:
+        self.dtype, self.values = dtype, values
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Array and (self.dtype, self.values) == (other.dtype, other.values)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"array({self.values!r}, dtype={self.dtype})"
 
 
 def encode(value: Any) -> bytes:
@@ -97,7 +101,7 @@ def _tag(value: Any, depth: int, careful: bool) -> Any:
     for base, tag in _BASES:
         if issubclass(kind, base):
             return tag(value, depth, careful)
-    return _tag_numpy(value, depth, careful)
+    return _tag_library(value, depth, careful)
 
 
 def _tag_all(values: list | tuple, depth: int, careful: bool) -> list:
@@ -121,24 +125,6 @@ def _tag_complex(value: complex, depth: int, careful: bool) -> Any:
     return {"c": [complex.real.__get__(value), complex.imag.__get__(value)]}
 
 
-def _tag_decimal(value: Decimal, depth: int, careful: bool) -> Any:
-    if Decimal.is_snan(value):
-        raise Unreadable("signalling NaN")
-    return {"D": Decimal.__str__(value)}
-
-
-def _tag_fraction(value: Fraction, depth: int, careful: bool) -> Any:
-    terms = [int(term) for term in Fraction.as_integer_ratio(value)]
-    if any(term.bit_length() > MAX_BITS for term in terms):
-        raise Unreadable("fraction of very large numbers")
-    return {"F": [_tag_plain(term) for term in terms]}
-
-
-def _tag_timedelta(value: datetime.timedelta, depth: int, careful: bool) -> Any:
-    zero = datetime.timedelta.__add__(value, datetime.timedelta())
-    return {"T": ["timedelta", [zero.days, zero.seconds, zero.microseconds]]}
-
-
 _BASES: tuple[tuple[type, Callable[[Any, int, bool], Any]], ...] = (  # a base comes after those derived from it
     (int, lambda value, depth, careful: _tag_plain(int.__int__(value))),
     (float, lambda value, depth, careful: float.__float__(value)),
@@ -152,26 +138,34 @@ _BASES: tuple[tuple[type, Callable[[Any, int, bool], Any]], ...] = (  # a base c
     (bytearray, lambda value, depth, careful: {"a": bytearray.decode(value, "latin-1")}),
     (range, lambda value, depth, careful: {"r": _tag_all([value.start, value.stop, value.step], depth, True)}),
     (complex, _tag_complex),
-    (Decimal, _tag_decimal),
-    (Fraction, _tag_fraction),
-    (datetime.datetime, lambda value, depth, careful: {"T": ["datetime", datetime.datetime.isoformat(value)]}),
-    (datetime.date, lambda value, depth, careful: {"T": ["date", datetime.date.isoformat(value)]}),
-    (datetime.time, lambda value, depth, careful: {"T": ["time", datetime.time.isoformat(value)]}),
-    (datetime.timedelta, _tag_timedelta),
 )
 
 
-def _tag_numpy(value: Any, depth: int, careful: bool) -> Any:
-    """Scalars of numpy become those of Python, arrays say that they are arrays."""
-    numpy: Any = sys.modules.get("numpy")  # not imported for the question's sake
-    if numpy is None or not isinstance(value, (numpy.generic, numpy.ndarray)):
-        raise Unreadable(f"{type(value).__name__} object")
-    if isinstance(value, numpy.ndarray):
+def _tag_library(value: Any, depth: int, careful: bool) -> Any:
+    """Values of the types that some modules define. No module is imported for the question's sake: its values would have done that."""
+    decimal, fractions, datetime, numpy = (sys.modules.get(name) for name in ("decimal", "fractions", "datetime", "numpy"))
+    kind = type(value)
+    if decimal and issubclass(kind, decimal.Decimal):
+        return {"D": decimal.Decimal.__str__(value)}
+    if fractions and issubclass(kind, fractions.Fraction):
+        terms = [int(term) for term in fractions.Fraction.as_integer_ratio(value)]
+        if any(term.bit_length() > MAX_BITS for term in terms):
+            raise Unreadable("fraction of very large numbers")
+        return {"F": [_tag_plain(term) for term in terms]}
+    if datetime and issubclass(kind, datetime.timedelta):
+        plain = datetime.timedelta.__add__(value, datetime.timedelta())
+        return {"T": ["timedelta", [plain.days, plain.seconds, plain.microseconds]]}
+    if datetime:
+        for name in TIMES:
+            if issubclass(kind, base := getattr(datetime, name)):
+                return {"T": [name, base.isoformat(value)]}
+    if numpy and issubclass(kind, numpy.ndarray):
         return {"n": [str(value.dtype), _tag(numpy.ndarray.tolist(value), depth, careful)]}
-    scalar = value.item()
-    if isinstance(scalar, numpy.generic):
-        raise Unreadable(f"{type(value).__name__} object")
-    return _tag(scalar, depth, careful)
+    if numpy and issubclass(kind, numpy.generic):
+        scalar = value.item()
+        if not issubclass(type(scalar), numpy.generic):
+            return _tag(scalar, depth, careful)
+    raise Unreadable(f"{kind.__name__} object")
 
 
 # ----------------------------------------------------------------------------------------------------------------- reading
@@ -208,25 +202,33 @@ def _numbers(values: list, kind: type, count: int) -> list:
     return values
 
 
-def _read_fraction(terms: list) -> Fraction:
+def _read_fraction(terms: list) -> Any:
+    from fractions import Fraction
+
     if any(term.bit_length() > MAX_BITS for term in _numbers(terms, int, 2)):
         raise Garbage("a fraction of very large numbers")
     return Fraction(*terms)
 
 
-def _read_decimal(text: str) -> Decimal:
+def _read_decimal(text: str) -> Any:
+    from decimal import Decimal
+
     value = Decimal(text)
-    if value.is_snan():
+    if value.is_snan():  # it can not even be compared
         raise Garbage("signalling NaN")
     return value
 
 
 def _read_time(content: list) -> Any:
+    import datetime
+
     kind, text = content
     if kind == "timedelta":
         days, seconds, microseconds = _numbers(text, int, 3)
         return datetime.timedelta(days, seconds, microseconds)
-    return {"date": datetime.date, "time": datetime.time, "datetime": datetime.datetime}[kind].fromisoformat(text)
+    if kind not in TIMES:
+        raise Garbage("unknown type")
+    return getattr(datetime, kind).fromisoformat(text)
 
 
 def _read_array(content: list) -> Array:

@@ -9,9 +9,6 @@ import ctypes
 import os
 import struct
 import sys
-import sysconfig
-
-from . import syscalls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,9 +61,9 @@ def unshare() -> bool:
     return True
 
 
-def readable() -> list[str]:
-    """What a candidate may read: the interpreter's library, installed packages, shared libraries."""
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+def readable(packages: list[str]) -> list[str]:
+    """What a candidate may read: the interpreter's library, `packages`, shared libraries."""
+    paths = [*packages, os.path.dirname(os.__file__)]
     paths += [os.path.join(prefix, "lib") for prefix in (sys.base_prefix, sys.base_exec_prefix)]
     paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
     kept: list[str] = []
@@ -76,10 +73,9 @@ def readable() -> list[str]:
     return kept
 
 
-def hidden() -> list[str]:
+def hidden(packages: list[str]) -> list[str]:
     """Directories inside `readable` that are not."""
-    sites = {os.path.normpath(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
-    return [path for site in sorted(sites) for name in HIDDEN if os.path.isdir(path := os.path.join(site, name))]
+    return [path for folder in packages for name in HIDDEN if os.path.isdir(path := os.path.join(os.path.normpath(folder), name))]
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
@@ -199,10 +195,6 @@ def seccomp(program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
     _syscall(SYS_SECCOMP, 1, 0, head)
-
-
-def seccomp_filter(pid: int, changes: bool) -> bytes:
-    return syscalls.build(pid, changes)
 
 
 def drop_capabilities() -> None:

@@ -15,37 +15,39 @@ import itertools
 import json
 import mmap
 import os
-import random
-import shutil
 import signal
-import socket
+import site
 import struct
-import tempfile
+import sys
 from collections.abc import Callable
 
 from . import candidate, codec, kernel, syscalls
 from .meter import Meter
 from .watch import Pipes, Watch, exactly, receive, send
 
-WARM = (
-    "math cmath collections itertools re typing heapq bisect functools string datetime statistics copy operator fractions decimal hashlib"
-)
+# Imported before the first fork. Not what registers work to be done in forked processes, or loads large libraries: that makes
+# each fork slower, and those who want it can import it.
+WARM = "math cmath collections itertools re typing heapq bisect functools string copy operator datetime"
 
 
-def main(wanted: frozenset[str]) -> None:
-    """Serve checks on standard input and output until it is closed. `wanted`: layers of isolation to use where they work."""
+def main(wanted: frozenset[str], packages: list[str]) -> None:
+    """Serve checks on standard input and output until it is closed.
+
+    `wanted`: layers of isolation to use where they work. `packages`: directories of installed packages that candidates may import.
+    """
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # where memory runs out, a candidate goes first
+    sys.path += packages
+    site.setquit()
     for name in WARM.split():
         __import__(name)
-    random.seed(0)
-    worker = Worker(wanted)
+    worker = Worker(wanted, packages)
+    os.environ.clear()
     gc.collect()
     gc.freeze()
     gc.disable()
     worker.test()
-    os.environ.clear()
-    send(b"H", json.dumps({"layers": sorted(worker.layers), "landlock": kernel.landlock_version(), "reasons": worker.reasons}).encode())
+    send(b"H", json.dumps({"layers": sorted(worker.layers), "reasons": worker.reasons}).encode())
     while (head := worker.next()) is not None:
         worker.check(head)
 
@@ -53,13 +55,13 @@ def main(wanted: frozenset[str]) -> None:
 class Worker:
     """This program's isolation and what it keeps from check to check."""
 
-    def __init__(self, wanted: frozenset[str]) -> None:
+    def __init__(self, wanted: frozenset[str], packages: list[str]) -> None:
         self.null = os.open("/dev/null", os.O_RDWR)
         self.proc: int | None = None
         with contextlib.suppress(OSError):
             self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self.reasons: dict[str, str] = {}  # why a layer is missing
-        self.paths, self.hidden = kernel.readable(), kernel.hidden()
+        self.paths, self.hidden = kernel.readable(packages), kernel.hidden(packages)
         self.scratch = "/scratch" if any(path.startswith("/tmp/") for path in self.paths) else "/tmp"
         self.scratch_bytes = 0
         self.buffer = mmap.mmap(-1, 1)
@@ -101,6 +103,9 @@ class Worker:
         """Leave the scratch directory empty, of this size at most."""
         if "namespaces" not in self.layers:
             if not self.layers:  # switched off: files go where they can be found and removed
+                import shutil
+                import tempfile
+
                 if not fresh:
                     shutil.rmtree(self.scratch, ignore_errors=True)
                 self.scratch = tempfile.mkdtemp(prefix="onelayer-unsafe-")
@@ -123,29 +128,35 @@ class Worker:
 
     def test(self) -> None:
         """Try in a process confined like a candidate what each layer forbids; a layer that lets it happen does not count."""
-        head = {"total": 10, "memory": 1 << 30, "file": 1 << 20, "threads": 64}
         self._make_rules()
-        for layer, forbidden in (
-            ("landlock", self._reads_outside),
-            ("seccomp", _makes_socket),
-            ("seccomp", _forks),
-            ("namespaces", _sees_network),
-        ):
+        kernel.no_new_privileges()
+        if "namespaces" in self.layers and (why := _attempt(_stands_alone)):
+            self._drop("namespaces", why)
+        if "landlock" in self.layers and (why := self._allows(self._reads_outside, "landlock")):
+            self._drop("landlock", why)
+        if "seccomp" in self.layers:
+            kernel.seccomp(syscalls.worker_filter())
+            if why := self._allows(_makes_socket, "seccomp") or self._allows(_forks, "seccomp"):
+                self._drop("seccomp", why)
 
-            def probe(layer: str = layer, forbidden: Callable[[], object] = forbidden) -> None:
-                layers = self.layers & {layer, "namespaces"} if layer != "namespaces" else frozenset({"namespaces"})
-                candidate.confine(head, self.rules if layer == "landlock" else None, layers, self.uid)
-                if layer != "namespaces" and kernel.capabilities():
-                    raise RuntimeError("capabilities are left")
-                with contextlib.suppress(PermissionError):
-                    forbidden()
-                    raise RuntimeError(f"{forbidden.__name__.strip('_')}, although it is forbidden")
+    def _allows(self, forbidden: Callable[[], object], layer: str) -> str:
+        """Why a layer is not one: what it allows, or that it can not be entered."""
 
-            if layer in self.layers and (why := _attempt(probe)):
-                self.reasons[layer] = why
-                self.layers -= {layer}
-        if "landlock" not in self.layers:
-            self._make_rules()
+        def probe() -> None:
+            head = {"total": 10, "memory": 1 << 30, "file": 1 << 20, "threads": 64}
+            candidate.confine(head, self.rules if layer == "landlock" else None, self.layers & {layer, "namespaces"}, self.uid)
+            if kernel.capabilities():
+                raise RuntimeError("it leaves capabilities")
+            with contextlib.suppress(PermissionError):
+                forbidden()
+                raise RuntimeError("it lets pass what it is to forbid")
+
+        return _attempt(probe)
+
+    def _drop(self, layer: str, why: str) -> None:
+        self.reasons[layer] = why
+        self.layers -= {layer}
+        self._make_rules()
 
     def _reads_outside(self) -> None:
         open("/canary" if "namespaces" in self.layers else "/proc/self/status").close()
@@ -238,19 +249,22 @@ class Worker:
 # --------------------------------------------------------------------------------------------------------- what is forbidden
 
 
+def _stands_alone() -> None:
+    import socket
+
+    if os.getppid() != 1 or socket.if_nameindex() != [(1, "lo")] or os.path.exists("/proc/self"):
+        raise RuntimeError("they hold what is not theirs")
+
+
 def _makes_socket() -> None:
+    import socket
+
     socket.socket().close()
 
 
 def _forks() -> None:
     if os.fork() == 0:
         os._exit(0)
-
-
-def _sees_network() -> None:
-    if os.getppid() != 1 or socket.if_nameindex() != [(1, "lo")] or os.path.exists("/proc/self"):
-        raise RuntimeError("the namespaces hold what is not theirs")
-    raise PermissionError
 
 
 def _attempt(action: Callable[[], object]) -> str:

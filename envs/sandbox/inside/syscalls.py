@@ -1,8 +1,8 @@
-"""The system calls a candidate may make, as a seccomp filter: all others fail with EPERM.
+"""The system calls a candidate may make, as seccomp filters: all others fail with EPERM.
 
-The filter is classic BPF, assembled here: it checks the architecture, then finds the call's number by binary search (a filter
-is compiled by the kernel each time it is installed, and a short path makes that cheap). Calls that are harmless only with
-certain arguments have a block of their own that looks at them.
+The filters are classic BPF, assembled here. One with the list of all that is allowed is installed in the worker, once. A short
+one is added in each check, because installing takes the kernel time: it takes away what only the worker needs, and looks at the
+arguments of calls that are harmless only with some.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ getrlimit 97 163, sysinfo 99 179, uname 63 160, getrandom 318 278, alarm 37 -, s
 timer_settime 223 110, timer_gettime 224 108, timer_getoverrun 225 109, timer_delete 226 111, timerfd_create 283 85,
 timerfd_settime 286 86, timerfd_gettime 287 87, poll 7 -, ppoll 271 73, select 23 -, pselect6 270 72, epoll_create 213 -,
 epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 -, epoll_pwait 281 22, epoll_pwait2 441 441, eventfd 284 -, eventfd2 290 19,
-signalfd 282 -, signalfd4 289 74, capget 125 90, recvfrom 45 207, getsockname 51 204, getpeername 52 205, getsockopt 55 209, setsockopt 54 208,
+signalfd 282 -, signalfd4 289 74,
+capget 125 90, recvfrom 45 207, getsockname 51 204, getpeername 52 205, getsockopt 55 209, setsockopt 54 208,
 shutdown 48 210
 """
 CHANGES = """
@@ -41,6 +42,12 @@ fchmodat 268 53, fchmodat2 452 452, utime 132 -, utimes 235 -, utimensat 280 88,
 CONDITIONAL = """
 kill 62 129, tgkill 234 131, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240, clone 56 220, clone3 435 435, socketpair 53 199,
 sendto 44 206, ioctl 16 29, fcntl 72 25, prctl 157 167, prlimit64 302 261
+"""
+# What the worker itself needs, and a candidate does not get.
+WORKER = """
+fork 57 -, vfork 58 -, mount 165 40, umount2 166 39, setuid 105 146, setgid 106 144, setresuid 117 147, setresgid 119 149,
+setgroups 116 159, capset 126 91, setrlimit 160 164, setsid 112 157, memfd_create 319 279, pidfd_open 434 434, seccomp 317 277,
+landlock_create_ruleset 444 444, landlock_add_rule 445 445, landlock_restrict_self 446 446
 """
 
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
@@ -57,26 +64,44 @@ FCNTLS_DENIED = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: they send signal
 PRCTLS = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 
 Code = list[tuple[int, int, int, int]]  # operation, jump if true, jump if false, constant
+PID = 0x5EC0_0123  # stands for the process's number in a filter that is made once
 
 
 def supported() -> bool:
     return platform.machine() in ARCHITECTURES
 
 
-def build(pid: int, changes: bool) -> bytes:
-    """The filter for the process `pid`, which may signal itself only. `changes`: whether it may change files it can reach."""
+def worker_filter() -> bytes:
+    """What the worker may do, and so at most its candidates: installed once."""
     column, architecture = ARCHITECTURES[platform.machine()]
-    blocks: dict[int, Code] = {}
-    for table in (PLAIN, CHANGES) if changes else (PLAIN,):
-        blocks |= dict.fromkeys(_numbers(table, column).values(), _give(ALLOW))
+    numbers = [number for table in (PLAIN, CHANGES, CONDITIONAL, WORKER) for number in _numbers(table, column).values()]
+    ranges = [(number, _give(EPERM) if number not in numbers else _give(ALLOW)) for number in _edges(numbers)]
+    return _assemble(
+        [(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, architecture), *_give(KILL), (LOAD, 0, 0, NUMBER), *_search([(0, _give(EPERM)), *ranges])]
+    )
+
+
+def candidate_filter(changes: bool) -> bytes:
+    """What is left of that for a candidate; PID in it is to be replaced by its number. `changes`: may it change files it can reach."""
+    column, _ = ARCHITECTURES[platform.machine()]
     conditional = _numbers(CONDITIONAL, column)
-    blocks |= {conditional[name]: block for name, block in _conditions(pid).items() if name in conditional}
-    code: Code = [(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, architecture), *_give(KILL), (LOAD, 0, 0, NUMBER), *_search(sorted(blocks.items()))]
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+    denied = [number for table in ((WORKER,) if changes else (WORKER, CHANGES)) for number in _numbers(table, column).values()]
+    code: Code = [(LOAD, 0, 0, NUMBER)]
+    for name, block in _conditions().items():
+        if name in conditional:
+            code += [(EQUAL, 0, len(block), conditional[name]), *block]
+    for number in denied:
+        code += [(EQUAL, 0, 1, number), *_give(EPERM)]
+    return _assemble([*code, *_give(ALLOW)])
 
 
-def _conditions(pid: int) -> dict[str, Code]:
-    to_itself, decide = _if_equal(0, (pid,)), [*_give(ALLOW), *_give(EPERM)]
+def for_process(program: bytes, pid: int) -> bytes:
+    """A candidate's filter, its number filled in."""
+    return program.replace(struct.pack("=I", PID), struct.pack("=I", pid))
+
+
+def _conditions() -> dict[str, Code]:
+    to_itself, decide = _if_equal(0, (PID,)), [*_give(ALLOW), *_give(EPERM)]
     return {
         "kill": to_itself,
         "tgkill": to_itself,
@@ -90,7 +115,7 @@ def _conditions(pid: int) -> dict[str, Code]:
         "ioctl": _if_equal(1, IOCTLS),
         "fcntl": _if_equal(1, FCNTLS_DENIED, EPERM, ALLOW),
         "prctl": _if_equal(0, PRCTLS),
-        "prlimit64": _if_equal(0, (0, pid)),
+        "prlimit64": _if_equal(0, (0, PID)),
     }
 
 
@@ -105,14 +130,22 @@ def _if_equal(argument: int, values: tuple[int, ...], then: int = ALLOW, otherwi
     return [(LOAD, 0, 0, 16 + 8 * argument), *tests, *_give(otherwise), *_give(then)]
 
 
+def _edges(numbers: list[int]) -> list[int]:
+    """Where runs of these numbers begin and where they have ended."""
+    return sorted(number for number in {*numbers, *(number + 1 for number in numbers)} if (number in numbers) != (number - 1 in numbers))
+
+
 def _search(blocks: list[tuple[int, Code]]) -> Code:
-    """Binary search for the number in the accumulator; what is not found is refused."""
+    """Binary search for the number in the accumulator: the block of the last entry that is not above it."""
     if len(blocks) == 1:
-        number, block = blocks[0]
-        return [(EQUAL, 1, 0, number), *_give(EPERM), *block]
+        return blocks[0][1]
     middle = len(blocks) // 2
     low, high = _search(blocks[:middle]), _search(blocks[middle:])
     return [(AT_LEAST, 0, 1, blocks[middle][0]), (JUMP, 0, 0, len(low)), *low, *high]
+
+
+def _assemble(code: Code) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
 def _numbers(table: str, column: int) -> dict[str, int]:
