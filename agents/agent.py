@@ -14,7 +14,6 @@ from .config import AgentConfig
 from .engine import Engine, TransformersEngine
 from .policy import Base
 
-
 PROMPTS = Path(__file__).parent / "prompts"
 
 

@@ -26,7 +26,7 @@ class AgentConfig(BaseModel):
 
     prompt: str | None = Field(
         default=None,
-        description="user message; {observation} is replaced by what the environment says (null: that of the environment in agents/prompts)",
+        description="user message; {observation} is replaced by what the environment says (null: its file in agents/prompts)",
     )
     max_tokens: int = Field(default=40, ge=1, description="most new tokens of one reply")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature while training")

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from .prefix import Prompts, decoder_forward, encode_prompts
+from .prefix import Kept, Prompts, decoder_forward, encode_prompts, extend_prompts
 
 
 class FinishReason(StrEnum):
@@ -40,6 +40,9 @@ class Request:
     prompt_ids: Sequence[int]
     seed: int
     sampling: Sampling
+    session: str | None = None
+    """A conversation whose keys and values the engine keeps from turn to turn, until `end_session`; a request of it whose prompt
+    begins with what the session has seen is computed from there on."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class Engine(Protocol):
         """Completions in the order in which they finish."""
         ...
 
+    def end_session(self, session: str) -> None:
+        """Forget what is kept of a conversation; also of one that never was."""
+        ...
+
 
 class TransformersEngine:
     """Batched generation on a Hugging Face decoder-only model, in process.
@@ -78,12 +85,14 @@ class TransformersEngine:
         self.model, self.max_batch = model, max_batch
         self._cache: _SlotCache | None = None  # kept, since fresh memory costs a page fault for every 4 KiB
         self.end_ids = torch.tensor(sorted(end_ids), device=model.device)
+        self.sessions: dict[str, Kept] = {}
 
     @torch.inference_mode()
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         waiting = list(enumerate(requests))[::-1]
         if not waiting:
             return
+        session_of = {index: request.session for index, request in waiting if request.session is not None}
         slots = min(self.max_batch, len(waiting))
         max_tokens = max(request.sampling.max_tokens for _, request in waiting)
         width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
@@ -95,9 +104,12 @@ class TransformersEngine:
             free = slots - rows.count
             # Encoding prompts costs a pass of its own, so newcomers wait until a quarter of the batch is free.
             if waiting and free >= max(1, slots // 4):
-                rows.admit([waiting.pop() for _ in range(min(free, len(waiting)))], uses)
+                rows.admit([waiting.pop() for _ in range(min(free, len(waiting)))], uses, self.sessions)
             rows.step()
-            yield from rows.pop_finished(self.end_ids)
+            yield from rows.pop_finished(self.end_ids, session_of, self.sessions)
+
+    def end_session(self, session: str) -> None:
+        self.sessions.pop(session, None)
 
 
 class _Rows:
@@ -106,6 +118,7 @@ class _Rows:
     def __init__(self, model: PreTrainedModel, cache: _SlotCache, slots: int, max_tokens: int):
         self.model, self.cache, self.count = model, cache, 0
         self.encoded: dict[tuple[int, ...], tuple[Prompts, int]] = {}
+        self.prompts: dict[int, tuple[int, ...]] = {}
 
         def column(dtype: torch.dtype, *shape: int) -> torch.Tensor:
             return torch.zeros(slots, *shape, dtype=dtype, device=model.device)
@@ -116,12 +129,20 @@ class _Rows:
         self.last, self.length = column(torch.long), column(torch.long)  # token to feed next, tokens sampled so far
         self.tokens, self.logprobs = column(torch.long, max_tokens), column(torch.float32, max_tokens)
 
-    def admit(self, admitted: list[tuple[int, Request]], uses: Counter[tuple[int, ...]]) -> None:
+    def admit(self, admitted: list[tuple[int, Request]], uses: Counter[tuple[int, ...]], sessions: dict[str, Kept]) -> None:
         """Give each request a row whose slot holds its prompt; `uses` counts the requests still to come of each prompt."""
         keys = [tuple(request.prompt_ids) for _, request in admitted]
         if new := [key for key in dict.fromkeys(keys) if key not in self.encoded]:
-            prompts = encode_prompts(self.model, new)
-            self.encoded |= {key: (prompts, row) for row, key in enumerate(new)}
+            kept = {key: sessions[r.session] for key, (_, r) in zip(keys, admitted, strict=True) if r.session in sessions}
+            begun = [key for key in new if key in kept and kept[key].begins(key)]
+            for part in (begun, [key for key in new if key not in begun]):
+                if part:
+                    prompts = (
+                        extend_prompts(self.model, part, [kept[key] for key in begun])
+                        if part is begun
+                        else encode_prompts(self.model, part)
+                    )
+                    self.encoded |= {key: (prompts, row) for row, key in enumerate(part)}
         first, self.count = self.count, self.count + len(admitted)
         for prompts in {id(self.encoded[key][0]): self.encoded[key][0] for key in keys}.values():
             chosen = [(first + at, self.encoded[key][1]) for at, key in enumerate(keys) if self.encoded[key][0] is prompts]
@@ -138,6 +159,7 @@ class _Rows:
             (self.limit, [request.sampling.max_tokens for _, request in admitted]),
         ):
             column[at] = torch.tensor(values, dtype=column.dtype, device=column.device)
+        self.prompts |= {index: key for key, (index, _) in zip(keys, admitted, strict=True)}
         uses.subtract(keys)
         self.encoded = {key: place for key, place in self.encoded.items() if uses[key]}
 
@@ -166,8 +188,8 @@ class _Rows:
         self.length[live] += 1
         self.end[live] += 1
 
-    def pop_finished(self, end_ids: torch.Tensor) -> list[Completion]:
-        """Completions of the rows that ended in this step; the rows behind them move up."""
+    def pop_finished(self, end_ids: torch.Tensor, session_of: dict[int, str], sessions: dict[str, Kept]) -> list[Completion]:
+        """Completions of the rows that ended in this step, what they computed kept for their sessions; the rows behind them move up."""
         live = slice(0, self.count)
         stopped_B = torch.isin(self.last[live], end_ids)
         done_B = stopped_B | (self.length[live] >= self.limit[live])
@@ -176,6 +198,11 @@ class _Rows:
             return []
         lengths, indices = self.length[done].tolist(), self.index[done].tolist()
         tokens, logprobs, stopped = self.tokens[done].tolist(), self.logprobs[done].tolist(), stopped_B[done].tolist()
+        for row, index, length, sampled in zip(done.tolist(), indices, lengths, tokens, strict=True):
+            if index in session_of:
+                sessions[session_of[index]] = self.cache.keep(
+                    row, int(self.start[row]), int(self.end[row]), [*self.prompts[index], *sampled[: length - 1]]
+                )
         self.count -= len(done)
         gaps = done[done < self.count]
         movers = (~done_B[self.count :]).nonzero().flatten() + self.count
@@ -206,6 +233,11 @@ class _SlotCache(Cache):
                     _, heads, _, size = states_PHTD.shape
                     mine[layer] = states_PHTD.new_zeros(self.slots, heads, self.width, size)
                 mine[layer][rows, :, : prompts.width] = states_PHTD[prompt_rows]
+
+    def keep(self, row: int, start: int, end: int, ids: list[int]) -> Kept:
+        """A copy of what is held of a row in columns `start` to `end` - 1: the keys and values of `ids`."""
+        keys, values = ({layer: states[row, :, start:end].clone() for layer, states in held.items()} for held in (self.keys, self.values))
+        return Kept(ids, keys, values)
 
     def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
         for states in (self.keys, self.values):

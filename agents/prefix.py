@@ -40,6 +40,20 @@ class PrefixCache(Cache):
         return key_states, value_states
 
 
+class ExtendingCache(PrefixCache):
+    """Keeps the new columns apart from those held, row for row."""
+
+    def __init__(self, before: PrefixCache):
+        super().__init__()
+        self._before = before
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):
+        self.keys[layer_idx], self.values[layer_idx] = key_states, value_states
+        return torch.cat([self._before.keys[layer_idx], key_states], dim=2), torch.cat(
+            [self._before.values[layer_idx], value_states], dim=2
+        )
+
+
 @dataclass
 class Prompts:
     """Encoded prompts, left-padded to T columns (each without its last token)."""
@@ -66,6 +80,56 @@ def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> 
     cache = PrefixCache()
     decoder_forward(model, ids_PT.to(device), position_PT, visible_PTT, position_PT, cache, with_logits=False)
     return Prompts(start_P, width, cache)
+
+
+@dataclass
+class Kept:
+    """What was computed of one conversation so far: keys and values [H, T, D] of each layer, for the T tokens `ids`."""
+
+    ids: list[int]
+    keys: dict[int, torch.Tensor] = field(repr=False)
+    values: dict[int, torch.Tensor] = field(repr=False)
+
+    def begins(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt goes on from here."""
+        return len(self.ids) < len(prompt) and list(prompt[: len(self.ids)]) == self.ids
+
+
+def extend_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], kept: Sequence[Kept]) -> Prompts:
+    """As `encode_prompts`, but only the tokens of each prompt are computed that come after those kept of it."""
+    device = model.device
+    held = torch.tensor([len(one.ids) for one in kept], device=device)
+    length_P = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
+    new_P, past = length_P - held, int(held.max())
+    width, total = max(1, int(new_P.max())), int(length_P.max())
+    before = PrefixCache()
+    for layer, states_HTD in kept[0].keys.items():
+        heads, _, size = states_HTD.shape
+        before.keys[layer], before.values[layer] = (states_HTD.new_zeros(len(kept), heads, past, size) for _ in range(2))
+        for row, one in enumerate(kept):
+            before.keys[layer][row, :, past - len(one.ids) :] = one.keys[layer]
+            before.values[layer][row, :, past - len(one.ids) :] = one.values[layer]
+    ids_PT = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, (prompt, one) in enumerate(zip(prompts, kept, strict=True)):
+        fresh = prompt[len(one.ids) : -1]
+        ids_PT[row, width - len(fresh) :] = torch.as_tensor(fresh, dtype=torch.long)
+    column_K, column_T = torch.arange(past + width, device=device), torch.arange(width, device=device)
+    # columns: `past` for what is kept, aligned right, then `width` for what is new, aligned right
+    position_PK = torch.where(column_K < past, column_K - past + held[:, None], column_K - past - width + length_P[:, None])
+    there_PK = torch.where(column_K < past, position_PK >= 0, position_PK >= held[:, None])
+    visible_PTK = there_PK[:, None, :] & (column_K[None, :] <= past + column_T[:, None])
+    cache = ExtendingCache(before)
+    positions = position_PK.clamp(min=0)
+    decoder_forward(model, ids_PT.to(device), positions[:, past:], visible_PTK, positions, cache, with_logits=False)
+    result = PrefixCache()
+    for layer in before.keys:
+        for mine, old, new in ((result.keys, before.keys, cache.keys), (result.values, before.values, cache.values)):
+            heads, size = old[layer].shape[1], old[layer].shape[3]
+            mine[layer] = old[layer].new_zeros(len(prompts), heads, total, size)
+            for row, (first, length) in enumerate(zip(held.tolist(), length_P.tolist(), strict=True)):
+                mine[layer][row, :, total - length : total - length + first] = old[layer][row, :, past - first :]
+                mine[layer][row, :, total - length + first :] = new[layer][row, :, width - length + first :]
+    return Prompts(total - length_P, total, result)
 
 
 def decoder_forward(

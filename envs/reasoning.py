@@ -14,7 +14,9 @@ from .math.answers import extract_answer
 from .spaces import FreeText
 
 UNSUPPORTED = {  # found by running reasoning-gym 0.1.25
-    **dict.fromkeys(("boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"), "its items have no answer to grade against"),
+    **dict.fromkeys(
+        ("boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"), "its items have no answer to grade against"
+    ),
     "coin_flip": "its grader passes 0 where the answer is another number",
     "codeio": "its items differ between two builds with one seed",
     "composite": "it is a mixture, and needs to be told of what; name the tasks themselves",

@@ -73,6 +73,32 @@ def test_a_prompt_is_encoded_once_for_all_its_requests(monkeypatch: pytest.Monke
     assert sorted(encoded) == sorted(PROMPTS)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_session_goes_on_where_it_was(family: str, monkeypatch: pytest.MonkeyPatch):
+    base, computed = random_base(family), []
+    engine, fresh = (TransformersEngine(base.model, base.end_ids, 5) for _ in range(2))
+    from onelayer.agents import engine as module
+
+    original = module.extend_prompts
+    monkeypatch.setattr(module, "extend_prompts", lambda model, prompts, kept: computed.extend(prompts) or original(model, prompts, kept))
+    prompts = [list(PROMPTS[index % len(PROMPTS)]) for index in range(8)]
+    for turn in range(4):
+        sampling = Sampling(max_tokens=3 + 4 * turn, temperature=0.8)
+        wanted = [Request(prompt, 100 * turn + index, sampling, f"session {index}") for index, prompt in enumerate(prompts)]
+        kept = generate(engine, wanted)
+        for one, other in zip(kept, generate(fresh, [Request(r.prompt_ids, r.seed, sampling) for r in wanted]), strict=True):
+            assert one.token_ids == other.token_ids
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        glue = [[50 + turn] * (index % 3) for index in range(len(prompts))]  # what the environment answers, of several lengths
+        prompts = [[*prompt, *done.token_ids, *more] for prompt, done, more in zip(prompts, kept, glue, strict=True)]
+    assert len(computed) >= 3 * len(prompts) - 3, "only a prompt that two sessions share is computed once"
+    changed = Request([9, *prompts[0]], 1, sampling, "session 0")  # a conversation that does not go on as it was
+    assert generate(engine, [changed])[0].token_ids == generate(fresh, [Request(changed.prompt_ids, 1, sampling)])[0].token_ids
+    for index in range(len(prompts)):
+        engine.end_session(f"session {index}")
+    assert not engine.sessions
+
+
 def test_no_requests_no_completions():
     base = random_base("qwen3")
     assert list(TransformersEngine(base.model, base.end_ids).generate([])) == []
