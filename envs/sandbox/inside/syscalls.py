@@ -75,24 +75,18 @@ def worker_filter() -> bytes:
     """What the worker may do, and so at most its candidates: installed once."""
     column, architecture = ARCHITECTURES[platform.machine()]
     numbers = [number for table in (PLAIN, CHANGES, CONDITIONAL, WORKER) for number in _numbers(table, column).values()]
-    ranges = [(number, _give(EPERM) if number not in numbers else _give(ALLOW)) for number in _edges(numbers)]
-    return _assemble(
-        [(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, architecture), *_give(KILL), (LOAD, 0, 0, NUMBER), *_search([(0, _give(EPERM)), *ranges])]
-    )
+    search = _search(_separate(dict.fromkeys(numbers, _give(ALLOW)), EPERM))
+    return _assemble([(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, architecture), *_give(KILL), (LOAD, 0, 0, NUMBER), *search])
 
 
 def candidate_filter(changes: bool) -> bytes:
     """What is left of that for a candidate; PID in it is to be replaced by its number. `changes`: may it change files it can reach."""
     column, _ = ARCHITECTURES[platform.machine()]
-    conditional = _numbers(CONDITIONAL, column)
-    denied = [number for table in ((WORKER,) if changes else (WORKER, CHANGES)) for number in _numbers(table, column).values()]
-    code: Code = [(LOAD, 0, 0, NUMBER)]
-    for name, block in _conditions().items():
-        if name in conditional:
-            code += [(EQUAL, 0, len(block), conditional[name]), *block]
-    for number in denied:
-        code += [(EQUAL, 0, 1, number), *_give(EPERM)]
-    return _assemble([*code, *_give(ALLOW)])
+    numbers = _numbers(CONDITIONAL, column)
+    blocks = {numbers[name]: block for name, block in _conditions().items() if name in numbers}
+    for table in (WORKER,) if changes else (WORKER, CHANGES):
+        blocks |= dict.fromkeys(_numbers(table, column).values(), _give(EPERM))
+    return _assemble([(LOAD, 0, 0, NUMBER), *_search(_separate(blocks, ALLOW))])
 
 
 def for_process(program: bytes, pid: int) -> bytes:
@@ -130,9 +124,14 @@ def _if_equal(argument: int, values: tuple[int, ...], then: int = ALLOW, otherwi
     return [(LOAD, 0, 0, 16 + 8 * argument), *tests, *_give(otherwise), *_give(then)]
 
 
-def _edges(numbers: list[int]) -> list[int]:
-    """Where runs of these numbers begin and where they have ended."""
-    return sorted(number for number in {*numbers, *(number + 1 for number in numbers)} if (number in numbers) != (number - 1 in numbers))
+def _separate(blocks: dict[int, Code], otherwise: int) -> list[tuple[int, Code]]:
+    """Blocks for all numbers: each goes for its number and those above it, up to the next one's."""
+    entries: list[tuple[int, Code]] = [(0, _give(otherwise))]
+    for number in sorted({*blocks, *(number + 1 for number in blocks)}):
+        block = blocks.get(number, _give(otherwise))
+        if block != entries[-1][1] or number in blocks:
+            entries.append((number, block))
+    return [entry for at, entry in enumerate(entries) if not at or entry[1] != entries[at - 1][1]]
 
 
 def _search(blocks: list[tuple[int, Code]]) -> Code:

@@ -11,6 +11,7 @@ import time
 from .meter import Meter
 
 TICK = 0.1  # seconds between two looks at a check's times
+PAUSE = 0.003
 PATIENCE = 60  # a call may take this many times its CPU seconds on the clock, whatever it does
 HEAD = struct.Struct(">cI")  # of a message between worker and caller: its kind, its length
 CPU = struct.Struct(">d")
@@ -52,9 +53,12 @@ class Watch:
         self.used = 0  # bytes of an unfinished reply in the buffer
         self.replies = self.printed = 0
         self.started = self.waiting = False
+        self.printing = True  # until the end of the output
         self.pending = b""  # what the check has not read yet of a call that came in
         self.poll = select.poll()
-        self.poll.register(pipes.reply_in, select.POLLIN)
+        # A check is mostly over before anyone could do with its first reply. So at first only its end is waited for.
+        self.eager = pipes.feed_out is not None
+        self.poll.register(pipes.reply_in, select.POLLIN if self.eager else 0)
         if pipes.print_in is not None:
             self.poll.register(pipes.print_in, select.POLLIN)
         self._begin()
@@ -62,7 +66,10 @@ class Watch:
     def run(self) -> str:
         """Why the check must end: timeout, output, garbage, abort, done; nothing where it ended by itself."""
         while True:
-            events = dict(self.poll.poll(TICK * 1000))
+            events = dict(self.poll.poll((TICK if self.eager else PAUSE) * 1000))
+            if not self.eager and not events:
+                self.eager = True
+                self.poll.modify(self.pipes.reply_in, select.POLLIN)
             if time.monotonic() - self.meter.then >= TICK and self._too_long():
                 return "timeout"
             if self.pipes.print_in in events and not self.pass_output():
@@ -95,7 +102,7 @@ class Watch:
             if not count:
                 return ""
             self.used += count
-            at = 0
+            at, parts = 0, []
             while self.used - at >= SIZE.size:
                 (size,) = SIZE.unpack_from(view, at)
                 end = at + SIZE.size + size
@@ -105,19 +112,20 @@ class Watch:
                     break
                 if self.started:
                     self.replies += 1
-                    send(b"R", CPU.pack(self.meter.read_cpu() - self.cpu_before), view[at + SIZE.size : end])
+                    cpu = CPU.pack(self.meter.read_cpu() - self.cpu_before)
+                    parts += HEAD.pack(b"R", len(cpu) + size), cpu, view[at + SIZE.size : end]
                     self.waiting = self.pipes.feed_out is not None
                 else:
                     self.started = True  # the request has been read, so what comes on standard input now is for us
                     self.poll.register(0, select.POLLIN)
-                self.meter.skip()
                 self._begin()
                 at = end
-                if self.replies == self.head["count"] and self.head["mode"] == "calls":
-                    return "done"
+            write(parts)
+            parts.clear()
+            self.meter.skip()
         self.buffer.move(0, at, self.used - at)
         self.used -= at
-        return None
+        return "done" if self.replies == self.head["count"] and self.head["mode"] == "calls" else None
 
     def pass_output(self) -> bool:
         """Pass on what was printed; False when it is too much."""
@@ -126,7 +134,8 @@ class Watch:
                 count = os.readv(self.pipes.print_in or 0, [view[self.used :]])
             except BlockingIOError:
                 return True
-            if not count:
+            if not count and self.printing:
+                self.printing = False
                 self.poll.unregister(self.pipes.print_in or 0)
             self.printed += count
             if self.printed > self.head["output"]:
@@ -171,13 +180,17 @@ class Watch:
 
 
 def send(kind: bytes, *parts: bytes | memoryview) -> None:
-    data = [HEAD.pack(kind, sum(map(len, parts))), *parts]
-    while data:
-        count = os.writev(1, data)
-        while data and count >= len(data[0]):
-            count -= len(data.pop(0))
-        if data:
-            data[0] = memoryview(data[0])[count:]
+    write([HEAD.pack(kind, sum(map(len, parts))), *parts])
+
+
+def write(parts: list[bytes | memoryview]) -> None:
+    """All of them, at once where the pipe takes it."""
+    while parts:
+        count = os.writev(1, parts[:1000])
+        while parts and count >= len(parts[0]):
+            count -= len(parts.pop(0))
+        if parts:
+            parts[0] = memoryview(parts[0])[count:]
 
 
 def receive() -> tuple[bytes, bytes] | None:
