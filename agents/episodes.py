@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
-import gymnasium as gym
-
+from ..envs.pool import InfrastructureError, Pool, PoolEnv, Turn
 from .agent import Agent, derive_seed
-from .engine import FinishReason, Request, Sampling
+from .engine import Completion, FinishReason, Request, Sampling
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class Play:
     item: str
     group: int
     seed: int
+    """Fixes the sampled tokens."""
+    env_seed: int = 0
+    """Seed of the environment (32 bits), the same throughout a group: its episodes start from the same state."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Episode:
     """Position of its play in the list that was given."""
     play: Play
     steps: list[Step] = field(default_factory=list)
+    error: str | None = None
+    """Why the episode was lost, where the environment's infrastructure failed: neither its reward nor its last step means anything."""
 
     @property
     def reward(self) -> float:
@@ -54,38 +60,71 @@ class Episode:
         return sum(len(step.token_ids) for step in self.steps)
 
 
-class Envs:
-    """Environments for concurrent episodes, made when first needed and used again."""
+@dataclass
+class _Seat:
+    """An episode under way: its environment, the prompt to answer next and, while the environment works, the reply it works on."""
 
-    def __init__(self, make: Callable[[], gym.Env]):
-        self._make, self._idle = make, []
+    episode: Episode
+    env: PoolEnv
+    prompt_ids: list[int] = field(default_factory=list)
+    reply: Completion | None = None
+    response: str = ""
 
-    def take(self) -> gym.Env:
-        return self._idle.pop() if self._idle else self._make()
+    def request(self, sampling: Sampling) -> Request:
+        return Request(self.prompt_ids, derive_seed(self.episode.play.seed, len(self.episode.steps)), sampling)
 
-    def give_back(self, env: gym.Env) -> None:
-        self._idle.append(env)
+    def take(self, future: Future[Turn], agent: Agent) -> bool:
+        """Note what the environment has answered; returns whether the episode goes on."""
+        turn = Turn("", 0.0, terminated=True, truncated=False, info={})
+        try:
+            turn = future.result()
+        except InfrastructureError as error:
+            self.episode.error = str(error)
+        if reply := self.reply:
+            cut = reply.finish is FinishReason.LENGTH
+            step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, self.response, turn.reward, cut, turn.info)
+            self.episode.steps.append(step)
+        if not turn.over:
+            self.prompt_ids = agent.prompt_ids(turn.observation)
+        return not turn.over
 
 
-def play(agent: Agent, envs: Envs, plays: Sequence[Play], sampling: Sampling) -> Iterator[Episode]:
-    """Play all episodes together, turn by turn; yields each as it ends."""
-    active: list[tuple[Episode, gym.Env, list[int]]] = []
-    for index, wanted in enumerate(plays):
-        env = envs.take()
-        observation, _ = env.reset(seed=wanted.seed % 2**32, options={"item": wanted.item})
-        active.append((Episode(index, wanted), env, agent.prompt_ids(observation)))
-    while active:
-        going_on = []
-        requests = [Request(prompt, derive_seed(episode.play.seed, len(episode.steps)), sampling) for episode, _, prompt in active]
-        for completion in agent.engine.generate(requests):
-            episode, env, prompt = active[completion.index]
-            response = agent.action(completion.token_ids)
-            observation, reward, terminated, truncated, info = env.step(response)
-            truncated_reply = completion.finish is FinishReason.LENGTH
-            episode.steps.append(Step(prompt, completion.token_ids, completion.logprobs, response, float(reward), truncated_reply, info))
-            if terminated or truncated:
-                envs.give_back(env)
-                yield episode
+def play(agent: Agent, pool: Pool, plays: Sequence[Play], sampling: Sampling) -> Iterator[Episode]:
+    """Play all episodes together, turn by turn; yields each as it ends.
+
+    An environment steps as soon as its action is there, while the engine still decodes the actions of others.
+    """
+    seats = [_Seat(Episode(index, wanted), pool.env()) for index, wanted in enumerate(plays)]
+    waiting: dict[Future[Turn], _Seat] = {}
+    answered: SimpleQueue[Future[Turn]] = SimpleQueue()
+    ready: list[_Seat] = []
+
+    def expect(future: Future[Turn], seat: _Seat) -> None:
+        waiting[future] = seat
+        future.add_done_callback(answered.put)
+
+    def ended(wait: bool) -> Iterator[Episode]:
+        """Episodes that are over by what environments have answered so far, or with `wait` by all that they will; others get ready."""
+        while waiting and (wait or not answered.empty()):
+            seat = waiting.pop(future := answered.get())
+            if seat.take(future, agent):
+                ready.append(seat)
             else:
-                going_on.append((episode, env, agent.prompt_ids(observation)))
-        active = sorted(going_on, key=lambda entry: entry[0].index)
+                yield seat.episode
+
+    try:
+        for seat in seats:
+            expect(seat.env.reset(seat.episode.play.item, seat.episode.play.env_seed), seat)
+        yield from ended(wait=True)
+        while ready:
+            # In the order of the plays, so that what decodes together does not depend on which environment was faster.
+            turn, ready = sorted(ready, key=lambda seat: seat.episode.index), []
+            for reply in agent.engine.generate([seat.request(sampling) for seat in turn]):
+                seat = turn[reply.index]
+                seat.reply, seat.response = reply, agent.action(reply.token_ids)
+                expect(seat.env.step(seat.response), seat)
+                yield from ended(wait=False)
+            yield from ended(wait=True)
+    finally:
+        for seat in seats:
+            seat.env.close()

@@ -67,10 +67,10 @@ def main() -> None:
 
 def problems(count: int) -> list[dict[str, str]]:
     """Prompts and golds, in the environment's own words."""
-    from onelayer.agents.config import AgentConfig
+    from onelayer.agents.agent import default_prompt
     from onelayer.envs.math.arithmetic import generate
 
-    prompt = AgentConfig().prompt
+    prompt = default_prompt("onelayer/Math-v0")
     return [{"id": i.id, "prompt": prompt.format(observation=i.question), "gold": i.gold} for i in generate("train", count, 3, 0)]
 
 
@@ -80,9 +80,9 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
     from onelayer.agents.agent import make_agent
     from onelayer.agents.config import ModelConfig
     from onelayer.agents.engine import Sampling
-    from onelayer.agents.episodes import Envs, Play, play
+    from onelayer.agents.episodes import Play, play
     from onelayer.agents.policy import load_base, select
-    from onelayer.envs import make
+    from onelayer.envs.pool import open_pool
     from onelayer.trainers.config import Config, TrainerConfig
     from onelayer.trainers.learner import Learner
     from onelayer.trainers.rows import make_rows
@@ -93,14 +93,14 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
     config = Config(trainer=TrainerConfig(trained_set=trained_set, lr=LR, skip_zero_rows=skip), model=ModelConfig(device="cpu"))
     base = load_base(config.model)
     learner = Learner(base, select(base.model, trained_set), config)
-    agent, envs = make_agent(base, config.agent, config.env), Envs(lambda: make(config.env, "train"))
+    agent, pool = make_agent(base, config.agent, config.env), open_pool(config.env, "train", config.pool)
     ids = [problem["id"] for problem in json.loads(Path(os.environ["PROMPTS"]).read_text())]
     timed = []
     for step in range(args.steps + WARM):
         started = time.perf_counter()
         chosen = ids[step * PROMPTS : (step + 1) * PROMPTS]
         plays = [Play(item, group, 100 * group + number) for group, item in enumerate(chosen) for number in range(SAMPLES)]
-        episodes = sorted(play(agent, envs, plays, Sampling(MAX_TOKENS)), key=lambda episode: episode.index)
+        episodes = sorted(play(agent, pool, plays, Sampling(MAX_TOKENS)), key=lambda episode: episode.index)
         rows = make_rows(episodes, advantages_of(episodes), step)
         rolled_out = time.perf_counter()
         learner.update(rows)

@@ -6,14 +6,11 @@ import json
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .arguments import Overrides
-
-if TYPE_CHECKING:
-    from ..evals.records import Evaluation
 
 
 def evaluate(
@@ -39,8 +36,11 @@ def evaluate(
       onelayer eval --suite arithmetic --patch runs/layer3/patch.safetensors --n 8 --items 200
       onelayer eval --model Qwen/Qwen3-1.7B-Base --suite math500 agent.max_tokens=2048 model.dtype=bfloat16
     """
-    from ..envs import load, make, parse_suite
+    from rich.console import Console
+
+    from ..envs import load, parse_suite
     from ..envs.files import check_new
+    from ..envs.pool import open_pool
     from .config import compose
 
     shorthands = {"model.path": model, "eval.n": n, "eval.temperature": temperature, "eval.items": items}
@@ -51,45 +51,24 @@ def evaluate(
     split = load(env, split_name)
 
     from ..agents.agent import make_agent
-    from ..agents.episodes import Envs
     from ..agents.patch import apply, read
     from ..agents.policy import load_base
     from ..evals.evaluator import evaluate as play_all
+    from ..evals.report import render_evaluation
 
     patches = [read(path) for path in patch or []]
     base = load_base(config.model)
     apply(base, patches)
-    result = play_all(
-        make_agent(base, config.agent, env),
-        Envs(lambda: make(env, split_name)),
-        split,
-        config.eval,
-        directory,
-        policy=" + ".join(patch.trained_set for patch in patches) or "base",
-        base=base.fingerprint,
-        patches=[patch.sha256 for patch in patches],
-    )
-    _print(result)
-    print(f"records: {directory}")
-
-
-def _print(result: Evaluation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{result.policy} on {result.split}, {result.items} items", title_justify="left")
-    for heading in ("decoding", "samples", "pass@1", "95% interval", "pass@k", "majority", "tokens", "cut off"):
-        table.add_column(heading, justify="left" if heading == "decoding" else "right")
-    for name, scores in ((f"temperature {result.temperature:g}", result.sampled), ("greedy", result.greedy)):
-        rate, k = scores.pass_rate, max(scores.pass_at_k)
-        table.add_row(
-            name,
-            str(scores.samples),
-            f"{rate.mean:.3f}",
-            f"{rate.low:.3f} to {rate.high:.3f}",
-            f"{scores.pass_at_k[k]:.3f} (k={k})",
-            f"{scores.majority.mean:.3f}" if scores.majority else "-",
-            f"{scores.mean_tokens:.1f}",
-            f"{scores.truncated:.1%}",
+    with open_pool(env, split_name, config.pool) as pool:
+        result = play_all(
+            make_agent(base, config.agent, env),
+            pool,
+            split,
+            config.eval,
+            directory,
+            policy=" + ".join(patch.trained_set for patch in patches) or "base",
+            base=base.fingerprint,
+            patches=[patch.sha256 for patch in patches],
         )
-    Console().print(table)
+    Console().print(render_evaluation(result))
+    print(f"records: {directory}")

@@ -479,7 +479,7 @@ class _Worker(_Thread):
                 due.append((request, "restore"))
             due.append((request, request.do))
         process.send([request.command(do) for request, do in due])
-        end = None
+        end, reply = None, {}
         while due and not end:
             request, do = due.popleft()
             if do == "free":
@@ -497,7 +497,8 @@ class _Worker(_Thread):
                 request.settle(do, reply)
         if end:
             self._end()
-            _log.warning("a worker of environments is replaced: %s; %d episodes are brought back", end, len(self.episodes))
+            level = logging.INFO if "failed" in reply else logging.WARNING  # who has failed is told by the episode
+            _log.log(level, "a worker of environments is replaced: %s; %d episodes are brought back", end, len(self.episodes))
         return [request for request, do in due if do == request.do != "free" and not request.future.done()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..agents.agent import Agent, derive_seed
 from ..agents.engine import Sampling
-from ..agents.episodes import Envs, Episode, Play, play
+from ..agents.episodes import Episode, Play, play
 from ..envs.errors import UserError
 from ..envs.files import owned, write_atomically
 from ..envs.items import Split
+from ..envs.pool import Pool
 from .config import EvalConfig
-from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, write_samples
-from .statistics import pass_at_k, pass_rate
+from .records import CORRECT, ERROR, MANIFEST, WRONG, Decoding, Evaluation, Outcomes, Sample, Scores, TypeScore, write_samples
+from .statistics import Rate, pass_at_k, pass_rate, wilson
+
+SOLVED = 1 - 1e-6
+"""A sum of rewards that counts as 1: environments may add it up of parts."""
 
 
 def sample_seed(seed: int, item: str, sample: int) -> int:
@@ -27,9 +31,14 @@ def sample_seed(seed: int, item: str, sample: int) -> int:
     return derive_seed("sample", seed, item, sample)
 
 
+def env_seed(seed: int, item: str) -> int:
+    """Seed of the environment (32 bits): all samples of an item, of every policy, start from the same state."""
+    return derive_seed("environment", seed, item) % 2**32
+
+
 def evaluate(
     agent: Agent,
-    envs: Envs,
+    pool: Pool,
     split: Split,
     config: EvalConfig,
     directory: Path,
@@ -42,13 +51,14 @@ def evaluate(
 ) -> Evaluation:
     """Play every item `samples` times at the configured temperature and once greedily; write the records and the manifest.
 
-    envs: environments of `split`. policy, base, patches: name of what the agent plays, fingerprint of its base and SHA-256 of its patches.
+    pool: environments of `split`. policy, base, patches: name of what the agent plays, fingerprint of its base and SHA-256 of its patches.
     samples: samples of each item (null: config.n). The manifest is written last; an interrupted evaluation has none. Raises UserError where
     the split has fewer than two items or the directory cannot be written.
     """
     started = time.monotonic()
     played = first_items(split, config.items)
     ids = [item.id for item in played.items]
+    types = {item.id: str(item.meta["type"]) for item in played.items if "type" in item.meta}
     scores: dict[Decoding, Scores] = {}
     tokens = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -58,13 +68,17 @@ def evaluate(
             sampled = decoding is Decoding.SAMPLED
             count = (samples or config.n) if sampled else 1
             sampling = Sampling(agent.config.max_tokens, config.temperature if sampled else 0.0)
-            plays = [Play(item, group, sample_seed(config.seed, item, s)) for group, item in enumerate(ids) for s in range(count)]
-            episodes = progress.track(play(agent, envs, plays, sampling), len(plays), description=f"evaluating {policy}, {decoding.value}")
+            plays = [
+                Play(item, group, sample_seed(config.seed, item, s), env_seed(config.seed, item))
+                for group, item in enumerate(ids)
+                for s in range(count)
+            ]
+            episodes = progress.track(play(agent, pool, plays, sampling), len(plays), description=f"evaluating {policy}, {decoding.value}")
             records = [to_record(episode, episode.index % count) for episode in sorted(episodes, key=lambda episode: episode.index)]
             if len(records) != len(plays):
                 raise RuntimeError(f"{len(plays) - len(records)} of {len(plays)} episodes never ended")
             write_samples(directory / decoding.file, records)
-            scores[decoding] = summarise(records)
+            scores[decoding] = summarise(records, types)
             tokens += sum(record.tokens for record in records)
         evaluation = Evaluation(
             policy=policy,
@@ -97,24 +111,32 @@ def first_items(split: Split, count: int | None, key: str = "eval.items") -> Spl
 
 
 def to_record(episode: Episode, sample: int) -> Sample:
-    """What is kept of an episode; verdict and answer are those in the `info` of its last step (an environment may name no answer)."""
-    info = episode.steps[-1].info
+    """What is kept of an episode; verdict and answer are those in the `info` of its last step (an environment may name neither)."""
+    info = episode.steps[-1].info if episode.steps else {}
     answer = info.get("answer")
+    if episode.error:
+        verdict = ERROR
+    elif (given := info.get("verdict")) is not None:
+        verdict = str(given)
+    else:
+        verdict = CORRECT if episode.reward >= SOLVED else WRONG
     return Sample(
         item=episode.play.item,
         sample=sample,
         seed=episode.play.seed,
-        verdict=str(info["verdict"]),
-        reward=episode.reward,
+        verdict=verdict,
+        reward=0.0 if episode.error else episode.reward,
         answer=None if answer is None else str(answer),
         tokens=episode.tokens,
         truncated=any(step.truncated for step in episode.steps),
+        steps=len(episode.steps),
         response="\n".join(step.response for step in episode.steps),
+        error=episode.error,
     )
 
 
-def summarise(samples: Sequence[Sample]) -> Scores:
-    """Every figure of one decoding, from its records."""
+def summarise(samples: Sequence[Sample], types: Mapping[str, str] | None = None) -> Scores:
+    """Every figure of one decoding, from its records. types: task type by item, of the items that have one."""
     outcomes = Outcomes.of(samples)
     count = outcomes.correct_IS.shape[1]
     powers = {2**power for power in range(count.bit_length())} | {count}
@@ -123,7 +145,25 @@ def summarise(samples: Sequence[Sample]) -> Scores:
         pass_rate=pass_rate(outcomes.rate_I),
         pass_at_k={k: pass_at_k(outcomes.correct_IS, k) for k in sorted(powers)},
         majority=outcomes.vote(count),
+        mean_reward=float(np.mean([sample.reward for sample in samples])),
         mean_tokens=float(np.mean([sample.tokens for sample in samples])),
         truncated=float(np.mean([sample.truncated for sample in samples])),
+        errors=sum(sample.error is not None for sample in samples),
+        by_type=_by_type(outcomes, types or {}),
         verdicts=dict(sorted(Counter(sample.verdict for sample in samples).items())),
     )
+
+
+def _by_type(outcomes: Outcomes, types: Mapping[str, str]) -> dict[str, TypeScore]:
+    """A type of one item has no spread over items: its interval is Wilson's, of the one item as the one trial."""
+    scores = {}
+    for kind in sorted(set(types.values())):
+        rates = outcomes.rate_I[[types.get(item) == kind for item in outcomes.items]]
+        if len(rates) > 1:
+            rate = pass_rate(rates)
+        elif len(rates) == 1:
+            rate = Rate(float(rates[0]), 0.0, *wilson(float(rates[0]), 1))
+        else:
+            continue
+        scores[kind] = TypeScore(items=len(rates), pass_rate=rate)
+    return scores

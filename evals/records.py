@@ -18,8 +18,10 @@ from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "evaluation.json"
+CORRECT, WRONG, ERROR = "correct", "wrong", "error"
+"""Verdicts that every environment's samples may have; others are the environment's own."""
 
 
 class Decoding(StrEnum):
@@ -43,12 +45,29 @@ class Sample(BaseModel):
     item: str = Field(description="id of the item in the split")
     sample: int = Field(ge=0, description="index of the sample within its item")
     seed: int = Field(ge=0, description="seed that fixed its tokens: the same for every policy")
-    verdict: str = Field(description="the grader's: correct, wrong, unparsed, timeout")
-    reward: float = Field(description="what the environment paid: 1 for a right answer, else 0")
+    verdict: str = Field(
+        description="the environment's last one; where it gives none, correct for a reward of 1 and wrong for less; error: it was lost"
+    )
+    reward: float = Field(description="what the environment paid, the sum over the steps: 1 is solved; 0 where it was lost")
     answer: str | None = Field(description="the answer found in the response; null where none was")
     tokens: int = Field(ge=0, description="tokens of the response")
     truncated: bool = Field(description="the response reached max_tokens without an end")
+    steps: int = Field(ge=0, description="actions that the episode took")
     response: str = Field(description="text of the response; the turns of an episode are joined by line breaks")
+    error: str | None = Field(default=None, description="how the environment failed, where the sample was lost by that")
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict == CORRECT
+
+
+class TypeScore(BaseModel):
+    """The items of one task type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    items: int = Field(ge=1, description="items of the type")
+    pass_rate: Rate = Field(description="pass@1, interval over its items")
 
 
 class Scores(BaseModel):
@@ -62,8 +81,11 @@ class Scores(BaseModel):
     majority: Rate | None = Field(
         description="majority vote over all samples of an item, interval over items; null where the environment names no answers to vote on"
     )
+    mean_reward: float = Field(description="what the environment paid for a sample, mean")
     mean_tokens: float = Field(description="tokens of a response, mean")
     truncated: float = Field(description="share of responses that reached max_tokens")
+    errors: int = Field(ge=0, description="samples lost to failing environments; they count as wrong")
+    by_type: dict[str, TypeScore] = Field(description="the figures of each task type; empty where items have none")
     verdicts: dict[str, int] = Field(description="how often each verdict was given")
 
 
@@ -87,6 +109,11 @@ class Evaluation(BaseModel):
     seconds: float = Field(description="wall-clock seconds")
     sampled: Scores
     greedy: Scores
+
+    @property
+    def errors(self) -> int:
+        """Samples lost to failing environments, of both decodings."""
+        return self.sampled.errors + self.greedy.errors
 
     def scores(self, decoding: Decoding) -> Scores:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
@@ -112,7 +139,7 @@ class Outcomes:
             if sorted(found) != list(wanted):
                 raise ValueError(f"item {item} has samples {sorted(found)} where others have {list(wanted)}")
         rows = [[found[index] for index in wanted] for found in by_item.values()]
-        correct = np.array([[sample.reward for sample in row] for row in rows], dtype=np.float64)
+        correct = np.array([[sample.correct for sample in row] for row in rows], dtype=np.float64)
         return cls(list(by_item), correct, [[sample.answer for sample in row] for row in rows])
 
     @property

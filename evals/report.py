@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ..envs.files import write_atomically
 from .contribution import SHOWN_FROM, Contribution
-from .records import Decoding
+from .records import Decoding, Evaluation
 from .statistics import Difference, Rate
 from .study_report import Arm, StudyReport
 
@@ -47,6 +47,50 @@ def write_report(report: StudyReport, directory: Path) -> None:
     """Write report.json and report.html. Raises UserError where the directory cannot be written."""
     write_atomically(directory / "report.json", report.model_dump_json(indent=2) + "\n")
     write_atomically(directory / "report.html", render_page(report))
+
+
+def render_evaluation(evaluation: Evaluation) -> Group:
+    """The figures of one policy for a terminal, by task type too where there are several."""
+    warm = f"temperature {evaluation.temperature:g}"
+    by_decoding = {warm: evaluation.sampled, "greedy": evaluation.greedy}
+    header = ["decoding", "samples", "pass@1", "95% interval", "pass@k", "majority", "tokens", "cut off"]
+    rows = []
+    for name, scores in by_decoding.items():
+        k, majority = max(scores.pass_at_k), f"{scores.majority.mean:.3f}" if scores.majority else "-"
+        figures = [f"{scores.pass_at_k[k]:.3f} (k={k})", majority, f"{scores.mean_tokens:.1f}", f"{scores.truncated:.1%}"]
+        rows.append([name, str(scores.samples), *_mean_and_interval(scores.pass_rate), *figures])
+    # Two columns for those whom they concern: most environments pay 1 or nothing, and none of them should fail.
+    extra = {"reward": [f"{scores.mean_reward:.3f}" for scores in by_decoding.values()]}
+    if extra["reward"] == [f"{scores.pass_rate.mean:.3f}" for scores in by_decoding.values()]:
+        extra = {}
+    if evaluation.errors:
+        extra["errors"] = [str(scores.errors) for scores in by_decoding.values()]
+    header += extra
+    rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
+    parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.items} items", header, rows)]
+    if len(evaluation.sampled.by_type) > 1:
+        header = ["task type", "items", f"pass@1, {warm}", "95% interval", "pass@1, greedy", "95% interval"]
+        rows = []
+        for kind, score in evaluation.sampled.by_type.items():
+            rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
+            rows.append([kind, str(score.items), *(text for rate in rates for text in _mean_and_interval(rate))])
+        parts.append(_plain_table("By task type", header, rows))
+    if evaluation.errors:
+        parts.append(Text(f"Environments failed in {evaluation.errors} samples: they count as wrong, and the records say why."))
+    return Group(*parts)
+
+
+def _mean_and_interval(rate: Rate) -> tuple[str, str]:
+    return f"{rate.mean:.3f}", f"{rate.low:.3f} to {rate.high:.3f}"
+
+
+def _plain_table(title: str, header: list[str], rows: list[list[str]]) -> RichTable:
+    table = RichTable(title=Text(title), title_justify="left")
+    for index, heading in enumerate(header):
+        table.add_column(heading, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def render_table(report: StudyReport) -> Group:
@@ -185,6 +229,11 @@ def _notes(report: StudyReport) -> list[str]:
         gain = report.arm("full").measured(decoding).to_base
         if gain and gain.difference < 0:
             notes.append(f"Full-parameter training lost ({decoding.value}): C(k) compares losses there.")
+    for arm in report.arms:
+        if errors := arm.sampled.errors + arm.greedy.errors:
+            notes.append(f"Environments failed in {errors} samples of {arm.name}: they count as wrong.")
+        if dropped := sum(step.dropped or 0 for curve in arm.curves for step in curve.steps):
+            notes.append(f"Environments failed in the training of {arm.name}: {dropped:.0f} episodes were left out.")
     return notes
 
 

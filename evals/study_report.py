@@ -28,6 +28,7 @@ class StepMetrics(BaseModel):
     response_length: float | None = Field(default=None, description="tokens of a response, mean")
     rollout_seconds: float | None = Field(default=None, description="wall-clock seconds of the rollout")
     update_seconds: float | None = Field(default=None, description="wall-clock seconds of the update")
+    dropped: float | None = Field(default=None, description="episodes left out, since environments failed")
 
 
 class Curve(BaseModel):
@@ -70,6 +71,7 @@ class Measured(BaseModel):
     by_seed: list[float] = Field(description="pass@1 of each training seed")
     mean_tokens: float = Field(description="tokens of a response, mean")
     truncated: float = Field(description="share of responses that reached max_tokens")
+    errors: int = Field(default=0, ge=0, description="samples lost to failing environments, all seeds together; they count as wrong")
     to_base: Difference | None = Field(default=None, description="this arm minus base, paired; null for base")
     contribution: Contribution | None = Field(
         default=None, description="C(k), with the differences to base and to full; null for base and full"
@@ -234,6 +236,7 @@ def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], 
             by_seed=rate_RI.mean(axis=1).tolist(),
             mean_tokens=float(np.mean([score.mean_tokens for score in scores])),
             truncated=float(np.mean([score.truncated for score in scores])),
+            errors=sum(score.errors for score in scores),
             to_base=None if arm is base else paired_difference(rate_RI, base_I),
             contribution=found.get(arm.name),
             p_holm=corrected.get(arm.name),

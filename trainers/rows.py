@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,13 @@ class Row:
     @property
     def has_signal(self) -> bool:
         return any(self.advantages)
+
+
+def survivors(episodes: Sequence[Episode]) -> list[Episode]:
+    """The episodes to learn from: those that the infrastructure has not lost, in groups of which at least two are left."""
+    whole = [episode for episode in episodes if episode.error is None]
+    left = Counter(episode.play.group for episode in whole)
+    return [episode for episode in whole if left[episode.play.group] >= 2]
 
 
 def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], version: int) -> list[Row]:

@@ -55,6 +55,7 @@ class Manifest(BaseModel):
     split_digest: str = Field(description="SHA-256 of its items")
     patch_sha256: str = Field(description="SHA-256 of patch.safetensors")
     seconds: float = Field(description="wall seconds of training, summed over resumptions")
+    dropped: int = Field(default=0, description="episodes left out of the training, since environments failed")
     versions: dict[str, str] = Field(description="python, torch and transformers")
     finished: str = Field(description="UTC time of completion, ISO 8601")
 
@@ -120,7 +121,8 @@ class Run:
         for name, value in line.items():
             if self._board and value is not None:
                 self._board.add_scalar(name, value, step)
-        self._note(f"reward {line['reward']:.3f}  length {line['response_length']:.1f}")
+        dropped = f"  dropped {line['dropped']:.0f}" if line.get("dropped") else ""
+        self._note(f"reward {line['reward']:.3f}  length {line['response_length']:.1f}{dropped}")
 
     def save_checkpoint(self, state: dict[str, Any], last: bool) -> None:
         """Write a checkpoint where one is due. Raises Interrupted where the run was asked to stop."""
@@ -145,6 +147,7 @@ class Run:
             split_digest=self._split.digest,
             patch_sha256=patch.write(path, result),
             seconds=self._elapsed(),
+            dropped=self._dropped(),
             versions={"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -159,6 +162,10 @@ class Run:
 
     def _elapsed(self) -> float:
         return self._seconds + time.perf_counter() - self._started
+
+    def _dropped(self) -> int:
+        """Episodes dropped in all steps, those before a resumption too."""
+        return sum(int(json.loads(line).get("dropped", 0)) for line in (self.directory / METRICS).read_text().splitlines())
 
     @contextmanager
     def _metrics_files(self) -> Iterator[None]:

@@ -18,12 +18,12 @@ from rich.console import Console
 
 from ..agents import patch
 from ..agents.agent import make_agent
-from ..agents.episodes import Envs
 from ..agents.policy import Base, TrainedSet
-from ..envs import check_disjoint, load, make
+from ..envs import check_disjoint, load
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
 from ..envs.files import owned
+from ..envs.pool import open_pool
 from ..evals.config import EvalConfig
 from ..evals.evaluator import evaluate, first_items
 from ..evals.records import MANIFEST, Recorded, read_evaluation
@@ -133,10 +133,10 @@ def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: l
     split = load(env, split_name)
     if not (directory / MANIFEST).exists():
         patches = [read_patch(run) for run in runs]
-        with patch.applied(base, patches):
+        with patch.applied(base, patches), open_pool(env, split_name, config.pool) as pool:
             evaluate(
                 make_agent(base, config.agent, env),
-                Envs(lambda: make(env, split_name)),
+                pool,
                 split,
                 settings,
                 directory,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,24 @@ import numpy as np
 from ..agents import patch
 from ..agents.agent import Agent, derive_seed, make_agent
 from ..agents.engine import Sampling
-from ..agents.episodes import Envs, Episode, Play, play
+from ..agents.episodes import Episode, Play, play
 from ..agents.policy import Base, TrainedSet, load_base, select, weight_hashes
-from ..envs import check_disjoint, load, make, parse_suite
+from ..envs import check_disjoint, load, parse_suite
 from ..envs.config import EnvConfig
+from ..envs.errors import UserError
 from ..envs.items import Split
+from ..envs.pool import Pool, open_pool
 from . import advantages
 from .config import Config
 from .learner import Learner
 from .optimizer import learning_rates
-from .rows import make_rows
-from .run import CHECKPOINT, CONFIG, PATCH, Run, claim, read_manifest, summary_writer
+from .rows import make_rows, survivors
+from .run import CHECKPOINT, CONFIG, PATCH, Run, claim, finished, read_manifest, summary_writer
+
+LOST_SHARE, LOST_LEAST, LOST_WINDOW = 0.05, 8, 256
+"""A run stops where more than this share, and at least this many, of the last episodes were lost; see `Losses`."""
+
+_log = logging.getLogger(__name__)
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> Path:
@@ -34,19 +43,26 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
     base, (trained,), split = prepare(config, [config.trainer.trained_set])
-    agent, envs = make_agent(base, config.agent, config.env), Envs(lambda: make(config.env, "train"))
-    learner = Learner(base, trained, config)
-    with Run.open(directory, config, base, trained, split, resume) as run:
+    agent, learner, losses = make_agent(base, config.agent, config.env), Learner(base, trained, config), Losses()
+    with open_pool(config.env, "train", config.pool) as pool, Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)
         for step in run.steps(learner.step, config.trainer.steps):
-            with run.phase("rollout"):
-                episodes = rollout(agent, envs, split, config, step)
+            try:
+                with run.phase("rollout"):
+                    played = losses.watch(step, *rollout(agent, pool, split, config, step))
+            except UserError as error:
+                run.save_checkpoint(learner.state(), last=True)
+                raise UserError(f"{error}; then continue with: {shlex.join(['onelayer', 'train', '--resume', str(directory)])}") from error
+            episodes = survivors(played)
             with run.phase("update"):
                 metrics = learner.update(make_rows(episodes, advantages_of(episodes), learner.optimizer.steps))
-            run.log(step, rollout_metrics(episodes) | metrics)
+            run.log(step, rollout_metrics(episodes or played) | {"dropped": len(played) - len(episodes)} | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         assert_untouched(base, trained)
-        return run.finish(patch.Patch(base.fingerprint, trained.spec, learner.optimizer.masters))
+        run.finish(patch.Patch(base.fingerprint, trained.spec, learner.optimizer.masters))
+    if dropped := finished(directory).dropped:
+        _log.warning("%s: %d episodes in all were dropped, since environments failed", directory, dropped)
+    return directory / PATCH
 
 
 def prepare(config: Config, trained_sets: Sequence[str]) -> tuple[Base, list[TrainedSet], Split]:
@@ -73,16 +89,52 @@ def evaluation_suite(config: Config) -> tuple[EnvConfig, str]:
     return parse_suite(config.eval.suite, config.env) if config.eval.suite else (config.env, "test")
 
 
-def rollout(agent: Agent, envs: Envs, split: Split, config: Config, step: int) -> list[Episode]:
-    """`prompts_per_step` groups of `group_size` episodes, in the order of their groups."""
+def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int) -> tuple[Iterable[Episode], int]:
+    """`prompts_per_step` groups of `group_size` episodes, as they end, and how many there will be."""
     settings = config.trainer
     plays = [
-        Play(item, group, derive_seed(settings.seed, step, item, number))
+        Play(item, group, derive_seed(settings.seed, step, item, number), derive_seed(settings.seed, step, item) % 2**32)
         for group, item in enumerate(draw_items(split, settings.seed, step, settings.prompts_per_step))
         for number in range(settings.group_size)
     ]
     sampling = Sampling(config.agent.max_tokens, config.agent.temperature)
-    return sorted(play(agent, envs, plays, sampling), key=lambda episode: episode.index)
+    return play(agent, pool, plays, sampling), len(plays)
+
+
+class Losses:
+    """Episodes that failing environments have lost, and the stop where these are too many.
+
+    A few are no harm: they are left out of their groups. Too many are more than 5% of a step's episodes. A small step has no shares
+    worth the name, so one of fewer than 256 episodes is taken together with the steps before it, as many as make 256, and fewer
+    than 8 lost episodes never stop a run; unless more than one was lost and no group of the step is left to learn from.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, int]] = []  # lost and played
+
+    def watch(self, step: int, episodes: Iterable[Episode], count: int) -> list[Episode]:
+        """The step's `count` episodes, in the order of their groups. Raises UserError as soon as too many are lost."""
+        played, first, lost = [], "", 0
+        window, earlier = count, 0
+        for lost_then, count_then in reversed(self._steps):
+            if window < LOST_WINDOW:
+                window, earlier = window + count_then, earlier + lost_then
+        problem = ""
+        for episode in episodes:
+            played.append(episode)
+            if episode.error:
+                lost, first = lost + 1, first or episode.error
+                if lost + earlier >= LOST_LEAST and lost + earlier > LOST_SHARE * window:
+                    problem = f"{lost + earlier} of the last {window} episodes, more than {LOST_SHARE:.0%}"
+                    break
+        if lost > 1 and not problem and not survivors(played):
+            problem = f"{lost} of {count} episodes, and no group is left"
+        if problem:
+            raise UserError(f"step {step}: environments failed in {problem}; first: {first}; mend the environment")
+        if lost:
+            _log.warning("step %d: %d of %d episodes lost, first: %s", step, lost, count, first)
+        self._steps.append((lost, count))
+        return sorted(played, key=lambda episode: episode.index)
 
 
 def draw_items(split: Split, seed: int, step: int, count: int) -> list[str]:

@@ -11,9 +11,11 @@ from onelayer.agents import tiny
 from onelayer.agents.agent import derive_seed, make_agent
 from onelayer.agents.config import AgentConfig, ModelConfig
 from onelayer.agents.engine import Sampling
-from onelayer.agents.episodes import Envs, Play, play
+from onelayer.agents.episodes import Play, play
 from onelayer.agents.policy import decoder_layers, load_base
-from onelayer.envs import MathConfig, load, make
+from onelayer.envs import MathConfig, load
+from onelayer.envs.config import PoolConfig
+from onelayer.envs.pool import open_pool
 
 
 def test_it_is_small_and_stored_in_bfloat16():
@@ -27,11 +29,11 @@ def test_it_is_small_and_stored_in_bfloat16():
 
 def test_it_can_but_mostly_does_not():
     agent, config = make_agent(load_base(ModelConfig()), AgentConfig(), MathConfig()), MathConfig()
-    envs, ids = Envs(lambda: make(config, "test")), [item.id for item in load(config, "test").items[:256]]
+    pool, ids = open_pool(config, "test", PoolConfig()), [item.id for item in load(config, "test").items[:256]]
     rates = {}
     for temperature in (1.0, 0.0):
         plays = [Play(item, group, derive_seed(item, sample)) for group, item in enumerate(ids) for sample in range(4)]
-        episodes = list(play(agent, envs, plays, Sampling(40, temperature)))
+        episodes = list(play(agent, pool, plays, Sampling(40, temperature)))
         rates[temperature] = sum(episode.reward for episode in episodes) / len(episodes)
         solved = Counter(episode.play.item for episode in episodes if episode.reward)
         if temperature:

@@ -24,6 +24,7 @@ def to_samples(correct_IS: np.ndarray) -> list[Sample]:
             answer="gold" if right else f"wrong-{s}",
             tokens=20 + s,
             truncated=False,
+            steps=1,
             response=f"</script><script>alert({i})</script> \\boxed{{gold}}",
         )
         for i, row in enumerate(correct_IS)

@@ -11,9 +11,9 @@ import pytest
 from onelayer.agents.agent import Agent
 from onelayer.agents.config import AgentConfig
 from onelayer.agents.engine import Completion, FinishReason
-from onelayer.agents.episodes import Envs
 from onelayer.envs.errors import UserError
 from onelayer.envs.items import Item, Split
+from onelayer.envs.pool import Pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import evaluate, sample_seed
 from onelayer.evals.records import read_evaluation, read_samples, write_samples
@@ -62,7 +62,7 @@ class ToyEnv(gym.Env):
 
 def run(directory, *, engine=None, **config):
     agent = Agent(engine or ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    return evaluate(agent, Envs(ToyEnv), SPLIT, EvalConfig(**config), directory, policy="base", base="f" * 64)
+    return evaluate(agent, Pool(ToyEnv), SPLIT, EvalConfig(**config), directory, policy="base", base="f" * 64)
 
 
 def test_records_and_figures(tmp_path):
@@ -87,7 +87,7 @@ def test_no_answers_no_majority_vote(tmp_path):
             return *rest, {"verdict": info["verdict"]}
 
     agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluation = evaluate(agent, Envs(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy="base", base="f" * 64)
+    evaluation = evaluate(agent, Pool(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy="base", base="f" * 64)
     assert evaluation.sampled.pass_rate.mean > 0 and evaluation.sampled.majority is None
 
 
