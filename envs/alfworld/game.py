@@ -9,12 +9,11 @@ step, as tests/envs/alfworld and bench/alfworld.py show against textworld itself
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from .facts import Facts, Query, Row, Rows, add, discard, holds
 from .grammar import Conditions, Context, Variable, read_grammar
-from .pddl import ROOT, Action, Atom, Domain, Unsupported, read_domain, read_problem
+from .pddl import ROOT, Action, Atom, Conjunction, Domain, Effect, Unsupported, read_domain, read_problem
 
 NOTHING = "Nothing happens."
 LETTERS = {"_bar_": "|", "_minus_": "-", "_plus_": "+", "_dot_": ".", "_comma_": ","}
@@ -33,9 +32,12 @@ class Game:
         self.facts = Facts.of([*problem.facts, *types], domain.fluents | {f"not_{name}" for name in domain.fluents})
         self.names = demangled({name for fact in problem.facts for name in fact.terms})
         self._won = [Query(case, self.facts, ()) for case in problem.goal]
-        self.actions = [_Possible(action, self.facts) for action in domain.actions if action.name in self.grammar.templates]
+        self.actions = [Possible(action, self.facts) for action in domain.actions if action.name in self.grammar.templates]
         if len(self.actions) != len(domain.actions):
             raise Unsupported("an action without a template")
+        asked = {name.removeprefix("not_") for name in self.grammar.asked}
+        if asked & {effect.literal.atom.predicate for action in domain.actions for effect in action.effects if effect.given}:
+            raise Unsupported("texts that tell of conditional effects")  # textworld's facts take all of those for having happened
         self._queries: dict[tuple[Conditions, tuple[Variable, ...]], Query] = {}
         self._commands: dict[tuple[str, Row], str] = {}
 
@@ -44,11 +46,11 @@ class Game:
             query = self._queries[conditions, known] = conditions.query(self, known)
         return query
 
-    def context(self, fluent: Rows, possible: _Possible | None = None, row: Row = ()) -> Context:
+    def context(self, fluent: Rows, possible: Possible | None = None, row: Row = ()) -> Context:
         values = {} if possible is None else dict(zip(possible.variables, row, strict=True))
         return Context(self, fluent, values, self.goal)
 
-    def command(self, fluent: Rows, possible: _Possible, row: Row) -> str:
+    def command(self, fluent: Rows, possible: Possible, row: Row) -> str:
         """How an action is commanded. That never changes during a game: the templates ask for nothing that does."""
         key = (possible.action.name, row)
         if (text := self._commands.get(key)) is None:
@@ -66,81 +68,88 @@ class Play:
         self.game = game
         self.fluent: Rows = {key: set(rows) for key, rows in game.facts.start.items()}
         self.feedback = game.grammar.rule("intro")(game.context(self.fluent))
-        self._look()
+        self._commands: dict[str, dict[str, Row]] = {}  # action -> command -> values of the parameters
+        self._look(None)
 
     def step(self, command: str) -> None:
-        chosen = self._possible.get(command.strip())
-        if chosen is None:
-            self.feedback = NOTHING
-            return
-        possible, row = chosen
-        possible.apply(row, self.game.facts, self.fluent)
-        self.feedback = self.game.grammar.templates[possible.action.name].feedback(self.game.context(self.fluent, possible, row))
-        self._look()
-
-    def _look(self) -> None:
-        self._possible: dict[str, tuple[_Possible, Row]] = {}
+        command = command.strip()
         for possible in self.game.actions:
-            for row in possible.rows(self.fluent):
-                self._possible.setdefault(self.game.command(self.fluent, possible, row), (possible, row))
-        self.admissible = sorted(self._possible)
+            if (row := self._commands[possible.action.name].get(command)) is not None:
+                changed = possible.apply(row, self.game.facts, self.fluent)
+                context = self.game.context(self.fluent, possible, row)
+                self.feedback = self.game.grammar.templates[possible.action.name].feedback(context)
+                self._look(changed)
+                return
+        self.feedback = NOTHING
+
+    def _look(self, changed: set[str] | None) -> None:
+        """What is possible now. Only what asks for a predicate that changed (None: at the start) is asked again."""
+        for possible in self.game.actions:
+            if changed is None or not changed.isdisjoint(possible.reads):
+                rows = possible.rows(self.fluent)
+                self._commands[possible.action.name] = {self.game.command(self.fluent, possible, row): row for row in rows}
+        self.admissible = sorted({command for commands in self._commands.values() for command in commands})
         self.won = self.game.won(self.fluent)
 
 
-@dataclass
-class _Possible:
+class Possible:
     """An action, and where it is possible."""
-
-    action: Action
 
     def __init__(self, action: Action, facts: Facts) -> None:
         self.action = action
         self.names = tuple(name for name, _ in action.parameters)
         self.variables = tuple((name.lstrip("?"), kind) for name, kind in action.parameters)
-        self._cases = [(case, Query(case, facts, self._wanted(case))) for case in action.cases]
-        changed = {effect.literal.atom.predicate for effect in action.effects}
-        self._idle = [
-            not (changed - {literal.atom.predicate for literal in case.literals}) and all(not effect.given for effect in action.effects)
-            for case in action.cases
-        ]
-
-    def _wanted(self, case) -> tuple[str, ...]:
-        return self.names + tuple(name for name in case.types if name not in self.names)
+        self.reads = {literal.atom.predicate for case in action.cases for literal in case.literals}
+        self._cases = [_Case(self, case, facts) for case in action.cases]
 
     def rows(self, fluent: Rows) -> list[Row]:
-        """Values of the parameters. The translator drops actions that change nothing (going to where one is), so they are left out."""
-        found: dict[Row, None] = {}
-        for (case, query), idle in zip(self._cases, self._idle, strict=True):
-            for row in query.find(fluent):
-                if not (idle and self._changes_nothing(case, row)):
-                    found[row[: len(self.names)]] = None
-        return list(found)
+        """The values of the parameters, each combination once."""
+        return list(dict.fromkeys(row[: len(self.names)] for case in self._cases for row in case.rows(fluent)))
 
-    def _changes_nothing(self, case, row: Row) -> bool:
-        values = dict(zip(self._wanted(case), row, strict=True))
-        given = {(literal.atom.predicate, _row(literal.atom, values)): literal.positive for literal in case.literals}
-        return all(given.get(atom) is positive for atom, positive in self._effects(values).items())
-
-    def _effects(self, values: Mapping[str, str]) -> dict[tuple[str, Row], bool]:
+    def effects(self, values: Mapping[str, str], happening: Iterable[Effect]) -> dict[tuple[str, Row], bool]:
         """What becomes true or false; what is both added and deleted is added."""
         result: dict[tuple[str, Row], bool] = {}
-        for effect in self.action.effects:
+        for effect in happening:
             atom = (effect.literal.atom.predicate, _row(effect.literal.atom, values))
             result[atom] = result.get(atom, False) or effect.literal.positive
         return result
 
-    def apply(self, row: Row, facts: Facts, fluent: Rows) -> None:
-        """Change the facts. What was deleted is remembered as not_..., which the grammar asks for."""
+    def apply(self, row: Row, facts: Facts, fluent: Rows) -> set[str]:
+        """Change the facts, and tell which predicates changed. What was deleted is remembered as not_..., which the grammar asks for."""
         values = dict(zip(self.names, row, strict=True))
         happening = [effect for effect in self.action.effects if all(holds(part, values, facts, fluent) for part in effect.given)]
-        changes: dict[tuple[str, Row], bool] = {}
-        for effect in happening:
-            atom = (effect.literal.atom.predicate, _row(effect.literal.atom, values))
-            changes[atom] = changes.get(atom, False) or effect.literal.positive
-        for (predicate, terms), positive in changes.items():
+        effects = self.effects(values, happening)
+        for (predicate, terms), positive in effects.items():
             added, dropped = (predicate, f"not_{predicate}") if positive else (f"not_{predicate}", predicate)
             add(fluent, added, terms)
             discard(fluent, dropped, terms)
+        return {predicate for predicate, _ in effects}
+
+
+class _Case:
+    """One of the conditions under which an action is possible."""
+
+    def __init__(self, possible: Possible, case: Conjunction, facts: Facts) -> None:
+        self.possible, self.literals = possible, case.literals
+        self.names = possible.names + tuple(name for name in case.types if name not in possible.names)
+        self.query = Query(case, facts, self.names)
+        effects = possible.action.effects
+        given = {literal.atom.predicate for literal in case.literals}
+        self.may_be_idle = all(not effect.given and effect.literal.atom.predicate in given for effect in effects)
+        self._idle: dict[Row, bool] = {}
+
+    def rows(self, fluent: Rows) -> list[Row]:
+        found = self.query.find(fluent)
+        return [row for row in found if not self.is_idle(row)] if self.may_be_idle else found
+
+    def is_idle(self, row: Row) -> bool:
+        """Whether nothing would change, as in going where one is: the translator drops such actions, so they are not possible."""
+        if (idle := self._idle.get(row)) is None:
+            values = dict(zip(self.names, row, strict=True))
+            given = {(literal.atom.predicate, _row(literal.atom, values)): literal.positive for literal in self.literals}
+            effects = self.possible.effects(values, self.possible.action.effects)
+            idle = self._idle[row] = all(given.get(atom) is positive for atom, positive in effects.items())
+        return idle
 
 
 def _row(atom: Atom, values: Mapping[str, str]) -> Row:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .facts import Query, Rows
 from .pddl import Atom, Conjunction, Literal, Unsupported
-from .stock import imported
+from .stock import alone
 
 if TYPE_CHECKING:
     from .game import Game
 
 GOAL = re.compile(r'(?<="rhs": "Your task is to: )[^"#{}\[\]<>;|\\]+(?="\s)')
 MASK = "UNKNOWN GOAL."
-_lock = threading.Lock()  # the parsers keep their state in module globals
 
 Variable = tuple[str, str]  # name and type: textworld tells variables of one name apart by their types
 Write = Callable[["Context"], str]
@@ -88,8 +86,11 @@ class Template:
 
 @dataclass(frozen=True)
 class Grammar:
+    """`asked` has the predicates that its conditions name."""
+
     templates: dict[str, Template]
     rules: dict[str, list[tuple[Conditions | None, Write]]]
+    asked: set[str]
 
     def rule(self, name: str) -> Write:
         def write(context: Context) -> str:
@@ -110,14 +111,14 @@ def read_grammar(text: str) -> tuple[Grammar, str]:
 
 @functools.lru_cache(maxsize=8)
 def _read(text: str) -> Grammar:
-    with _lock, imported():
+    with alone():
         from textworld.envs.pddl import textgen
         from textworld.envs.pddl.logic import GameLogic
         from textworld.logic import Rule
 
         compiler = _Compiler(textgen, Rule)
         logic = GameLogic(domain="", grammar=text)
-        grammar = Grammar({}, {})
+        grammar = Grammar({}, {}, compiler.asked)
         for name, rules in logic.grammar._rules.items():
             grammar.rules[name] = [(compiler.conditions(rule.condition), compiler.text(rule.rhs, grammar)) for rule in rules]
         for name, action in logic.actions.items():
@@ -133,11 +134,13 @@ class _Compiler:
 
     def __init__(self, textgen: Any, rule: Any) -> None:
         self.textgen, self.rule = textgen, rule
+        self.asked: set[str] = set()
 
     def conditions(self, text: str) -> Conditions | None:
         if not text:
             return None
         parsed = self.rule.parse_conjunctive_query(text).preconditions
+        self.asked |= {part.name for part in parsed}
         return Conditions(tuple((part.name, tuple((ph.name, ph.type) for ph in part.parameters)) for part in parsed))
 
     def text(self, symbols: list[Any], grammar: Grammar) -> Write:

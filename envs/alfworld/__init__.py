@@ -1,0 +1,1 @@
+"""`onelayer/ALFWorld-v0`: household tasks as text games, generated or official."""

@@ -1,0 +1,131 @@
+"""`onelayer/ALFWorld-v0`: household tasks as text games."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal
+
+import gymnasium as gym
+
+from ..config import ALFWorldConfig
+from ..errors import UserError
+from ..items import Item
+from ..spaces import FreeText
+from .game import NOTHING, Game, Play
+from .pddl import Unsupported
+from .sources import Data, games
+from .stock import StockPlay
+
+LONGEST = 500  # characters of a command: the longest possible one has under 100, and nobody needs to parse a novel
+KEPT = 64  # games that stay loaded in a process: the groups of a training step play the same ones
+
+
+class ALFWorldEnv(gym.Env[str, str]):
+    """A text game: the observation is what the game says, the action is a command.
+
+    The reward is 1.0 for the step that wins, which ends the episode, and 0.0 for any other; after `max_steps` it is truncated.
+    Any text is a command; one that is not possible is answered `Nothing happens.` and costs a step.
+
+    `info` holds the item's id (item), the commands possible next, sorted (admissible), and the observation as such, by which
+    steps are grouped (anchor); after a step also whether the command was possible (valid) and whether the game is won (won); at
+    the end of the episode the verdict, `correct` or `wrong`.
+    `reset(options={"item": id})` plays exactly that item; without the option one is drawn with the environment's generator.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        suite: Literal["generated", "official"] = "generated",
+        split: str = "train",
+        size: int | None = None,
+        seed: int = 0,
+        max_steps: int = 50,
+        **more: Any,
+    ) -> None:
+        """The keywords of ALFWorldConfig, and the name of the split. Raises UserError for games that are missing or broken."""
+        self.config = ALFWorldConfig(id="onelayer/ALFWorld-v0", suite=suite, size=size, seed=seed, max_steps=max_steps, **more)
+        self.games = games(self.config, split)
+        self.split = self.games.split
+        self.observation_space = FreeText()
+        self.action_space = FreeText()
+        self._item: Item | None = None
+        self._steps = 0
+
+    @property
+    def items(self) -> Mapping[str, Item]:
+        """The items by id, in order."""
+        return self.split.by_id
+
+    def gold(self, item: str) -> list[str]:
+        """The planner's walkthrough: commands that win the game."""
+        return self.games.walkthrough(self._find(item).id)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        wanted = (options or {}).get("item")
+        self._item = self.split.items[int(self.np_random.integers(len(self.split.items)))] if wanted is None else self._find(wanted)
+        self._play = begin(self._item, self.games.read)
+        self._steps = 0
+        return self._play.feedback, self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self._item is None:
+            raise UserError("step() without reset(), or after the end of the episode")
+        command = action.strip() if len(action) <= LONGEST else ""
+        valid = command in self._play.admissible
+        if valid:
+            self._play.step(command)
+        self._steps += 1
+        won = self._play.won
+        truncated = not won and self._steps >= self.config.max_steps
+        info = self._info() | {"valid": valid, "won": won}
+        if not valid:
+            info["anchor"] = NOTHING
+        if won or truncated:
+            info["verdict"] = "correct" if won else "wrong"
+            self._item = None
+        return info["anchor"], float(won), won, truncated, info
+
+    def _info(self) -> dict[str, Any]:
+        assert self._item is not None
+        return {
+            "item": self._item.id,
+            "type": self._item.meta["type"],
+            "admissible": list(self._play.admissible),
+            "anchor": self._play.feedback,
+        }
+
+    def _find(self, wanted: str) -> Item:
+        if (item := self.split.by_id.get(wanted)) is None:
+            near = get_close_matches(str(wanted), self.split.by_id, n=1, cutoff=0.0)
+            raise UserError(f"no item {wanted!r} in {self.split.name} ({len(self.split.items)} items); the nearest id is {near[0]!r}")
+        return item
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A game by its content, and how to read it."""
+
+    content: str
+    id: str = field(compare=False)
+    read: Callable[[str], Data] = field(compare=False)
+
+
+def begin(item: Item, read: Callable[[str], Data]) -> Play | StockPlay:
+    """A new play of an item's game."""
+    game = _loaded(_Key(item.question, item.id, read))
+    return Play(game) if isinstance(game, Game) else StockPlay(game)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _loaded(key: _Key) -> Game | Data:
+    """The game, which a play never changes; its data where only textworld itself can read them."""
+    data = key.read(key.id)
+    try:
+        return Game(data)
+    except Unsupported:
+        return data
