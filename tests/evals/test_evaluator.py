@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from rich.console import Console
 
 from onelayer.agents.agent import Agent
 from onelayer.agents.config import AgentConfig
@@ -17,6 +20,7 @@ from onelayer.envs.pool import Pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import evaluate, sample_seed
 from onelayer.evals.records import read_evaluation, read_samples, write_samples
+from onelayer.evals.report import render_evaluation
 
 SPLIT = Split("toy/test", tuple(Item(f"toy-{i}", f"question {i}", str(i % 3)) for i in range(12)))
 
@@ -89,6 +93,87 @@ def test_no_answers_no_majority_vote(tmp_path):
     agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
     evaluation = evaluate(agent, Pool(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy="base", base="f" * 64)
     assert evaluation.sampled.pass_rate.mean > 0 and evaluation.sampled.majority is None
+
+
+def test_what_environments_lose_is_wrong_and_shown(tmp_path):
+    class Breaking(ToyEnv):
+        def step(self, action):
+            if self.item.id == "toy-3":
+                raise OSError("disk full")
+            return super().step(action)
+
+        def reset(self, *, seed=None, options=None):
+            if options == {"item": "toy-4"}:
+                raise OSError("disk full")
+            return super().reset(seed=seed, options=options)
+
+    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
+    evaluation = evaluate(agent, Pool(Breaking), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy="base", base="f" * 64)
+    assert (evaluation.sampled.errors, evaluation.greedy.errors, evaluation.errors) == (8, 2, 10)
+    assert evaluation.sampled.verdicts["error"] == 8
+    lost = [sample for sample in read_samples(tmp_path / "sampled.jsonl") if sample.error]
+    assert [(sample.item, sample.verdict, sample.reward, sample.correct) for sample in lost[::4]] == [
+        ("toy-3", "error", 0.0, False),
+        ("toy-4", "error", 0.0, False),
+    ]
+    assert "OSError: disk full" in str(lost[0].error) and lost[0].response and lost[4].response == ""
+    assert read_evaluation(tmp_path).sampled.rate_I[3:5].tolist() == [0, 0]
+    shown = printed(evaluation)
+    assert "Environments failed in 10 samples" in shown and "errors" in shown and "task type" not in shown
+
+
+def test_success_without_a_verdict_is_a_reward_of_one_and_types_have_their_own_figures(tmp_path):
+    class Parts(ToyEnv):
+        """Pays in ten parts; the rest of a wrong answer's reward is not enough."""
+
+        def reset(self, **arguments):
+            self.parts = 0
+            return super().reset(**arguments)
+
+        def step(self, action):
+            self.parts += 1
+            right = action == self.item.gold
+            return "", 0.1 if right or self.parts < 9 else 0.0, self.parts == 10, False, {}
+
+    class Same(ToyEngine):
+        def generate(self, requests):
+            for index, _ in enumerate(requests):
+                yield Completion(index, [ord("0")], [0.0], FinishReason.STOP)
+
+    types = ["heat", "cool", "heat", "clean"] * 2 + ["heat"] * 3 + ["single"]
+    typed = Split("toy/test", tuple(replace(item, meta={"type": kind}) for item, kind in zip(SPLIT.items, types, strict=True)))
+    agent = Agent(Same(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
+    evaluation = evaluate(agent, Pool(Parts), typed, EvalConfig.model_validate({"n": 2}), tmp_path, policy="base", base="f" * 64)
+    assert evaluation.sampled.verdicts == {"correct": 8, "wrong": 16}
+    assert evaluation.sampled.pass_rate.mean == pytest.approx(1 / 3)
+    assert evaluation.sampled.mean_reward == pytest.approx(1 / 3 + 2 / 3 * 0.8)
+    by_type = evaluation.sampled.by_type
+    assert {kind: score.items for kind, score in by_type.items()} == {"clean": 2, "cool": 2, "heat": 7, "single": 1}
+    assert sum(score.items * score.pass_rate.mean for score in by_type.values()) == pytest.approx(4)
+    assert all(0 <= score.pass_rate.low <= score.pass_rate.mean <= score.pass_rate.high <= 1 for score in by_type.values())
+    assert by_type["single"].pass_rate.high > 0.5  # one item says little
+    assert read_evaluation(tmp_path).manifest == evaluation
+    shown = printed(evaluation)
+    assert "By task type" in shown and "heat" in shown and "reward" in shown and "errors" not in shown
+
+
+def printed(evaluation) -> str:
+    out = io.StringIO()
+    Console(file=out, width=120).print(render_evaluation(evaluation))
+    return out.getvalue()
+
+
+def test_an_item_starts_from_the_same_state_in_every_sample(tmp_path):
+    seeds: dict[str, set[int]] = {}
+
+    class Seeded(ToyEnv):
+        def reset(self, *, seed=None, options=None):
+            seeds.setdefault((options or {})["item"], set()).add(seed or 0)
+            return super().reset(seed=seed, options=options)
+
+    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
+    evaluate(agent, Pool(Seeded), SPLIT, EvalConfig.model_validate({"n": 3}), tmp_path, policy="base", base="f" * 64)
+    assert all(len(found) == 1 for found in seeds.values()) and len(set.union(*seeds.values())) == 12
 
 
 def test_same_seed_same_records_and_a_subset_keeps_its_seeds(tmp_path):

@@ -107,6 +107,18 @@ def test_the_leaderboard_has_the_base_three_times_and_names_what_intervals_cover
     assert all("seeds\nand items" in cell.detail for cell in leaderboard(study(seeds=3)).header[1:])
 
 
+def test_failing_environments_are_told_of(study):
+    report = study()
+    layer = report.arm("layer:3")
+    curve = layer.curves[0]
+    broken = [curve.model_copy(update={"steps": [step.model_copy(update={"dropped": 2.0}) for step in curve.steps]})]
+    arm = layer.model_copy(update={"sampled": layer.sampled.model_copy(update={"errors": 3}), "curves": broken})
+    told = leaderboard(report.model_copy(update={"arms": [*report.arms[:2], arm]})).notes
+    assert "Environments failed in 3 samples of layer:3: they count as wrong." in told
+    assert f"Environments failed in the training of layer:3: {2 * len(curve.steps)} episodes were left out." in told
+    assert not any("Environments" in note for note in leaderboard(report).notes)
+
+
 def test_no_ratio_without_a_gain(study):
     report = study(WEAK, seeds=3, items=200)
     printed = re.sub(r"\s+", " ", terminal(report))

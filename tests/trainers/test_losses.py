@@ -1,0 +1,64 @@
+"""What environments lose: who is left to learn from, and when a run stops."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from onelayer.agents.episodes import Episode, Play, Step
+from onelayer.envs import UserError
+from onelayer.trainers.rows import make_rows, survivors
+from onelayer.trainers.train import Losses, advantages_of
+
+
+def episodes(groups: int, size: int, lost: set[int]) -> list[Episode]:
+    step = Step([1], [2, 3], [-1.0, -1.0], "r", 1.0, False, {})
+    return [
+        Episode(index, Play(f"item {index // size}", index // size, index), [step] * (1 + index % 2), "broke" if index in lost else None)
+        for index in range(groups * size)
+    ]
+
+
+def test_the_lost_and_the_lonely_are_left_out() -> None:
+    played = episodes(3, 3, {0, 3, 4})
+    left = survivors(played)
+    assert [episode.index for episode in left] == [1, 2, 6, 7, 8]
+    rows = make_rows(left, advantages_of(left), 0)
+    assert sum(sum(row.weights) for row in rows) == pytest.approx(1)  # weights are those of what is left
+    whole = [episode for episode in played if episode.play.group == 2]
+    assert [row.advantages for row in make_rows(whole, advantages_of(whole), 0)] == [row.advantages for row in rows if row.group == 2]
+
+
+def steps_until_stop(groups: int, size: int, share: float, steps: int, seed: int = 0) -> int | None:
+    rng, losses = random.Random(seed), Losses()
+    for step in range(steps):
+        lost = {index for index in range(groups * size) if rng.random() < share}
+        try:
+            losses.watch(step, iter(episodes(groups, size, lost)), groups * size)
+        except UserError:
+            return step
+    return None
+
+
+def test_more_than_five_percent_of_a_step_stop_it_at_once() -> None:
+    assert len(Losses().watch(0, iter(episodes(32, 8, set(range(0, 120, 10)))), 256)) == 256  # 12
+    came = []
+    with pytest.raises(UserError, match=r"^step 3: environments failed in 13 of the last 256 episodes, more than 5%; first: broke; mend"):
+        Losses().watch(3, (came.append(one) or one for one in episodes(32, 8, set(range(0, 130, 10)))), 256)
+    assert len(came) == 121  # the rest was not waited for
+
+
+@pytest.mark.parametrize(("groups", "size"), [(2, 4), (4, 8), (8, 8), (32, 8)])
+def test_ten_percent_stop_a_run_and_two_do_not(groups: int, size: int) -> None:
+    steps = 2000 // (groups * size)
+    assert all(steps_until_stop(groups, size, 0.10, steps, seed) is not None for seed in range(10))
+    stopped = [steps_until_stop(groups, size, 0.02, steps, seed) for seed in range(30)]
+    assert sum(step is not None for step in stopped) <= 2
+
+
+def test_one_failure_never_stops_a_run_and_no_group_left_does() -> None:
+    for _ in range(3):
+        assert survivors(Losses().watch(0, iter(episodes(1, 2, {1})), 2)) == []
+    with pytest.raises(UserError, match="2 of 4 episodes, and no group is left"):
+        Losses().watch(0, iter(episodes(2, 2, {0, 3})), 4)
