@@ -75,8 +75,8 @@ def mutations(tree: ast.Module, name: str, rng: random.Random) -> Iterator[tuple
             yield "swapped", lambda node=node: node.args.reverse()
         if form is ast.BinOp:
             yield "swapped", lambda node=node: node.__dict__.update(left=node.right, right=node.left)
-        for body in (getattr(node, "body", None), getattr(node, "orelse", None)):
-            for at, statement in enumerate(body if isinstance(body, list) else ()):
+        for body in (getattr(node, "body", []), getattr(node, "orelse", [])):
+            for at, statement in enumerate(body if isinstance(body, list) else []):
                 if not isinstance(statement, ast.Expr):
                     yield "deleted", lambda body=body, at=at: body.__setitem__(at, ast.Pass())
 

@@ -151,10 +151,10 @@ def _lists() -> Iterator[Spec]:
 def _strings() -> Iterator[Spec]:
     """Two changes of a string in a row."""
     changes = [("reversed", "[::-1]"), ("in capitals", ".upper()")]
-    changes += [(f"its first {n}", f"[:{n}]") for n in range(2, 6)] + [(f"its last {n}", f"[-{n}:]") for n in range(2, 6)]
+    changes += [(f"cut to its first {n}", f"[:{n}]") for n in range(2, 6)] + [(f"cut to its last {n}", f"[-{n}:]") for n in range(2, 6)]
     changes += [(f"without {x}", f".replace('{x}', '')") for x in LETTERS]
-    changes += [(f"{x} made {y}", f".replace('{x}', '{y}')") for x in LETTERS for y in LETTERS if x != y]
-    ends = [(f"{n} times", f" * {n}") for n in range(2, 5)] + [(f"count {x}", f".count('{x}')") for x in LETTERS]
+    changes += [(f"with {x} made {y}", f".replace('{x}', '{y}')") for x in LETTERS for y in LETTERS if x != y]
+    ends = [(f"repeated {n} times", f" * {n}") for n in range(2, 5)] + [(f"its count of {x}", f".count('{x}')") for x in LETTERS]
     for (word, change), (next_word, next_change) in product(changes, changes + ends):
         gone = LETTERS if change == ".upper()" else change.removeprefix(".replace('")[:1]
         if not any(f"('{x}'" in next_change for x in gone):

@@ -119,9 +119,12 @@ def _gzipped_lines(path: Path) -> list[Record]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                records.append(Record(str(path), number, json.loads(line)))
+                values = json.loads(line)
             except ValueError as error:
                 raise UserError(f"{path}:{number}: not JSON ({error}); fetch it again") from error
+            if not isinstance(values, dict):
+                raise UserError(f"{path}:{number}: a {type(values).__name__}, but each line is one JSON object; fetch it again")
+            records.append(Record(str(path), number, values))
     return records
 
 

@@ -1,4 +1,4 @@
-"""`onelayer grade math` on real files."""
+"""`onelayer grade math` and `onelayer grade code` on real files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onelayer.cli.grade import grade_math
+from onelayer.cli.grade import grade_code, grade_math
 from onelayer.envs.errors import UserError
 
 LINES = [
@@ -62,3 +62,63 @@ def test_files_that_can_not_be_used(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             grade_math(given, output)
+
+
+def solutions(tmp_path: Path) -> Path:
+    """A suite of two tasks in EvalPlus's format."""
+    rows = [
+        {"task_id": "T/0", "prompt": 'def f(a):\n    """Double a."""\n', "entry_point": "f", "canonical_solution": "    return a * 2\n"},
+        {"task_id": "T/1", "prompt": '"""\nNegate a.\n"""\n', "entry_point": "g", "canonical_solution": "def g(a):\n    return -a\n"},
+    ]
+    tests = {"base_input": [[1], [3]], "plus_input": [[2.5], [0]], "atol": 0}
+    return write(tmp_path / "suite.jsonl", [{**row, **tests} for row in rows])
+
+
+RIGHT = {"task_id": "T/0", "completion": "    return a + a\n", "extra": ["ü"]}
+HALF = {"task_id": "T/0", "solution": "def f(a):\n    return int(a) * 2", "base": "an older one"}
+RAISES = {"task_id": "T/1", "solution": "\ud800"}
+
+
+def test_code_samples_are_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out.jsonl"
+    grade_code(write(tmp_path / "in.jsonl", [RIGHT, HALF, RAISES]), str(solutions(tmp_path)), output)
+    graded = [json.loads(line) for line in output.read_bytes().decode("utf-8", "surrogatepass").splitlines()]
+    verdicts = [("correct", "correct"), ("correct", "wrong"), ("raised", "raised")]
+    assert graded == [{**line, "base": base, "plus": plus} for line, (base, plus) in zip([RIGHT, HALF, RAISES], verdicts, strict=True)]
+    assert capsys.readouterr().out.splitlines() == [
+        "base pass@1 0.5000 (95% interval 0.0015 to 0.9985)",
+        "plus pass@1 0.2500 (95% interval 0.0012 to 0.9897)",
+        "base: correct 2, wrong 0, raised 1, timeout 0, memory 0, crashed 0, output 0, of 3",
+        "plus: correct 1, wrong 1, raised 1, timeout 0, memory 0, crashed 0, output 0, of 3",
+    ]
+
+
+def test_tasks_without_samples_are_named_and_not_solved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grade_code(write(tmp_path / "in.jsonl", [RIGHT] * 10), str(solutions(tmp_path)))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in lines[:4]] == [
+        "base pass@1 0.5000",
+        "base pass@10 0.5000",
+        "plus pass@1 0.5000",
+        "plus pass@10 0.5000",
+    ]
+    assert lines[-1] == "no samples for 1 of 2 tasks, which count as not solved: T/1"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", ":2: not JSON"),
+        ({"solution": ""}, ":2: no key 'task_id'"),
+        ({"task_id": 1, "solution": ""}, ":2: 'task_id' is no text"),
+        ({"task_id": "T/7", "solution": ""}, r":2: no task 'T/7' in .*suite.jsonl; the nearest is 'T/\d'"),
+        ({"task_id": "T/1"}, ":2: neither 'solution' nor 'completion'"),
+        ({"task_id": "T/1", "solution": ["x"]}, ":2: 'solution' is no text"),
+    ],
+)
+def test_a_broken_sample_leaves_the_output_alone(tmp_path: Path, line: object, message: str) -> None:
+    output = tmp_path / "out.jsonl"
+    output.write_text("from before\n")
+    with pytest.raises(UserError, match=message):
+        grade_code(write(tmp_path / "in.jsonl", [RIGHT, line]), str(solutions(tmp_path)), output)
+    assert output.read_text() == "from before\n"
