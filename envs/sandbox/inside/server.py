@@ -79,7 +79,7 @@ class Worker:
         self.layers = wanted
         if "namespaces" in self.layers:
             own &= self._enter()
-        self.uid = uid if own and self.layers and not _attempt(lambda: os.setresuid(uid, uid, uid)) else None
+        self.uid = uid if own and self.layers and not _attempt(lambda: _imports_as(uid)) else None
         self.rules: int | None = None
         self._clean(64 << 20, fresh=True)
 
@@ -244,6 +244,12 @@ class Worker:
 
 
 # --------------------------------------------------------------------------------------------------------- what is forbidden
+
+
+def _imports_as(uid: int) -> None:
+    """Raises OSError where that user can not be had, or may not read the interpreter's library."""
+    os.setresuid(uid, uid, uid)
+    os.listdir(os.path.dirname(os.__file__))
 
 
 def _stands_alone() -> None:
