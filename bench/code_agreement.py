@@ -28,7 +28,7 @@ from onelayer.envs.code.sources import load_problems
 from onelayer.envs.config import CodeConfig
 
 SUITES = {"humaneval+": "humaneval", "mbpp+": "mbpp"}
-PATIENT = 2.0  # seconds that evalplus waits for a call, on the clock
+PATIENCE = 2.0  # seconds that evalplus waits for a call, on the clock
 SLOW = 3.0  # CPU seconds of a solution whose mutants are left out
 OPERATORS = {
     ast.Add: ast.Sub,
@@ -111,7 +111,7 @@ def mutants(problem: Problem, count: int) -> Iterator[tuple[str, str]]:
             yield kind_of[chosen], source
 
 
-def theirs(task: tuple[str, str, str]) -> tuple[bool, bool, float]:
+def theirs(task: tuple[str, str, str], patience: float = PATIENCE) -> tuple[bool, bool, float]:
     """evalplus's verdicts on base, and on base and plus, and its seconds. Right outputs and limits are the same as ours or wider."""
     from evalplus.eval import untrusted_check
 
@@ -131,7 +131,7 @@ def theirs(task: tuple[str, str, str]) -> tuple[bool, bool, float]:
             tests.atol,
             times,
             fast_check=True,
-            min_time_limit=PATIENT,
+            min_time_limit=patience,
         )
         passed.append(status == "pass")
         if not passed[-1]:
@@ -159,6 +159,10 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as processes:
         their = list(processes.map(theirs, [(suite, problem.id, source) for suite, problem, _, source in tasks]))
     print(f"ours {ours_seconds:.0f} s, evalplus {time.perf_counter() - started:.0f} s", flush=True)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        for at, (suite, problem, _, source) in enumerate(tasks):  # its time is that of the clock: once more, alone and with patience
+            if our[at].verdict == "correct" and not their[at][1]:
+                their[at] = process.submit(theirs, (suite, problem.id, source), 10 * PATIENCE).result()
     counts: Counter[tuple[str, str, bool, bool]] = Counter()
     with args.output.open("w") as file:
         for (suite, problem, kind, source), result, (base, plus, seconds) in zip(tasks, our, their, strict=True):
