@@ -145,7 +145,7 @@ def _tag_library(value: Any, depth: int, careful: bool) -> Any:
     """Values of the types that some modules define. No module is imported for the question's sake: its values would have done that."""
     decimal, fractions, datetime, numpy = (sys.modules.get(name) for name in ("decimal", "fractions", "datetime", "numpy"))
     kind = type(value)
-    if decimal and issubclass(kind, decimal.Decimal):
+    if decimal and issubclass(kind, decimal.Decimal) and not decimal.Decimal.is_snan(value):
         return {"D": decimal.Decimal.__str__(value)}
     if fractions and issubclass(kind, fractions.Fraction):
         terms = [int(term) for term in fractions.Fraction.as_integer_ratio(value)]

@@ -187,7 +187,7 @@ class Worker:
         watch = Watch(head, pipes, meter, self.buffer)
         reason = watch.run()
         status, cpu = self._end(pid)
-        if not watch.started:  # what is left of the request would be taken for a message
+        if not watch.started and watch.pass_replies() is not None:  # what is left of the request would be taken for a message
             os._exit(1)
         if status == -signal.SIGKILL and not reason and cpu >= head["total"]:
             reason = "timeout"  # the kernel's own limit

@@ -11,7 +11,7 @@ import time
 from .meter import Meter
 
 TICK = 0.1  # seconds between two looks at a check's times
-PAUSE = 0.003
+PAUSE = 0.003  # seconds in which most checks are over
 PATIENCE = 60  # a call may take this many times its CPU seconds on the clock, whatever it does
 HEAD = struct.Struct(">cI")  # of a message between worker and caller: its kind, its length
 CPU = struct.Struct(">d")
@@ -57,7 +57,7 @@ class Watch:
         self.pending = b""  # what the check has not read yet of a call that came in
         self.poll = select.poll()
         # A check is mostly over before anyone could do with its first reply. So at first only its end is waited for.
-        self.eager = pipes.feed_out is not None
+        self.eager = head["mode"] != "calls"
         self.poll.register(pipes.reply_in, select.POLLIN if self.eager else 0)
         if pipes.print_in is not None:
             self.poll.register(pipes.print_in, select.POLLIN)
@@ -74,7 +74,7 @@ class Watch:
                 return "timeout"
             if self.pipes.print_in in events and not self.pass_output():
                 return "output"
-            if self.pipes.reply_in in events and (reason := self._pass_replies()) is not None:
+            if self.pipes.reply_in in events and (reason := self.pass_replies()) is not None:
                 return reason
             if 0 in events and not self._take_message():
                 return "abort"
@@ -95,7 +95,7 @@ class Watch:
         wall = time.monotonic() - self.wall_before
         return cpu - self.cpu_before > call or idle - self.idle_before > call or wall > PATIENCE * call
 
-    def _pass_replies(self) -> str | None:
+    def pass_replies(self) -> str | None:
         """Read what there is and pass on the replies that are complete. A reason to end the check, or None."""
         with memoryview(self.buffer) as view:
             count = os.readv(self.pipes.reply_in, [view[self.used :]])

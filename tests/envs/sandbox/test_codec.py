@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from onelayer.envs.sandbox.inside import codec
 
-text = st.text(st.characters(exclude_categories=()))
-exact = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(-(10**60), 10**60), st.floats(), st.complex_numbers(), text, st.binary()
-)
-hashable = st.recursive(exact, lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner, max_size=4)), max_leaves=6)
+text = st.text(st.characters(exclude_categories=()), max_size=20)
+numbers = st.one_of(st.none(), st.booleans(), st.integers(), st.integers(-(10**60), 10**60), st.floats(), st.complex_numbers())
+exact = st.one_of(numbers, text, st.binary())
+plain = exact.filter(lambda value: value == value)  # sets of NaN are hard to compare
+hashable = st.recursive(plain, lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner, max_size=4)), max_leaves=4)
 values = st.recursive(
     st.one_of(
+        exact,
         hashable,
         st.binary().map(bytearray),
         st.builds(range, st.integers(), st.integers(), st.integers(1)),
@@ -37,9 +38,9 @@ values = st.recursive(
         st.timedeltas(),
     ),
     lambda inner: st.one_of(
-        st.lists(inner), st.tuples(inner), st.sets(hashable), st.dictionaries(hashable, inner), st.tuples(inner, st.lists(inner))
+        st.lists(inner, max_size=4), st.tuples(inner, inner), st.sets(hashable, max_size=4), st.dictionaries(hashable, inner, max_size=4)
     ),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 
@@ -56,12 +57,12 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return same(list(one.items()), list(other.items()))
     if isinstance(one, (set, frozenset)):
-        return sorted(map(repr, one)) == sorted(map(repr, other))
+        return one == other and sorted(map(str, map(type, one))) == sorted(map(str, map(type, other)))
     return one == other or repr(one) == repr(other)
 
 
 @given(values)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_values_come_back_as_they_were(value: Any) -> None:
     assert same(codec.decode(codec.encode(value)), value)
 
