@@ -69,9 +69,10 @@ class Result:
     """The code that was found in the reply."""
 
 
-# CPU seconds of one call and of a whole check, at least; a task whose solution needs more gets four times that. EvalPlus's figures, which
-# it counts on the clock.
-CALL_SECONDS, CHECK_SECONDS, FACTOR = 1.0, 60.0, 4.0
+CALL_SECONDS, CALL_FACTOR = 1.0, 4.0
+"""CPU seconds of one call, and what it may take of the slowest that the task's own solution makes, if that is more. EvalPlus's figures."""
+CHECK_SECONDS, CHECK_FACTOR = 60.0, 2.0
+"""The same of a whole check."""
 
 
 def grade(reply: str, problem: Problem) -> Result:
@@ -99,8 +100,8 @@ def check(program: str, problem: Problem) -> Result:
 def _check_calls(program: str, problem: Problem, tests: Calls) -> Result:
     right = reference(problem)
     limits = Limits(
-        cpu_seconds=max(CALL_SECONDS, FACTOR * right.slowest),
-        total_cpu_seconds=max(CHECK_SECONDS, FACTOR * right.total),
+        cpu_seconds=max(CALL_SECONDS, CALL_FACTOR * right.slowest),
+        total_cpu_seconds=max(CHECK_SECONDS, CHECK_FACTOR * right.total),
         output_bytes=max(Limits.output_bytes, 4 * right.largest),
     )
     inputs = tests.base + tests.plus
