@@ -11,6 +11,10 @@ from ..envs.pool import InfrastructureError, Pool, PoolEnv, Turn
 from .agent import Agent, derive_seed
 from .engine import Completion, FinishReason, Request, Sampling
 
+CORRECT, WRONG, ERROR = "correct", "wrong", "error"
+"""Verdicts that an episode of any environment may have; others are the environment's own."""
+SOLVED = 1 - 1e-6  # a sum of rewards that counts as 1: environments may add it up of parts
+
 
 @dataclass(frozen=True)
 class Play:
@@ -53,6 +57,14 @@ class Episode:
     def reward(self) -> float:
         """Sum over the steps."""
         return sum(step.reward for step in self.steps)
+
+    @property
+    def verdict(self) -> str:
+        """The last that the environment gave; where it gives none, `correct` for a reward of 1. `error` where the episode was lost."""
+        if self.error:
+            return ERROR
+        given = self.steps[-1].info.get("verdict")
+        return str(given) if given is not None else CORRECT if self.reward >= SOLVED else WRONG
 
     @property
     def tokens(self) -> int:

@@ -287,7 +287,7 @@ class _Process:
     """A process that hosts environments, and the pipes to it; used by the thread that started it."""
 
     def __init__(self, settings: _Settings):
-        """Raises _Gone where it does not come up, UserError where no environment can be made."""
+        """Start it; `prepare` comes next."""
         program = f"import sys; sys.path[:] = {[os.path.abspath(path) for path in sys.path]!r}; "
         self._seconds = settings.step_seconds
         self._process = subprocess.Popen(
@@ -301,14 +301,13 @@ class _Process:
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._input, False)
         self._received, self._lines = b"", deque[bytes]()
-        try:
-            self.send({"make": settings.make.hex(), "memory_bytes": settings.memory_bytes, "caller": os.getpid()})
-            reply = self.receive(START_SECONDS)
-        except BaseException:
-            self.kill()
-            raise
+        self._first = {"make": settings.make.hex(), "memory_bytes": settings.memory_bytes, "caller": os.getpid()}
+
+    def prepare(self) -> None:
+        """Have it make its first environment. Raises _Gone where it does not come up, UserError where none can be made."""
+        self.send(self._first)
+        reply = self.receive(START_SECONDS)
         if "ready" not in reply:
-            self.kill()
             raise UserError(reply.get("user_error") or f"the environment can not be made: {reply['failed']}")
 
     def send(self, message: object) -> None:
@@ -405,15 +404,19 @@ class _Thread:
 
     def _start(self) -> _Process:
         """A new process. Raises UserError where none comes up."""
-        for _ in range(START_ATTEMPTS):
+        for attempt in range(1, START_ATTEMPTS + 1):
             if self._stopped:
                 raise InfrastructureError(CLOSED)
+            self._process = process = _Process(self._settings)
             try:
-                self._process = _Process(self._settings)
-                return self._process
+                process.prepare()
+                break
             except _Gone as gone:
-                reason = gone
-        raise UserError(f"the environment can not be made in a process of its own: {reason}")
+                hangs = process.alive()
+                self._end()
+                if hangs or attempt == START_ATTEMPTS:
+                    raise UserError(f"the environment can not be made in a process of its own: {gone}") from gone
+        return process
 
     def _end(self) -> None:
         if self._process:

@@ -19,11 +19,8 @@ from ..envs.files import owned, write_atomically
 from ..envs.items import Split
 from ..envs.pool import Pool
 from .config import EvalConfig
-from .records import CORRECT, ERROR, MANIFEST, WRONG, Decoding, Evaluation, Outcomes, Sample, Scores, TypeScore, write_samples
+from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, TypeScore, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
-
-SOLVED = 1 - 1e-6
-"""A sum of rewards that counts as 1: environments may add it up of parts."""
 
 
 def sample_seed(seed: int, item: str, sample: int) -> int:
@@ -111,20 +108,14 @@ def first_items(split: Split, count: int | None, key: str = "eval.items") -> Spl
 
 
 def to_record(episode: Episode, sample: int) -> Sample:
-    """What is kept of an episode; verdict and answer are those in the `info` of its last step (an environment may name neither)."""
+    """What is kept of an episode; the answer is that in the `info` of its last step (an environment may name none)."""
     info = episode.steps[-1].info if episode.steps else {}
     answer = info.get("answer")
-    if episode.error:
-        verdict = ERROR
-    elif (given := info.get("verdict")) is not None:
-        verdict = str(given)
-    else:
-        verdict = CORRECT if episode.reward >= SOLVED else WRONG
     return Sample(
         item=episode.play.item,
         sample=sample,
         seed=episode.play.seed,
-        verdict=verdict,
+        verdict=episode.verdict,
         reward=0.0 if episode.error else episode.reward,
         answer=None if answer is None else str(answer),
         tokens=episode.tokens,

@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..agents.episodes import CORRECT
 from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
 SCHEMA_VERSION = 2
 MANIFEST = "evaluation.json"
-CORRECT, WRONG, ERROR = "correct", "wrong", "error"
-"""Verdicts that every environment's samples may have; others are the environment's own."""
 
 
 class Decoding(StrEnum):

@@ -12,7 +12,7 @@ import numpy as np
 from ..agents import patch
 from ..agents.agent import Agent, derive_seed, make_agent
 from ..agents.engine import Sampling
-from ..agents.episodes import Episode, Play, play
+from ..agents.episodes import CORRECT, Episode, Play, play
 from ..agents.policy import Base, TrainedSet, load_base, select, weight_hashes
 from ..envs import check_disjoint, load, parse_suite
 from ..envs.config import EnvConfig
@@ -92,10 +92,12 @@ def evaluation_suite(config: Config) -> tuple[EnvConfig, str]:
 def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int) -> tuple[Iterable[Episode], int]:
     """`prompts_per_step` groups of `group_size` episodes, as they end, and how many there will be."""
     settings = config.trainer
+    items = draw_items(split, settings.seed, step, settings.prompts_per_step)
     plays = [
-        Play(item, group, derive_seed(settings.seed, step, item, number), derive_seed(settings.seed, step, item) % 2**32)
-        for group, item in enumerate(draw_items(split, settings.seed, step, settings.prompts_per_step))
-        for number in range(settings.group_size)
+        Play(item, group, derive_seed(settings.seed, step, item, number), derive_seed(settings.seed, step, item, "start", again) % 2**32)
+        for group, item in enumerate(items)
+        for again in [items[:group].count(item)]  # a small split comes round within a step: other samples then, from another start
+        for number in range(again * settings.group_size, (again + 1) * settings.group_size)
     ]
     sampling = Sampling(config.agent.max_tokens, config.agent.temperature)
     return play(agent, pool, plays, sampling), len(plays)
@@ -161,7 +163,7 @@ def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         groups.setdefault(episode.play.group, set()).add(episode.reward)
     return {
         "reward": float(np.mean([episode.reward for episode in episodes])),
-        "success": float(np.mean([episode.reward > 0 for episode in episodes])),
+        "success": float(np.mean([episode.verdict == CORRECT for episode in episodes])),
         "groups_with_signal": float(np.mean([len(rewards) > 1 for rewards in groups.values()])),
         "response_length": float(np.mean([len(step.token_ids) for step in steps])),
         "truncated": float(np.mean([step.truncated for step in steps])),
