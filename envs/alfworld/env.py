@@ -14,10 +14,8 @@ from ..config import ALFWorldConfig
 from ..errors import UserError
 from ..items import Item
 from ..spaces import FreeText
-from .game import NOTHING, Game, Play
-from .pddl import Unsupported
-from .sources import Data, games
-from .stock import StockPlay
+from .game import NOTHING, Game
+from .sources import Data, begin, games, loaded
 
 LONGEST = 500  # characters of a command: the longest possible one has under 100, and nobody needs to parse a novel
 KEPT = 64  # games that stay loaded in a process: the groups of a training step play the same ones
@@ -68,7 +66,7 @@ class ALFWorldEnv(gym.Env[str, str]):
         super().reset(seed=seed)
         wanted = (options or {}).get("item")
         self._item = self.split.items[int(self.np_random.integers(len(self.split.items)))] if wanted is None else self._find(wanted)
-        self._play = begin(self._item, self.games.read)
+        self._play = begin(_loaded(_Key(self._item.question, self._item.id, self.games.read)))
         self._steps = 0
         return self._play.feedback, self._info()
 
@@ -115,17 +113,6 @@ class _Key:
     read: Callable[[str], Data] = field(compare=False)
 
 
-def begin(item: Item, read: Callable[[str], Data]) -> Play | StockPlay:
-    """A new play of an item's game."""
-    game = _loaded(_Key(item.question, item.id, read))
-    return Play(game) if isinstance(game, Game) else StockPlay(game)
-
-
 @functools.lru_cache(maxsize=KEPT)
 def _loaded(key: _Key) -> Game | Data:
-    """The game, which a play never changes; its data where only textworld itself can read them."""
-    data = key.read(key.id)
-    try:
-        return Game(data)
-    except Unsupported:
-        return data
+    return loaded(key.read(key.id))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .facts import Facts, Query, Row, Rows, add, discard, holds
 from .grammar import Conditions, Context, Variable, read_grammar
@@ -22,7 +23,7 @@ LETTERS = {"_bar_": "|", "_minus_": "-", "_plus_": "+", "_dot_": ".", "_comma_":
 class Game:
     """One game, ready to be played any number of times; a play never changes it. Raises Unsupported."""
 
-    def __init__(self, data: Mapping[str, str]) -> None:
+    def __init__(self, data: Mapping[str, Any]) -> None:
         """`data` is the content of a game.tw-pddl."""
         self.domain = read_domain(data["pddl_domain"])
         self.problem = read_problem(data["pddl_problem"])

@@ -16,6 +16,7 @@ import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -109,11 +110,11 @@ class Package:
 def package() -> Package:
     """Read without importing alfworld, which would make a folder in the user's home. Raises UserError where it is missing."""
     check_versions()
-    spec = importlib.util.find_spec("alfworld")
-    assert spec is not None and spec.submodule_search_locations
-    root = Path(spec.submodule_search_locations[0])
+    root = Path(str(distribution("alfworld").locate_file("alfworld")))
     texts = [(root / "data" / name).read_text() for name in ("alfred.pddl", "alfred.twl2")]
-    return Package(*texts, _module(root / "gen" / "constants.py"), _module(root / "gen" / "goal_library.py").gdict, root / "gen" / "layouts")
+    return Package(
+        *texts, _module(root / "gen" / "constants.py"), _module(root / "gen" / "goal_library.py").gdict, root / "gen" / "layouts"
+    )
 
 
 def _module(path: Path) -> ModuleType:
@@ -272,7 +273,7 @@ def _few(rng: random.Random, kind: Kind, receptacles: Sequence[Receptacle], cont
     return tuple(sorted(chosen, key=lambda some: some.id))
 
 
-def game(placed: Placed) -> dict[str, object]:
+def game(placed: Placed) -> dict[str, Any]:
     """The content of game.tw-pddl, but for the walkthrough."""
     grammar = package().grammar.replace("UNKNOWN GOAL", placed.goal)
     return {"pddl_domain": package().domain, "grammar": grammar, "pddl_problem": problem(placed), "solvable": True}

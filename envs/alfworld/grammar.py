@@ -122,9 +122,7 @@ def _read(text: str) -> Grammar:
         for name, rules in logic.grammar._rules.items():
             grammar.rules[name] = [(compiler.conditions(rule.condition), compiler.text(rule.rhs, grammar)) for rule in rules]
         for name, action in logic.actions.items():
-            command, feedback = (
-                textgen._parse_and_convert(part, rule_name="symbols") for part in (action.template, action.feedback_rule)
-            )
+            command, feedback = (textgen._parse_and_convert(part, rule_name="symbols") for part in (action.template, action.feedback_rule))
             grammar.templates[name] = Template(compiler.text(command, grammar), compiler.text(feedback, grammar))
         return grammar
 

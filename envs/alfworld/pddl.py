@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, product
 from typing import Any
@@ -177,12 +177,12 @@ def _effects(node: Expression, given: tuple[Literal, ...]) -> Iterator[Effect]:
         yield Effect(given, _literal(node, {}))
 
 
-def _literal(node: Expression, names: dict[str, str]) -> Literal:
+def _literal(node: Expression, names: Mapping[str, str]) -> Literal:
     positive = node[0] != "not"
     head, *terms = node if positive else node[1]
     if not isinstance(head, str) or head in ("and", "or", "not", "exists", "forall") or any(not isinstance(term, str) for term in terms):
         raise Unsupported("not of something other than an atom, or nested terms")
-    return Literal(Atom(head, tuple(names.get(term, term) for term in terms)), positive)
+    return Literal(Atom(head, tuple(names[term] if term in names else term for term in terms)), positive)
 
 
 def _typed(symbols: Sequence[str]) -> Iterator[tuple[str, str]]:

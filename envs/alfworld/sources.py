@@ -17,7 +17,8 @@ from ..items import Item, Split, tenth
 from . import generator
 from .game import Game, Play
 from .generator import LAMP, NEEDS, TASKS, Draw, Placed
-from .stock import plan
+from .pddl import Unsupported
+from .stock import StockPlay, plan
 
 SPLITS = ("train", "validation", "valid_seen", "valid_unseen")
 SIZES = {"train": 512, "validation": 128, "valid_seen": 128, "valid_unseen": 128}
@@ -98,15 +99,27 @@ def prove(placed: Placed) -> list[str]:
 def _walkthrough(data: Data, problem: str, name: str) -> list[str]:
     game = Game(data)
     actions = {possible.action.name: possible for possible in game.actions}
-    start = game.facts.start
-    commands = [game.command(start, actions[action], tuple(row)) for action, *row in plan(data["pddl_domain"], problem)]
+    commands = [game.command(game.facts.start, actions[action], tuple(row)) for action, *row in plan(data["pddl_domain"], problem)]
     if not won_by(game, commands):
-        raise RuntimeError(f"{name}: the planner's walkthrough {commands} does not win the game")
+        raise UserError(f"{name}: the planner's walkthrough does not win the game, it can not be won as it is; leave it out")
     return commands
 
 
-def won_by(game: Game, commands: list[str]) -> bool:
-    play = Play(game)
+def loaded(data: Data) -> Game | Data:
+    """A game that any number of plays can begin from, which never change it; its data where only textworld itself can read them."""
+    try:
+        return Game(data)
+    except Unsupported:
+        return data
+
+
+def begin(game: Game | Data) -> Play | StockPlay:
+    """A new play."""
+    return Play(game) if isinstance(game, Game) else StockPlay(game)
+
+
+def won_by(game: Game | Data, commands: list[str]) -> bool:
+    play = begin(game)
     for command in commands:
         play.step(command)
     return play.won
@@ -130,7 +143,7 @@ def _official(data: str | None, split: str, size: int | None) -> Games:
     def walkthrough(id: str) -> list[str]:
         content = read(id)
         known = content.get("walkthrough") or []
-        return known if known and won_by(Game(content), known) else _walkthrough(content, content["pddl_problem"], id)
+        return known if known and won_by(loaded(content), known) else _walkthrough(content, content["pddl_problem"], id)
 
     return Games(Split(f"ALFWorld official/{split}", tuple(item(*some) for some in found[:size])), read, walkthrough)
 
@@ -160,7 +173,11 @@ def _json(path: Path) -> Data:
 
 
 def generate(
-    out: Path, sizes: Mapping[str, int] = SIZES, seed: int = 0, scene: str = "full", progress: Callable[[int, int], None] = lambda done, total: None
+    out: Path,
+    sizes: Mapping[str, int] = SIZES,
+    seed: int = 0,
+    scene: str = "full",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
     """Write generated games as the official ones are laid out: `out`/json_2.1.1/SPLIT/KIND/TRIAL/game.tw-pddl with traj_data.json.
 

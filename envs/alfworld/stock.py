@@ -88,7 +88,7 @@ class StockPlay:
         self.feedback: str = state.feedback
         self.admissible: list[str] = state["admissible_commands"]
         self.won: bool = bool(state["won"])
-        self.score = int(state["score"] or 0)
+        self.score = int(state.get("score") or 0)
         self.facts = {(fact.name, tuple(argument.name for argument in fact.arguments)) for fact in state["_facts"]}
 
 

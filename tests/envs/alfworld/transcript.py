@@ -1,0 +1,58 @@
+"""What a game says and allows along a random walk, hashed: by the fast engine and by textworld itself.
+
+The walk draws from what is possible and, one time in ten, from what is not. Facts are compared too, but for textworld's own
+helpers: derived facts, `not_...`, and isOn, which textworld reports as false for good although the planner's library toggles it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from typing import Any
+
+from onelayer.envs.alfworld import generator
+from onelayer.envs.alfworld.game import Game, Play
+from onelayer.envs.alfworld.stock import StockPlay
+
+NOT_COMPARED = ("new-axiom@", "not_", "ison", "type ")
+
+
+def drawn(count: int) -> list[dict[str, Any]]:
+    """Games of full and of small scenes in turn, all six tasks, seen and unseen scenes."""
+    full, unseen = (generator.draws(split, 7, "full", count) for split in ("train", "valid_unseen"))
+    small = generator.draws("valid_seen", 7, "small", count)
+    return [generator.game(some[number][1]) for number in range(count) for some in [(full, small, unseen)[number % 3]]]
+
+
+def stock(data: dict[str, Any]) -> StockPlay:
+    return StockPlay(data)
+
+
+def fast(data: dict[str, Any]) -> Play:
+    return Play(Game(data))
+
+
+def facts(play: Play | StockPlay) -> list[tuple[str, tuple[str, ...]]]:
+    if isinstance(play, StockPlay):
+        found = play.facts
+    else:
+        stores = (play.game.facts.fixed, play.fluent)
+        found = {(key[0], row) for rows in stores for key, some in rows.items() if len(key) == 1 for row in some}
+    return sorted(fact for fact in found if not fact[0].startswith(NOT_COMPARED))
+
+
+def transcript(play: Play | StockPlay, seed: int, steps: int) -> list[Any]:
+    """For the start and each step: command, feedback, possible commands, whether won, the score and the facts."""
+    rng = random.Random(seed)
+    told, command = [], ""
+    for _ in range(steps + 1):
+        score = play.score if isinstance(play, StockPlay) else int(play.won)
+        told.append([command, play.feedback, play.admissible, play.won, score, facts(play)])
+        command = "sing a song" if rng.random() < 0.1 else play.admissible[int(rng.random() * len(play.admissible))]
+        play.step(command)
+    return told
+
+
+def digest(told: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
