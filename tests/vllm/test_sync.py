@@ -1,0 +1,162 @@
+"""Weight sync, and the ways in which vLLM would silently go on with other weights: each is refused or caught by the check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from onelayer.agents import vllm_worker
+from onelayer.agents.engine import Completion, Request, Sampling, TransformersEngine
+from onelayer.agents.policy import Base, select
+from onelayer.agents.vllm_engine import VllmEngine, check_logprobs, in_process, on_server, whole_modules
+from onelayer.envs.errors import UserError
+
+MakeEngine = Callable[[Base], VllmEngine]
+
+
+def long_requests(base: Base) -> list[Request]:
+    """Prompts of several blocks, which vLLM keeps for the next time."""
+    prompts = [base.tokenizer.encode(question * 60) for question in ("12+30=?", "7*8=?")]
+    return [Request(prompts[index % 2], index, Sampling(20)) for index in range(16)]
+
+
+def change(base: Base, spec: str) -> list[str]:
+    """Shift the named part of the base's model; returns the names of what has changed."""
+    parameters = select(base.model, spec).parameters
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.add_(torch.randn_like(parameter), alpha=0.03)
+    return list(parameters)
+
+
+def answer(engine: VllmEngine, base: Base) -> list[Completion]:
+    return list(engine.generate(long_requests(base)))
+
+
+@pytest.mark.parametrize("spec", ["layer:3", "layers:0,5", "layer:2.attn", "layer:2.mlp", "mid:2", "embed", "head", "full"])
+def test_after_a_sync_vllm_runs_the_new_weights(spec: str, base: Base, make_engine: MakeEngine):
+    engine = make_engine(base)
+    before = answer(engine, base)
+    engine.sync(change(base, spec))
+    answer(engine, base)
+    assert engine.difference is not None and engine.difference.mean < 1e-4
+    with pytest.raises(UserError, match="not those of the model in training"):
+        check_logprobs(base.model, [(long_requests(base)[c.index], c) for c in before])
+
+
+def test_a_new_engine_starts_with_the_weights_as_they_are_now(base: Base, make_engine: MakeEngine):
+    make_engine(base).sync(change(base, "layer:3"))  # an earlier run's, in the same vLLM
+    change(base, "layer:4")
+    engine = make_engine(base)
+    answer(engine, base)
+    assert engine.difference is not None and engine.difference.mean < 1e-4
+
+
+def test_only_whole_layers_that_have_changed_are_sent(base: Base):
+    assert {name.split(".")[2] for name in whole_modules(base.model, ["model.layers.1.self_attn.q_proj.weight"])} == {"1"}
+    layer = {name for name, _ in base.model.named_parameters() if name.startswith("model.layers.1.")}
+    assert set(whole_modules(base.model, ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"])) == layer | {"model.norm.weight"}
+    assert whole_modules(base.model).keys() == dict(base.model.named_parameters()).keys()
+
+
+def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
+    engine = in_process(base, 64, 0.25)
+    answer(engine, base)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.backend.llm, "reset_prefix_cache", lambda: True)  # pyright: ignore[reportAttributeAccessIssue]
+        engine.sync(change(base, "layer:3"))
+        with pytest.raises(UserError, match="not those of the model in training"):
+            answer(engine, base)
+    engine.sync([])
+    answer(engine, base)
+
+
+def test_a_stale_tied_head_is_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
+    engine = in_process(base, 64, 0.25)
+    with monkeypatch.context() as patch:
+        patch.setattr(vllm_worker, "refresh_heads", lambda model: None)
+        engine.sync(change(base, "embed"))
+        with pytest.raises(UserError, match="not those of the model in training"):
+            answer(engine, base)
+    engine.sync()
+    answer(engine, base)
+
+
+@pytest.mark.parametrize("part", ["q_proj", "up_proj"])
+def test_part_of_a_fused_weight_is_refused_before_it_corrupts(part: str, base: Base, make_engine: MakeEngine):
+    engine = make_engine(base)
+    weights = {
+        name: weight
+        for name, weight in whole_modules(base.model).items()
+        if f"layers.3.{part}" in name.replace("self_attn.", "").replace("mlp.", "")
+    }
+    assert len(weights) == 1
+    with pytest.raises(UserError, match="holds in one module"):
+        engine.backend.load(weights)
+    answer(engine, base)  # unharmed
+
+
+def test_part_of_a_fused_weight_would_corrupt_and_be_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
+    engine = in_process(base, 64, 0.25)
+    with monkeypatch.context() as patch:
+        patch.setattr(vllm_worker, "incomplete", lambda model, names: "")
+        name = "model.layers.3.self_attn.q_proj.weight"
+        engine.backend.load({name: whole_modules(base.model)[name]})
+        with pytest.raises(UserError, match="not those of the model in training"):
+            answer(engine, base)
+    engine.sync()
+    answer(engine, base)
+
+
+def test_unknown_weights_are_refused(base: Base, make_engine: MakeEngine):
+    with pytest.raises(UserError, match="no counterpart"):
+        make_engine(base).backend.load({"model.layers.77.mlp.up_proj.weight": torch.zeros(2, 2)})
+
+
+def test_a_sync_that_changes_nothing_is_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
+    engine = in_process(base, 64, 0.25)
+    monkeypatch.setattr(engine.backend, "load", lambda weights: None)
+    engine.sync(change(base, "layer:5"))
+    with pytest.raises(UserError, match="not those of the model in training"):
+        answer(engine, base)
+
+
+def test_weights_do_not_change_under_a_batch(base: Base):
+    engine = in_process(base, 64, 0.25)
+    replies = engine.generate(long_requests(base))
+    next(replies)
+    with pytest.raises(RuntimeError, match="under way"):
+        engine.sync()
+    list(replies)
+
+
+def test_a_server_that_takes_no_weights_serves_its_own_only(base: Base, plain_server: str):
+    engine = on_server(base, plain_server, max_batch=64)
+    answer(engine, base)
+    assert engine.difference is not None and engine.difference.mean < 1e-4
+    with pytest.raises(UserError, match="can not take over weights"):
+        engine.sync(["model.norm.weight"])
+    # It reports logprobs of temperature 1 whatever it samples at.
+    cooler = [replace(request, sampling=Sampling(20, temperature=0.6)) for request in long_requests(base)]
+    with pytest.raises(UserError, match="not those of the model in training"):
+        list(on_server(base, plain_server).generate(cooler))
+    change(base, "layer:3")
+    with pytest.raises(UserError, match="not those of the model in training"):
+        answer(on_server(base, plain_server), base)
+
+
+def test_the_check_accepts_rounding_and_nothing_else(base: Base):
+    wanted = long_requests(base)
+    pairs = [(wanted[c.index], c) for c in TransformersEngine(base.model, base.end_ids).generate(wanted)]
+
+    def off(by: float) -> Iterable[tuple[Request, Completion]]:
+        return [(request, replace(c, logprobs=[logprob + by for logprob in c.logprobs])) for request, c in pairs]
+
+    assert check_logprobs(base.model, pairs).mean < 1e-5
+    assert check_logprobs(base.model, list(off(5e-4))).mean == pytest.approx(5e-4, rel=0.1)
+    for by in (2e-3, -2e-3, float("nan")):
+        with pytest.raises(UserError, match="tolerance 0.001"):
+            check_logprobs(base.model, list(off(by)))
