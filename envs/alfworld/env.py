@@ -80,13 +80,12 @@ class ALFWorldEnv(gym.Env[str, str]):
         self._steps += 1
         won = self._play.won
         truncated = not won and self._steps >= self.config.max_steps
-        info = self._info() | {"valid": valid, "won": won}
-        if not valid:
-            info["anchor"] = NOTHING
+        observation = self._play.feedback if valid else NOTHING
+        info = self._info() | {"anchor": observation, "valid": valid, "won": won}
         if won or truncated:
             info["verdict"] = "correct" if won else "wrong"
             self._item = None
-        return info["anchor"], float(won), won, truncated, info
+        return observation, float(won), won, truncated, info
 
     def _info(self) -> dict[str, Any]:
         assert self._item is not None

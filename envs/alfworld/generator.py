@@ -111,9 +111,12 @@ def package() -> Package:
     """Read without importing alfworld, which would make a folder in the user's home. Raises UserError where it is missing."""
     check_versions()
     root = Path(str(distribution("alfworld").locate_file("alfworld")))
-    texts = [(root / "data" / name).read_text() for name in ("alfred.pddl", "alfred.twl2")]
     return Package(
-        *texts, _module(root / "gen" / "constants.py"), _module(root / "gen" / "goal_library.py").gdict, root / "gen" / "layouts"
+        domain=(root / "data" / "alfred.pddl").read_text(),
+        grammar=(root / "data" / "alfred.twl2").read_text(),
+        tables=_module(root / "gen" / "constants.py"),
+        goals=_module(root / "gen" / "goal_library.py").gdict,
+        layouts=root / "gen" / "layouts",
     )
 
 

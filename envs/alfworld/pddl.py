@@ -179,10 +179,11 @@ def _effects(node: Expression, given: tuple[Literal, ...]) -> Iterator[Effect]:
 
 def _literal(node: Expression, names: Mapping[str, str]) -> Literal:
     positive = node[0] != "not"
-    head, *terms = node if positive else node[1]
+    inner: list[Any] = node if positive else node[1]
+    head, *terms = inner
     if not isinstance(head, str) or head in ("and", "or", "not", "exists", "forall") or any(not isinstance(term, str) for term in terms):
         raise Unsupported("not of something other than an atom, or nested terms")
-    return Literal(Atom(head, tuple(names[term] if term in names else term for term in terms)), positive)
+    return Literal(Atom(head, tuple(names.get(term, term) for term in terms)), positive)
 
 
 def _typed(symbols: Sequence[str]) -> Iterator[tuple[str, str]]:

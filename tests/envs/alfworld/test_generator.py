@@ -18,10 +18,10 @@ from onelayer.envs.config import ALFWorldConfig
 pytestmark = pytest.mark.alfworld
 CONFIG = ALFWorldConfig(id="onelayer/ALFWorld-v0")
 DIGESTS = {
-    "train": "",
-    "validation": "",
-    "valid_seen": "",
-    "valid_unseen": "",
+    "train": "9ad3b59e5bc40661b05a39df4a1e2ae9150bc6119355bb17f46b8e64635869bb",
+    "validation": "1e6cba002d95a922d25b8efce0143b332c543bb007b88c6fd734c419d56f0911",
+    "valid_seen": "f6a331855e6116a2d39265e5bf22ce5eb4bf170431b697134fbedfb74cd79125",
+    "valid_unseen": "d002a44644247d9d3c2525ee50a52338933b7cbd1adde6f82540257ec970a6fe",
 }
 """Of the default splits. They change only with a new generator, which is then another set of games: say so in the changelog."""
 
