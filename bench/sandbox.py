@@ -1,22 +1,28 @@
-"""How fast the sandbox is: checks of a trivial solution per second on one thread, beside evalplus's own check in the same run.
+"""How fast the sandbox is: checks of a trivial solution per second and core, beside evalplus's own check in the same run.
 
-python bench/sandbox.py            # evalplus's figure is left out where evalplus is not installed
-taskset -c 0 python bench/sandbox.py   # everything on one core: checks per second and core
+evalplus forks the process that calls it, so its figure depends on what that holds: nothing else, the problems (as when it
+evaluates; needs ONELAYER_DATA), or torch (as in training). The sandbox's workers are fresh interpreters and do not care.
+
+python bench/sandbox.py            # everything on one core; evalplus is left out where it is not installed
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from onelayer.envs import sandbox
 
 SOURCE = "def add(a, b):\n    return a + b\n"
 INPUTS = [(1, 2), (30, -4), (2.5, 1)]
 EXPECTED = [3, 26, 3.5]
-ROUNDS, COUNT = 5, 60
+ROUNDS, COUNT = 7, 40
 
 
 def ours() -> None:
@@ -44,20 +50,43 @@ def rate(check: Callable[[], None]) -> float:
     return COUNT / (time.perf_counter() - started)
 
 
-def main() -> None:
-    print(f"isolation: {sandbox.isolation()}; {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
+def compare(caller: str) -> None:
+    """Both in turns, so that other load meets both; `caller` says what this process holds besides."""
+    import json
+
+    held: list = []
+    if caller == "problems":
+        files = [file for name in ("humanevalplus", "mbppplus") for file in Path(os.environ["ONELAYER_DATA"], name).glob("*.jsonl*")]
+        for file in files:
+            with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
+                held += map(json.loads, lines)
+    elif caller == "torch":
+        import torch
+
+        held.append(torch)
     checks = {"onelayer": ours, "evalplus": evalplus()}
     rates: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):  # in turns, so that other load meets both
+    ours()
+    for _ in range(ROUNDS):
         for name, check in checks.items():
             if check:
                 rates.setdefault(name, []).append(rate(check))
     middle = {name: statistics.median(found) for name, found in rates.items()}
-    for name, found in rates.items():
-        print(f"{name}: {middle[name]:.0f} checks/s on one thread (median of {ROUNDS} rounds, {min(found):.0f} to {max(found):.0f})")
-    if "evalplus" in middle:
-        print(f"ratio: {middle['onelayer'] / middle['evalplus']:.1f}")
+    figures = ", ".join(f"{name} {middle[name]:.0f} checks/s ({min(found):.0f} to {max(found):.0f})" for name, found in rates.items())
+    ratio = f", ratio {middle['onelayer'] / middle['evalplus']:.1f}" if "evalplus" in middle else ""
+    print(f"caller holds {caller}: {figures}{ratio}", flush=True)
+
+
+def main() -> None:
+    core = {min(os.sched_getaffinity(0))}
+    os.sched_setaffinity(0, core)  # the workers inherit it
+    print(
+        f"isolation: {sandbox.isolation()}; one core, one thread; median of {ROUNDS} rounds of {COUNT}; load {os.getloadavg()[0]:.1f}",
+        flush=True,
+    )
+    for caller in ("nothing else", *(["problems"] if os.environ.get("ONELAYER_DATA") else []), "torch"):
+        subprocess.run([sys.executable, __file__, caller], check=True)
 
 
 if __name__ == "__main__":
-    main()
+    compare(sys.argv[1]) if len(sys.argv) > 1 else main()

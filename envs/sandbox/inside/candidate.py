@@ -150,6 +150,11 @@ class OutputLimit(BaseException):
     """Too much was printed."""
 
 
+# Made before the fork, for speed.
+CAPTURE, EMPTY = Capture(0), io.TextIOWrapper(io.BytesIO())
+OUT = io.TextIOWrapper(io.BufferedWriter(CAPTURE), encoding="utf-8", errors="backslashreplace")
+
+
 def run(head: dict, request: dict, channel: Channel) -> NoReturn:
     """Do what the request asks and exit."""
     sys.dont_write_bytecode = True
@@ -304,10 +309,9 @@ def _module(name: str) -> types.ModuleType:
 
 
 def _capture(limit: int) -> tuple[Capture, io.TextIOBase]:
-    capture = Capture(limit)
-    sys.stdin = io.TextIOWrapper(io.BytesIO())
-    sys.stdout = out = io.TextIOWrapper(io.BufferedWriter(capture, 1 << 16), encoding="utf-8", errors="backslashreplace")
-    return capture, out
+    CAPTURE.limit = limit
+    sys.stdin, sys.stdout = EMPTY, OUT
+    return CAPTURE, OUT
 
 
 def _built_in(error: BaseException) -> str:

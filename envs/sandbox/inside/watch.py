@@ -102,12 +102,13 @@ class Watch:
             if not count:
                 return ""
             self.used += count
-            at, parts = 0, []
+            at, parts, reason = 0, [], None
             while self.used - at >= SIZE.size:
                 (size,) = SIZE.unpack_from(view, at)
                 end = at + SIZE.size + size
                 if size > self.head["output"] or (self.started and (not size or self.waiting or self.replies == self.head["count"])):
-                    return "garbage"
+                    reason = "garbage"
+                    break
                 if end > self.used:
                     break
                 if self.started:
@@ -121,8 +122,9 @@ class Watch:
                 self._begin()
                 at = end
             write(parts)
-            parts.clear()
             self.meter.skip()
+        if reason:
+            return reason
         self.buffer.move(0, at, self.used - at)
         self.used -= at
         return "done" if self.replies == self.head["count"] and self.head["mode"] == "calls" else None

@@ -199,7 +199,7 @@ def test_judged(tests: str, outcome: Outcome, error: str) -> None:
     [
         ("def f(x):\n    while True: pass", Outcome.TIMEOUT),
         ("def f(x): import os; os._exit(0)", Outcome.CRASHED),
-        ('def f(x): import os; [os.write(n, b\'["returned",2,"","",""]\') for n in range(3, 9)]', Outcome.CRASHED),
+        ('def f(x): import os; [os.write(n, b\'["returned",2,"","",""]\') for n in range(3, 200) if is_open(n)]', Outcome.CRASHED),
         ("class Yes:\n    def __eq__(self, other): return True\ndef f(x): return Yes()", Outcome.RAISED),
         ("import builtins\nbuiltins.AssertionError = ValueError\ndef f(x): raise AssertionError", Outcome.RAISED),
         ("def f(x):", Outcome.RAISED),
