@@ -15,17 +15,11 @@ itself. Where only the latter fails, the action did it: the episode ends there, 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import json
 import logging
 import os
 import pickle
-import select
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -40,11 +34,10 @@ import gymnasium as gym
 from . import make
 from .config import EnvConfig, MathConfig, PoolConfig
 from .errors import UserError
+from .pool_process import CLOSE_SECONDS, START_SECONDS, Gone, Process, Settings
 from .pool_worker import Data, Host, fold
 
-START_SECONDS = 600.0  # until a process has imported the environment's libraries and made the first one
 START_ATTEMPTS = 3
-CLOSE_SECONDS = 2.0  # that environments may take to close
 ACTION_ERROR = "action_error"
 """The verdict of a step that an action made fail."""
 TRIERS = 2  # steps that failed and are tried again, at once
@@ -87,7 +80,7 @@ class Pool:
         workers: processes; 0 steps environments in this one, when they are asked to: only exceptions are caught then.
         step_seconds: wall time of one reset or step. memory_gib: resident memory of one worker.
         """
-        self.settings = _Settings(b"" if workers == 0 else pickle.dumps(make), step_seconds, int(memory_gib * 2**30))
+        self.settings = Settings(b"" if workers == 0 else pickle.dumps(make), step_seconds, int(memory_gib * 2**30))
         self._numbers = itertools.count()
         self._workers = [_Worker(self) for _ in range(workers)] or [_Here(make)]
         self.trials: SimpleQueue[_Request | None] = SimpleQueue()
@@ -272,123 +265,12 @@ class _Here:
         pass
 
 
-@dataclass(frozen=True)
-class _Settings:
-    make: bytes
-    step_seconds: float
-    memory_bytes: int
-
-
-class _Gone(Exception):
-    """A process that gives no more replies; the message says why."""
-
-
-class _Process:
-    """A process that hosts environments, and the pipes to it; used by the thread that started it."""
-
-    def __init__(self, settings: _Settings):
-        """Start it; `prepare` comes next."""
-        program = f"import sys; sys.path[:] = {[os.path.abspath(path) for path in sys.path]!r}; "
-        self._seconds = settings.step_seconds
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program + f"from {__package__}.pool_worker import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is the caller's business, and the whole group can be killed
-        )
-        assert self._process.stdin and self._process.stdout
-        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._input, False)
-        self._received, self._lines = b"", deque[bytes]()
-        self._first = {"make": settings.make.hex(), "memory_bytes": settings.memory_bytes, "caller": os.getpid()}
-
-    def prepare(self) -> None:
-        """Have it make its first environment. Raises _Gone where it does not come up, UserError where none can be made."""
-        self.send(self._first)
-        reply = self.receive(START_SECONDS)
-        if "ready" not in reply:
-            raise UserError(reply.get("user_error") or f"the environment can not be made: {reply['failed']}")
-
-    def send(self, message: object) -> None:
-        """Hand over a list of commands, to be carried out in order. Where nobody takes it, `receive` finds out."""
-        data = memoryview(json.dumps(message).encode() + b"\n")
-        poll = select.poll()
-        poll.register(self._input, select.POLLOUT)
-        with contextlib.suppress(BrokenPipeError):
-            while data and poll.poll(1000 * self._seconds):
-                with contextlib.suppress(BlockingIOError):
-                    data = data[os.write(self._input, data) :]
-
-    def receive(self, seconds: float | None = None) -> Data:
-        """The next reply. Raises _Gone where it does not come within `seconds` (default: of one step)."""
-        seconds = seconds or self._seconds
-        deadline = time.monotonic() + seconds
-        while True:
-            if not self._lines:
-                self._read(deadline, seconds)
-            reply = json.loads(self._lines.popleft())
-            if "tick" not in reply:
-                return reply
-            deadline = time.monotonic() + seconds
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def close(self) -> None:
-        """Let environments close, then end the process."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_SECONDS)
-        self.kill()
-
-    def kill(self) -> None:
-        """End the process and all of its group."""
-        self.interrupt()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe
-            pipe.close()
-
-    def interrupt(self) -> None:
-        """End the process; may be called by any thread, the one that waits for a reply gets _Gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self._process.returncode is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _read(self, deadline: float, seconds: float) -> None:
-        """Wait for at least one whole line."""
-        poll = select.poll()
-        poll.register(self._output, select.POLLIN)
-        while not self._lines:
-            if not poll.poll(1000 * min(1.0, max(0.0, deadline - time.monotonic()))):
-                if time.monotonic() >= deadline:
-                    raise _Gone(f"no answer within {seconds:g} s")
-                if self._process.poll() is None:
-                    continue
-                if not poll.poll(0):  # it is dead, though a child of it keeps the pipe open
-                    raise _Gone(self._ending())
-            received = os.read(self._output, 1 << 20)
-            if not received:
-                raise _Gone(self._ending())
-            *whole, self._received = (self._received + received).split(b"\n")
-            self._lines.extend(whole)
-
-    def _ending(self) -> str:
-        try:
-            code = self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            return "the process closed its pipe"
-        return f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended itself with exit code {code}"
-
-
 class _Thread:
     """A thread that keeps one process running."""
 
     def __init__(self, pool: Pool):
         self._settings, self._stopped = pool.settings, False
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._thread = threading.Thread(target=self._run, name="environments", daemon=True)
 
     def stop(self) -> None:
@@ -402,16 +284,16 @@ class _Thread:
                 process.interrupt()
             self._thread.join()
 
-    def _start(self) -> _Process:
+    def _start(self) -> Process:
         """A new process. Raises UserError where none comes up."""
         for attempt in range(1, START_ATTEMPTS + 1):
             if self._stopped:
                 raise InfrastructureError(CLOSED)
-            self._process = process = _Process(self._settings)
+            self._process = process = Process(self._settings)
             try:
                 process.prepare()
                 break
-            except _Gone as gone:
+            except Gone as gone:
                 hangs = process.alive()
                 self._end()
                 if hangs or attempt == START_ATTEMPTS:
@@ -491,7 +373,7 @@ class _Worker(_Thread):
                 reply = process.receive()
                 if "recycle" in reply:
                     end = f"it took {reply['recycle'] / 2**30:.1f} GiB of memory"
-            except _Gone as gone:
+            except Gone as gone:
                 end, reply = str(gone), {"failed": str(gone), "recycle": 0}
             if self._stopped:
                 raise InfrastructureError(CLOSED)
@@ -538,7 +420,7 @@ class _Trier(_Thread):
         try:
             process.send([command])
             reply = process.receive()
-        except _Gone as gone:
+        except Gone as gone:
             reply = {"failed": str(gone), "recycle": 0}
         if "recycle" in reply:
             self._end()
