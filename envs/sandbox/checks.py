@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from . import pool as pools

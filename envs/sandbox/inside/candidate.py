@@ -31,11 +31,13 @@ FILTERS = {changes: syscalls.candidate_filter(changes) for changes in (True, Fal
 
 def confine(head: dict, rules: int | None, layers: frozenset[str], uid: int | None) -> None:
     """Give up every right that a candidate is not to have."""
+    # Threads are counted by user, and per namespace: without either of its own, a candidate shares the count with all that the user runs.
+    shared = 0 if "namespaces" in layers or uid is not None else 4096
     for what, bound in (
         (resource.RLIMIT_CPU, int(head["total"]) + 2),
         (resource.RLIMIT_AS, head["memory"]),
         (resource.RLIMIT_FSIZE, head["file"]),
-        (resource.RLIMIT_NPROC, head["threads"]),
+        (resource.RLIMIT_NPROC, head["threads"] + shared),
     ):
         resource.setrlimit(what, _within(what, bound))
     if uid is not None:

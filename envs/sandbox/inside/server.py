@@ -43,6 +43,8 @@ def main(wanted: frozenset[str], packages: list[str]) -> None:
         __import__(name)
     worker = Worker(wanted, packages)
     candidate.prepare(worker.uid)
+    if "namespaces" in worker.layers:  # ends with the process that waits outside; becoming another group has undone this
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.environ.clear()
     gc.collect()
     gc.freeze()
@@ -95,7 +97,6 @@ class Worker:
                 os.close(descriptor)
             os.waitpid(child, 0)
             os._exit(0)
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         kernel.minimal_root(self.paths, self.hidden, self.scratch)
         kernel.drop_bounding_set()
         return not user

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from textwrap import dedent
 
@@ -92,25 +90,17 @@ def test_each_call_has_its_own_time_and_all_have_theirs() -> None:
     assert replies[-1].outcome is Outcome.TIMEOUT
 
 
-def spin(ready: threading.Event) -> None:
-    ready.set()
-    while True:
-        pass
-
-
 @pytest.fixture
 def load() -> Iterator[None]:
     """Every core busy, several times over."""
-    context = multiprocessing.get_context("fork" if threading.active_count() == 1 else "spawn")
-    ready = context.Event()
-    spinning = [context.Process(target=spin, args=(ready,), daemon=True) for _ in range(3 * len(os.sched_getaffinity(0)))]
+    program = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    spinning = [subprocess.Popen(program, stdout=subprocess.PIPE) for _ in range(3 * len(os.sched_getaffinity(0)))]
     for process in spinning:
-        process.start()
-    ready.wait()
+        assert process.stdout and process.stdout.readline()
     yield
     for process in spinning:
         process.kill()
-        process.join()
+        process.communicate()
 
 
 def test_a_busy_machine_changes_no_verdict(load: None) -> None:
