@@ -81,7 +81,10 @@ class Process:
         while True:
             if not self._lines:
                 self._read(deadline, seconds)
-            reply = json.loads(self._lines.popleft())
+            try:
+                reply = json.loads(self._lines.popleft())
+            except ValueError:  # the environment has found the pipe
+                raise Gone("what the process sent is no reply") from None
             if "tick" not in reply:
                 return reply
             deadline = time.monotonic() + seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -62,6 +63,10 @@ def misbehave(what: str, env: Unruly) -> dict[str, Any] | None:
         case "print":
             print('{"observation": "printed"}')
             os.write(1, b'\xff\x00\n{"tick": true}\n\n')
+        case "pipe":
+            for number in range(3, 100):
+                with contextlib.suppress(OSError):
+                    os.write(number, b"nonsense\n")
         case "stdin":
             sys.stdin.close()
             os.close(0)

@@ -23,6 +23,7 @@ from onelayer.envs.pool import InfrastructureError, Pool, PoolEnv, Turn, open_po
 
 GRAVE = {
     "exit": "the process ended itself with exit code 7",
+    "pipe": "what the process sent is no reply",
     "segfault": "the process died of SIGSEGV",
     "leak": "it took 0.2 GiB of memory (pool.memory_gib=0.25)",
     "bomb": "MemoryError (unruly.py:",
