@@ -20,7 +20,9 @@ CONTINUE = (Outcome.RETURNED, Outcome.RAISED, Outcome.UNREADABLE)  # after these
 SLACK_SECONDS = 60.0  # more than the worker's own patience
 
 
-def calls(source: str, entry_point: str, inputs: Iterable[tuple], limits: Limits = DEFAULT, *, pool: Pool | None = None) -> Iterator[Reply]:
+def calls(
+    source: str, entry_point: str, inputs: Iterable[tuple], limits: Limits = DEFAULT, *, pool: Pool | None = None
+) -> Generator[Reply, None, None]:
     """Define `source` once in a process of its own and call its `entry_point` with each of the inputs.
 
     Yields a reply per input, in order; the last one may be TIMEOUT, MEMORY, CRASHED or OUTPUT, after which there is none. If the
