@@ -92,6 +92,9 @@ class VllmEngine:
             self.difference = check_logprobs(self.base.model, [(wanted[completion.index], completion) for completion in spread])
             self._unchecked = False
 
+    def end_session(self, session: str) -> None:
+        """Nothing to do: vLLM keeps the keys and values of all that it has seen lately, of any session, until it needs the room."""
+
     def sync(self, changed: Iterable[str] | None = None) -> None:
         """Send what the named parameters of the base's model belong to (null: everything), as it is now: layers as a whole.
 

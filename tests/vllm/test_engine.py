@@ -102,7 +102,7 @@ def test_a_batch_left_early_leaves_nothing_behind(base: Base, make_engine: MakeE
 
 def test_what_vllm_would_not_follow_exactly_is_refused(base: Base, make_engine: MakeEngine):
     engine, prompt = make_engine(base), base.tokenizer.encode(QUESTIONS[0])
-    with pytest.raises(UserError, match="at no less than 0.01"):
+    with pytest.raises(UserError, match=r"at no less than 0\.01"):
         list(engine.generate([Request(prompt, 1, Sampling(5, temperature=0.001))]))
     with pytest.raises(UserError, match=r"lower agent\.max_tokens"):
         list(engine.generate([Request(prompt, 1, Sampling(engine.backend.max_len - len(prompt) + 1))]))

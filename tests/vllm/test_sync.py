@@ -158,5 +158,5 @@ def test_the_check_accepts_rounding_and_nothing_else(base: Base):
     assert check_logprobs(base.model, pairs).mean < 1e-5
     assert check_logprobs(base.model, list(off(5e-4))).mean == pytest.approx(5e-4, rel=0.1)
     for by in (2e-3, -2e-3, float("nan")):
-        with pytest.raises(UserError, match="tolerance 0.001"):
+        with pytest.raises(UserError, match=r"tolerance 0\.001"):
             check_logprobs(base.model, list(off(by)))
