@@ -104,13 +104,6 @@ class Worker:
     def _clean(self, size: int, fresh: bool = False) -> None:
         """Leave the scratch directory empty, of this size at most."""
         if "namespaces" not in self.layers:
-            if not self.layers:  # switched off: files go where they can be found and removed
-                import shutil
-                import tempfile
-
-                if not fresh:
-                    shutil.rmtree(self.scratch, ignore_errors=True)
-                self.scratch = tempfile.mkdtemp(prefix="onelayer-unsafe-")
             return
         if not fresh and size == self.scratch_bytes and not os.listdir(self.scratch):
             return
@@ -174,7 +167,23 @@ class Worker:
 
     def check(self, head: dict) -> None:
         """Run one check to its end."""
+        if not self.layers:  # switched off
+            self._check_in_folder(head)
+            return
         self._clean(head["file"])
+        self._check(head)
+
+    def _check_in_folder(self, head: dict) -> None:
+        import shutil
+        import tempfile
+
+        self.scratch = tempfile.mkdtemp(prefix="onelayer-unsafe-")
+        try:
+            self._check(head)
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _check(self, head: dict) -> None:
         if len(self.buffer) < head["output"] + 8192:
             self.buffer.close()
             self.buffer = mmap.mmap(-1, head["output"] + 8192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
