@@ -1,48 +1,174 @@
-"""The agent: an observation becomes a prompt, sampled tokens become an action."""
+"""The agent: observations become prompts, sampled tokens become actions.
+
+An agent plays many episodes at once, and a `Dialogue` is its side of one of them. The loop in episodes.py asks it for a prompt, gives
+the prompt to the agent's engine, and hands the reply back for an action.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from ..envs import make
 from ..envs.config import EnvConfig
+from ..envs.errors import UserError
 from .config import AgentConfig
-from .engine import Engine, TransformersEngine
+from .engine import Completion, Engine, FinishReason, Request, TransformersEngine
 from .policy import Base
 
 PROMPTS = Path(__file__).parent / "prompts"
+HISTORY: dict[str, int | Literal["full"]] = {
+    "onelayer/ALFWorld-v0": 2,
+    "onelayer/Math-v0": 0,
+    "onelayer/Code-v0": 0,
+}  # the latter two repeat what is needed
+ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+MARK = "\u2402reply\u2403"  # stands for a reply where a chat template is asked what comes after one
+
+
+class Dialogue(Protocol):
+    """The agent's side of one episode."""
+
+    session: str | None
+    """The engine session that keeps what was computed of it; None where turns have prompts of their own."""
+
+    def hear(self, observation: str, info: Mapping[str, Any]) -> list[int] | None:
+        """Token ids of the prompt that answers the observation; None where it is longer than the model takes."""
+        ...
+
+    def say(self, reply: Completion) -> tuple[str, str]:
+        """The reply as text, and the action that it stands for."""
+        ...
 
 
 class Agent:
     """Engine, tokenizer and prompt of one model. Models without a chat template get the plain text.
 
-    prompt: template of the user message, with {observation}.
+    prompt: template of the user message, with {observation}, and {task}, {history}, {admissible} where an environment has them.
+    history: how many past turns a prompt shows, each step a prompt of its own; or "full": one conversation that grows.
+    context: most tokens of a prompt.
     """
 
-    def __init__(self, engine: Engine, tokenizer: PreTrainedTokenizerBase, config: AgentConfig, prompt: str = "{observation}"):
-        self.engine, self.tokenizer, self.config, self.prompt = engine, tokenizer, config, prompt
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: PreTrainedTokenizerBase,
+        config: AgentConfig,
+        prompt: str = "{observation}",
+        history: int | Literal["full"] = 0,
+        context: int = 1 << 30,
+    ):
+        self.engine, self.tokenizer, self.config = engine, tokenizer, config
+        self.prompt, self.history, self.context = prompt, history, context
 
-    def prompt_ids(self, observation: str) -> list[int]:
-        """Token ids of the prompt, ready for the reply."""
-        text = self.prompt.format(observation=observation)
+    def begin(self, item: str, seed: int) -> Dialogue:
+        """A new episode; `seed` is its sampling seed."""
+        return Conversation(self, f"{item}/{seed}") if self.history == "full" else Window(self, self.history)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt with this user message, ready for the reply."""
         if self.tokenizer.chat_template is None:
             return self.tokenizer.encode(text)
         messages = [{"role": "user", "content": text}]
         return cast("list[int]", self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
 
-    def action(self, token_ids: Sequence[int]) -> str:
+    def encode_next(self, text: str, ended: bool) -> list[int]:
+        """Token ids of what stands between a reply and the next one: its end, unless it was sampled (`ended`), and the user's message."""
+        if self.tokenizer.chat_template is None:
+            return self.tokenizer.encode(f"\n{text}\n", add_special_tokens=False)
+        messages = [{"role": "user", "content": "0"}, {"role": "assistant", "content": MARK}, {"role": "user", "content": text}]
+        rendered = cast("str", self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        glue = rendered.rpartition(MARK)[2]
+        if ended and self.tokenizer.eos_token and glue.startswith(end := cast("str", self.tokenizer.eos_token)):
+            glue = glue.removeprefix(end)
+        return self.tokenizer.encode(glue, add_special_tokens=False)
+
+    def text(self, token_ids: Sequence[int]) -> str:
         """The reply as text, special tokens left out."""
         return cast("str", self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+
+class Window:
+    """Each step has a prompt of its own, which shows the last `turns` pairs of observation and action (as GiGPO's authors do)."""
+
+    session: str | None = None
+
+    def __init__(self, agent: Agent, turns: int):
+        self.agent, self.turns = agent, turns
+        self.past: list[tuple[str, str]] = []
+        self.task: str | None = None
+
+    def hear(self, observation: str, info: Mapping[str, Any]) -> list[int] | None:
+        self.task = self.task or info.get("task", observation)
+        self.observation, self.info = observation, info
+        for shown in range(min(self.turns, len(self.past)), -1, -1):  # the oldest turns are left out where the prompt gets too long
+            history = "".join(f"Observation: {seen}\nAction: {done}\n" for seen, done in self.past[len(self.past) - shown :])
+            ids = self.agent.encode(fill(self.agent.prompt, observation, info, self.task or "", history))
+            if len(ids) <= self.agent.context:
+                return ids
+        return None
+
+    def say(self, reply: Completion) -> tuple[str, str]:
+        text = self.agent.text(reply.token_ids)
+        self.past.append((self.observation, action := parse_action(text, self.info)))
+        return text, action
+
+
+class Conversation:
+    """One conversation that grows: every prompt goes on from the tokens before it, and none is ever tokenised again."""
+
+    def __init__(self, agent: Agent, session: str):
+        self.agent = agent
+        self.session: str | None = session
+        self.ids: list[int] = []
+        self.ended = True
+
+    def hear(self, observation: str, info: Mapping[str, Any]) -> list[int] | None:
+        self.info = info
+        if not self.ids:
+            self.ids = self.agent.encode(fill(self.agent.prompt, observation, info, info.get("task", observation), ""))
+        else:
+            more = f"\nYou can: {listed(info)}" if "admissible" in info else ""
+            self.ids += self.agent.encode_next(observation + more, self.ended)
+        return list(self.ids) if len(self.ids) <= self.agent.context else None
+
+    def say(self, reply: Completion) -> tuple[str, str]:
+        self.ids += reply.token_ids
+        self.ended = reply.finish is FinishReason.STOP
+        text = self.agent.text(reply.token_ids)
+        return text, parse_action(text, self.info)
+
+
+def fill(prompt: str, observation: str, info: Mapping[str, Any], task: str, history: str) -> str:
+    """The prompt template with everything in its place."""
+    return prompt.format(observation=observation, task=task, history=history, admissible=listed(info))
+
+
+def listed(info: Mapping[str, Any]) -> str:
+    return ", ".join(info.get("admissible", ()))
+
+
+def parse_action(reply: str, info: Mapping[str, Any]) -> str:
+    """Where the environment names the possible actions, the last <action>..</action>, or what follows the thoughts; else the reply."""
+    if "admissible" not in info:
+        return reply
+    found = ACTION.findall(reply)
+    return (found[-1] if found else reply.rpartition("</think>")[2]).strip()
 
 
 def make_agent(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:
     """An agent on the base's model, in process, for one kind of environment: it sees every later change of the model's weights at once."""
     engine = TransformersEngine(base.model, base.end_ids, config.max_batch)
-    return Agent(engine, base.tokenizer, config, config.prompt or default_prompt(env.id))
+    longest = getattr(base.model.config.get_text_config(), "max_position_embeddings", 1 << 30) - config.max_tokens
+    history = HISTORY.get(env.id, "full") if config.history is None else config.history
+    context = min(longest, config.max_prompt or longest)
+    return Agent(engine, base.tokenizer, config, config.prompt or default_prompt(env.id), history, context)
 
 
 def default_prompt(env_id: str) -> str:
@@ -54,3 +180,77 @@ def default_prompt(env_id: str) -> str:
 def derive_seed(*parts: object) -> int:
     """63 bits from a hash of the parts: seeds that depend on what they are for and on nothing else."""
     return int.from_bytes(hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()[:8], "big") >> 1
+
+
+# Baselines that need no model: they answer without an engine's tokens, and everything else is as with a model.
+
+
+class Scripted:
+    """Plays by rule: `act(item, seed)` gives a function from the admissible actions and the number of the turn to an action."""
+
+    def __init__(self, name: str, act: Callable[[str, int], Callable[[Sequence[str], int], str]]):
+        self.engine, self.config, self.prompt = Silent(), AgentConfig(), f"({name})"
+        self._act = act
+
+    def begin(self, item: str, seed: int) -> Dialogue:
+        return Script(self._act(item, seed))
+
+
+class Script:
+    session: str | None = None
+
+    def __init__(self, act: Callable[[Sequence[str], int], str]):
+        self._act, self._turn, self._admissible = act, 0, ()
+
+    def hear(self, observation: str, info: Mapping[str, Any]) -> list[int] | None:
+        self._admissible = info.get("admissible", ())
+        return []
+
+    def say(self, reply: Completion) -> tuple[str, str]:
+        action = self._act(self._admissible, self._turn)
+        self._turn += 1
+        return action, action
+
+
+class Silent:
+    """The engine of who needs none."""
+
+    returns_tokens = False
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        yield from (Completion(index, [], [], FinishReason.STOP) for index, _ in enumerate(requests))
+
+    def end_session(self, session: str) -> None:
+        pass
+
+
+def random_agent(env: EnvConfig, split: str) -> Scripted:
+    """Any of the admissible actions, all as likely. Its steps are refused where the environment names none."""
+
+    def act(item: str, seed: int) -> Callable[[Sequence[str], int], str]:
+        rng = random.Random(seed)
+
+        def choose(admissible: Sequence[str], turn: int) -> str:
+            if not admissible:
+                raise UserError(f"{env.id}: names no admissible actions, so the random agent can not choose; take another policy")
+            return rng.choice(admissible)
+
+        return choose
+
+    return Scripted("random", act)
+
+
+def gold_agent(env: EnvConfig, split: str) -> Scripted:
+    """The actions that the environment itself gives as a solution. Raises UserError where it gives none."""
+    game = make(env, split)
+    if not game.has_wrapper_attr("gold"):
+        raise UserError(f"{env.id}: gives no gold actions; take another policy")
+
+    def act(item: str, seed: int) -> Callable[[Sequence[str], int], str]:
+        actions = game.get_wrapper_attr("gold")(item)
+        return lambda admissible, turn: actions[turn] if turn < len(actions) else ""
+
+    return Scripted("gold", act)
+
+
+BASELINES: dict[str, Callable[[EnvConfig, str], Scripted]] = {"random": random_agent, "gold": gold_agent}

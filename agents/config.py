@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+PLACES = ("observation", "task", "history", "admissible")
 
 
 class ModelConfig(BaseModel):
@@ -26,7 +28,19 @@ class AgentConfig(BaseModel):
 
     prompt: str | None = Field(
         default=None,
-        description="user message; {observation} is replaced by what the environment says (null: its file in agents/prompts)",
+        description="user message; {observation} is replaced by what the environment says, and where there are such {task}, {history} "
+        "and {admissible} (null: the environment's file in agents/prompts)",
+    )
+    history: Annotated[int, Field(ge=0)] | Literal["full"] | None = Field(
+        default=None,
+        description="past turns that a prompt shows, each step a prompt of its own; full: one conversation that grows "
+        "(null: 2 for ALFWorld, 0 for math and code, whose observations repeat what is needed, else full)",
+    )
+    max_prompt: int | None = Field(
+        default=None,
+        ge=1,
+        description="most tokens of a prompt (null: what the model takes); a longer one loses its oldest turns, "
+        "and where that is not enough the episode ends",
     )
     max_tokens: int = Field(default=40, ge=1, description="most new tokens of one reply")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature while training")
@@ -38,9 +52,10 @@ class AgentConfig(BaseModel):
         if prompt is None:
             return None
         try:
-            shows = prompt.format(observation="one") != prompt.format(observation="two")
+            shows = prompt.format(**dict.fromkeys(PLACES, "one")) != prompt.format(**dict.fromkeys(PLACES, "one") | {"observation": "two"})
         except (LookupError, ValueError, AttributeError) as error:
-            raise ValueError(f"only {{observation}} may stand in braces, and literal braces are written twice ({error!r})") from error
+            named = ", ".join(f"{{{place}}}" for place in PLACES)
+            raise ValueError(f"only {named} may stand in braces, and literal braces are written twice ({error!r})") from error
         if not shows:
             raise ValueError("without {observation}, where the question belongs")
         return prompt

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from ..envs.pool import InfrastructureError, Pool, PoolEnv, Turn
-from .agent import Agent, derive_seed
+from .agent import Agent, Dialogue, derive_seed
 from .engine import Completion, FinishReason, Request, Sampling
 
-CORRECT, WRONG, ERROR = "correct", "wrong", "error"
+CORRECT, WRONG, ERROR, OVERLONG = "correct", "wrong", "error", "overlong"
 """Verdicts that an episode of any environment may have; others are the environment's own."""
 SOLVED = 1 - 1e-6  # a sum of rewards that counts as 1: environments may add it up of parts
 
@@ -36,10 +36,20 @@ class Step:
     token_ids: list[int]
     logprobs: list[float]
     response: str
+    """The reply as text."""
+    action: str
+    """What the environment got of it."""
     reward: float
     truncated: bool
     """The reply reached `max_tokens`."""
     info: dict[str, object]
+    anchor: str = ""
+    """The raw observation that was answered: steps of a group with the same one are compared with each other (GiGPO)."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether the environment took the action for one of its own."""
+        return bool(self.info.get("valid", True))
 
 
 @dataclass
@@ -50,6 +60,8 @@ class Episode:
     """Position of its play in the list that was given."""
     play: Play
     steps: list[Step] = field(default_factory=list)
+    overlong: bool = False
+    """It ended because its next prompt is longer than the agent's context."""
     error: str | None = None
     """Why the episode was lost, where the environment's infrastructure failed: neither its reward nor its last step means anything."""
 
@@ -60,10 +72,13 @@ class Episode:
 
     @property
     def verdict(self) -> str:
-        """The last that the environment gave; where it gives none, `correct` for a reward of 1. `error` where the episode was lost."""
-        if self.error:
-            return ERROR
-        given = self.steps[-1].info.get("verdict")
+        """The last that the environment gave; where it gives none, `correct` for a reward of 1.
+
+        `error` where the episode was lost, `overlong` where its next prompt was longer than the agent's context.
+        """
+        if self.error or self.overlong:
+            return ERROR if self.error else OVERLONG
+        given = self.steps[-1].info.get("verdict") if self.steps else None
         return str(given) if given is not None else CORRECT if self.reward >= SOLVED else WRONG
 
     @property
@@ -74,18 +89,21 @@ class Episode:
 
 @dataclass
 class _Seat:
-    """An episode under way: its environment, the prompt to answer next and, while the environment works, the reply it works on."""
+    """An episode under way: both sides of it, the prompt to answer next and, while the environment works, the reply it works on."""
 
     episode: Episode
     env: PoolEnv
+    dialogue: Dialogue
     prompt_ids: list[int] = field(default_factory=list)
+    anchor: str = ""
     reply: Completion | None = None
-    response: str = ""
+    said: tuple[str, str] = ("", "")
+    """The reply as text, and the action in it."""
 
     def request(self, sampling: Sampling) -> Request:
-        return Request(self.prompt_ids, derive_seed(self.episode.play.seed, len(self.episode.steps)), sampling)
+        return Request(self.prompt_ids, derive_seed(self.episode.play.seed, len(self.episode.steps)), sampling, self.dialogue.session)
 
-    def take(self, future: Future[Turn], agent: Agent) -> bool:
+    def take(self, future: Future[Turn]) -> bool:
         """Note what the environment has answered; returns whether the episode goes on."""
         turn = Turn("", 0.0, terminated=True, truncated=False, info={})
         try:
@@ -94,11 +112,14 @@ class _Seat:
             self.episode.error = str(error)
         if reply := self.reply:
             cut = reply.finish is FinishReason.LENGTH
-            step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, self.response, turn.reward, cut, turn.info)
+            step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, *self.said, turn.reward, cut, turn.info, self.anchor)
             self.episode.steps.append(step)
-        if not turn.over:
-            self.prompt_ids = agent.prompt_ids(turn.observation)
-        return not turn.over
+        if turn.over:
+            return False
+        prompt_ids = self.dialogue.hear(turn.observation, turn.info)
+        self.episode.overlong = prompt_ids is None
+        self.prompt_ids, self.anchor = prompt_ids or [], str(turn.info.get("anchor", turn.observation))
+        return prompt_ids is not None
 
 
 def play(agent: Agent, pool: Pool, plays: Sequence[Play], sampling: Sampling) -> Iterator[Episode]:
@@ -106,7 +127,7 @@ def play(agent: Agent, pool: Pool, plays: Sequence[Play], sampling: Sampling) ->
 
     An environment steps as soon as its action is there, while the engine still decodes the actions of others.
     """
-    seats = [_Seat(Episode(index, wanted), pool.env()) for index, wanted in enumerate(plays)]
+    seats = [_Seat(Episode(index, wanted), pool.env(), agent.begin(wanted.item, wanted.seed)) for index, wanted in enumerate(plays)]
     waiting: dict[Future[Turn], _Seat] = {}
     answered: SimpleQueue[Future[Turn]] = SimpleQueue()
     ready: list[_Seat] = []
@@ -115,14 +136,20 @@ def play(agent: Agent, pool: Pool, plays: Sequence[Play], sampling: Sampling) ->
         waiting[future] = seat
         future.add_done_callback(answered.put)
 
+    def leave(seat: _Seat) -> None:
+        seat.env.close()
+        if seat.dialogue.session is not None:
+            agent.engine.end_session(seat.dialogue.session)
+
     def ended(wait: bool) -> Iterator[Episode]:
         """Episodes that are over by what environments have answered so far, or with `wait` by all that they will; others get ready."""
         while waiting and (wait or not answered.empty()):
             seat = waiting.pop(future := answered.get())
-            if seat.take(future, agent):
+            if seat.take(future):
                 ready.append(seat)
-            else:
-                yield seat.episode
+                continue
+            leave(seat)
+            yield seat.episode
 
     try:
         for seat in seats:
@@ -133,10 +160,10 @@ def play(agent: Agent, pool: Pool, plays: Sequence[Play], sampling: Sampling) ->
             turn, ready = sorted(ready, key=lambda seat: seat.episode.index), []
             for reply in agent.engine.generate([seat.request(sampling) for seat in turn]):
                 seat = turn[reply.index]
-                seat.reply, seat.response = reply, agent.action(reply.token_ids)
-                expect(seat.env.step(seat.response), seat)
+                seat.reply, seat.said = reply, seat.dialogue.say(reply)
+                expect(seat.env.step(seat.said[1]), seat)
                 yield from ended(wait=False)
             yield from ended(wait=True)
     finally:
         for seat in seats:
-            seat.env.close()
+            leave(seat)

@@ -86,7 +86,7 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
     from onelayer.trainers.config import Config, TrainerConfig
     from onelayer.trainers.learner import Learner
     from onelayer.trainers.rows import make_rows
-    from onelayer.trainers.train import advantages_of
+    from onelayer.trainers.train import advantages
 
     torch.set_num_threads(args.threads)
     trained_set, skip = OURS[args.case]
@@ -101,7 +101,7 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
         chosen = ids[step * PROMPTS : (step + 1) * PROMPTS]
         plays = [Play(item, group, 100 * group + number) for group, item in enumerate(chosen) for number in range(SAMPLES)]
         episodes = sorted(play(agent, pool, plays, Sampling(MAX_TOKENS)), key=lambda episode: episode.index)
-        rows = make_rows(episodes, advantages_of(episodes), step)
+        rows = make_rows(episodes, advantages(episodes, config.trainer), config.trainer, MAX_TOKENS, step)
         rolled_out = time.perf_counter()
         learner.update(rows)
         timed.append((rolled_out - started, time.perf_counter() - rolled_out))

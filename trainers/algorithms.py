@@ -12,6 +12,8 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
+from .config import TrainerConfig
+
 FloatArray = np.ndarray
 EPSILON = {"grpo": 1e-4, "gigpo": 1e-6}  # beside the standard deviation: as TRL, as GiGPO's authors
 
@@ -28,6 +30,21 @@ class Steps:
     """The raw observation that the action answered."""
     valid_N: Sequence[bool]
     """Whether the environment took the action for one of its own."""
+
+
+def advantages(steps: Steps, settings: TrainerConfig) -> FloatArray:
+    """The advantage of each step [N] under the algorithm and the keys that `settings` names."""
+    if settings.algorithm == "gigpo":
+        return gigpo(
+            steps,
+            settings.gamma,
+            settings.step_weight,
+            settings.invalid_penalty,
+            settings.scale_advantages,
+            settings.per_step_statistics,
+            settings.similarity,
+        )
+    return grpo(steps) if settings.scale_advantages else dr_grpo(steps)
 
 
 def grpo(steps: Steps) -> FloatArray:

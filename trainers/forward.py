@@ -27,7 +27,7 @@ Output = TypeVar("Output")
 
 @dataclass(frozen=True)
 class Bucket:
-    """Rows of similar response length, right-padded to R; `weight_BR` is 0 on padding."""
+    """Rows of similar response length, right-padded to R; `mask_BR` marks sampled tokens, and `weight_BR` is 0 on all others."""
 
     prompt_B: torch.Tensor
     input_BR: torch.Tensor
@@ -75,7 +75,7 @@ def _bucket(rows: Sequence[Row], prompts: dict[tuple[int, ...], int], device: to
         padded((row.logprobs for row in rows), torch.float32),
         padded((row.advantages for row in rows), torch.float32),
         padded((row.weights for row in rows), torch.float32),
-        padded(([1] * len(row.token_ids) for row in rows), torch.bool),
+        padded((row.sampled for row in rows), torch.bool),
     )
 
 

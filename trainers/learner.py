@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from ..agents.agent import derive_seed
 from ..agents.policy import Base, TrainedSet
 from .config import Config
 from .forward import Pack, pack_logits, packs
-from .loss import clipped_surrogate, entropy, k3, token_logprobs
+from .loss import clipped_surrogate, entropy, k3, sequence_log_ratio, token_logprobs
 from .optimizer import MasterAdamW
 from .rows import Row, minibatches
 
@@ -40,6 +41,9 @@ class Learner:
         kept = [[row for row in part if row.has_signal or self.settings.kl_coef or not self.settings.skip_zero_rows] for part in parts]
         prepared = [packs(part, self.settings.rows_per_forward, self.model.device) for part in kept]
         totals, norms = Totals(), []
+        if self.settings.importance_cap is not None:
+            for pack in (pack for part in prepared for pack in part):
+                self.correct_sampling(pack, self.settings.importance_cap, totals)
         for _ in range(self.settings.epochs):
             for part in prepared:
                 self.optimizer.zero_grad()
@@ -56,27 +60,44 @@ class Learner:
     def backward(self, pack: Pack, totals: Totals) -> None:
         """Add the gradient of one pack's loss."""
         settings = self.settings
-        reuse = settings.epochs > 1 or settings.kl_coef > 0
-        references = self.reference_logprobs(pack, reuse) if settings.kl_coef else [None] * len(pack.buckets)
+        references = self.reference_logprobs(pack, self.reuses) if settings.kl_coef else [None] * len(pack.buckets)
         loss = torch.zeros((), device=self.model.device)
         for (bucket, logits_BRV), reference_BR in zip(
-            pack_logits(self.model, pack, self.trained.first_layer, reuse), references, strict=True
+            pack_logits(self.model, pack, self.trained.first_layer, self.reuses), references, strict=True
         ):
             logprob_BR = token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
-            loss = loss + clipped_surrogate(logprob_BR, bucket.logprob_BR, bucket.advantage_BR, bucket.weight_BR, settings.clip)
+            log_ratio_BR = torch.where(bucket.mask_BR, logprob_BR - bucket.logprob_BR, 0.0)
+            ratio_of_BR = sequence_log_ratio(log_ratio_BR, bucket.mask_BR) if settings.ratio == "sequence" else log_ratio_BR
+            low, high = settings.clip, settings.clip_high or settings.clip
+            loss = loss + clipped_surrogate(ratio_of_BR, bucket.advantage_BR, bucket.weight_BR, low, high, settings.dual_clip)
             if reference_BR is not None:
                 kl_BR = k3(logprob_BR, reference_BR)
                 loss = loss + settings.kl_coef * (bucket.weight_BR * kl_BR).sum()
                 totals.add("kl", kl_BR.detach(), bucket.mask_BR)
             with torch.no_grad():
-                log_ratio_BR = logprob_BR - bucket.logprob_BR
-                outside_BR = torch.where(
-                    bucket.advantage_BR > 0, log_ratio_BR > np.log1p(settings.clip), log_ratio_BR < np.log1p(-settings.clip)
-                )
+                outside_BR = torch.where(bucket.advantage_BR > 0, ratio_of_BR > np.log1p(high), ratio_of_BR < np.log1p(-low))
                 totals.add("clip_share", outside_BR & (bucket.advantage_BR != 0), bucket.mask_BR)
                 totals.add("entropy", entropy(logits_BRV, self.temperature), bucket.mask_BR)
                 totals.add("sampler_kl", log_ratio_BR.exp() - log_ratio_BR - 1, bucket.mask_BR)
         loss.backward()
+
+    @torch.no_grad()
+    def correct_sampling(self, pack: Pack, cap: float, totals: Totals) -> None:
+        """Where the engine's probabilities differ from the trainer's: truncated importance sampling (Yao et al. 2025).
+
+        Ratios are taken against the trainer's own probabilities before the update, and the weight of each token is multiplied with
+        min(p_trainer / p_engine, cap).
+        """
+        for at, (bucket, logits_BRV) in enumerate(pack_logits(self.model, pack, self.trained.first_layer, self.reuses)):
+            logprob_BR = token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
+            importance_BR = torch.where(bucket.mask_BR, logprob_BR - bucket.logprob_BR, 0.0).exp()
+            totals.add("importance", importance_BR, bucket.mask_BR)
+            pack.buckets[at] = replace(bucket, logprob_BR=logprob_BR, weight_BR=bucket.weight_BR * importance_BR.clamp(max=cap))
+
+    @property
+    def reuses(self) -> bool:
+        """Whether a pack's rows run through the model more than once."""
+        return self.settings.epochs > 1 or self.settings.kl_coef > 0 or self.settings.importance_cap is not None
 
     @torch.no_grad()
     def reference_logprobs(self, pack: Pack, reuse: bool) -> list[torch.Tensor]:

@@ -6,12 +6,29 @@ import torch
 
 
 def clipped_surrogate(
-    logprob_BR: torch.Tensor, old_logprob_BR: torch.Tensor, advantage_BR: torch.Tensor, weight_BR: torch.Tensor, clip: float
+    log_ratio_BR: torch.Tensor,
+    advantage_BR: torch.Tensor,
+    weight_BR: torch.Tensor,
+    low: float = 0.2,
+    high: float = 0.2,
+    dual: float | None = None,
 ) -> torch.Tensor:
-    """- sum of weight x min(ratio A, clip(ratio) A), ratio = p / p_old (Schulman et al. 2017, "PPO", eq. 7); a scalar."""
-    ratio_BR = (logprob_BR - old_logprob_BR).exp()
-    clipped_BR = ratio_BR.clamp(1 - clip, 1 + clip)
-    return -(weight_BR * torch.minimum(ratio_BR * advantage_BR, clipped_BR * advantage_BR)).sum()
+    """- sum of weight x min(ratio A, clip(ratio, 1 - low, 1 + high) A), ratio = p / p_old; a scalar.
+
+    Schulman et al. 2017, "PPO", eq. 7; with two bounds Yu et al. 2025, "DAPO", eq. 10. `dual` bounds what a negative advantage can
+    cost, however likely the token has become: max(.., dual A) (Ye et al. 2020, "Mastering Complex Control in MOBA Games", eq. 5).
+    """
+    ratio_BR = log_ratio_BR.exp()
+    gain_BR = torch.minimum(ratio_BR * advantage_BR, ratio_BR.clamp(1 - low, 1 + high) * advantage_BR)
+    if dual is not None:
+        gain_BR = torch.where(advantage_BR < 0, torch.maximum(gain_BR, dual * advantage_BR), gain_BR)
+    return -(weight_BR * gain_BR).sum()
+
+
+def sequence_log_ratio(log_ratio_BR: torch.Tensor, mask_BR: torch.Tensor) -> torch.Tensor:
+    """The mean over each row's tokens, in place of every token's own (Zheng et al. 2025, "GSPO", eq. 7)."""
+    length_B1 = mask_BR.sum(1, keepdim=True).clamp(min=1)
+    return ((log_ratio_BR * mask_BR).sum(1, keepdim=True) / length_B1).expand_as(log_ratio_BR)
 
 
 def k3(logprob_BR: torch.Tensor, reference_BR: torch.Tensor) -> torch.Tensor:

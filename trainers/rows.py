@@ -4,35 +4,45 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..agents.episodes import Episode
+from ..agents.episodes import Episode, Step
+from .config import TrainerConfig
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step. `prompt_ids` are context; the action is `token_ids`, and all lists run along it."""
+    """One sequence: a step with a prompt of its own, or all steps of a conversation that grows.
+
+    `prompt_ids` are context. `token_ids` are what follows: sampled tokens and, between the replies of a conversation, what the environment
+    said. All lists run along `token_ids`.
+    """
 
     prompt_ids: list[int]
     token_ids: list[int]
+    sampled: list[bool]
+    """Whether the policy sampled the token; no other token has a part in the loss."""
     logprobs: list[float]
-    """Log-probabilities at sampling time, in nats."""
+    """Log-probabilities at sampling time, in nats; 0 for other tokens."""
     advantages: list[float]
-    weights: list[float]
-    """What each token's loss is multiplied with; the batch's loss is the plain sum."""
+    truncated: list[bool]
+    """Whether the token is of a reply that was cut off."""
     item: str
     group: int
     episode: int
     step: int
+    """The first of its steps."""
+    replies: int
     version: int
     """Optimiser steps the sampling policy had seen."""
-    truncated: bool
+    weights: list[float] = field(default_factory=list)
+    """What each token's loss is multiplied with; the batch's loss is the plain sum."""
 
     @property
     def has_signal(self) -> bool:
-        return any(self.advantages)
+        return any(advantage and weight for advantage, weight in zip(self.advantages, self.weights, strict=True))
 
 
 def survivors(episodes: Sequence[Episode]) -> list[Episode]:
@@ -42,31 +52,61 @@ def survivors(episodes: Sequence[Episode]) -> list[Episode]:
     return [episode for episode in whole if left[episode.play.group] >= 2]
 
 
-def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], version: int) -> list[Row]:
-    """One row a step, weighted by `sequence_mean`; `advantages` has one number an episode."""
-    rows = [
-        Row(
-            step.prompt_ids,
-            step.token_ids,
-            step.logprobs,
-            [advantage] * len(step.token_ids),
-            [],
-            episode.play.item,
-            episode.play.group,
-            episode.index,
-            number,
-            version,
-            step.truncated,
+def make_rows(
+    episodes: Sequence[Episode], advantages: Sequence[float], settings: TrainerConfig, max_tokens: int, version: int
+) -> list[Row]:
+    """The rows of all episodes, weighted; `advantages` has one number for each step of each episode, in their order.
+
+    A step whose prompt goes on from the tokens before it continues their row: prompt and replies of a conversation are computed once.
+    """
+    rows: list[Row] = []
+    steps = [(episode, number, step) for episode in episodes for number, step in enumerate(episode.steps)]
+    for (episode, number, step), advantage in zip(steps, advantages, strict=True):
+        more = _continued(rows[-1], step) if number else None
+        if more is None:
+            play = episode.play
+            rows.append(Row(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number, 0, version))
+            more = []
+        row, before, count = rows[-1], len(more), len(step.token_ids)
+        rows[-1] = replace(
+            row,
+            token_ids=[*row.token_ids, *more, *step.token_ids],
+            sampled=[*row.sampled, *[False] * before, *[True] * count],
+            logprobs=[*row.logprobs, *[0.0] * before, *step.logprobs],
+            advantages=[*row.advantages, *[0.0] * before, *[advantage] * count],
+            truncated=[*row.truncated, *[False] * before, *[step.truncated] * count],
+            replies=row.replies + 1,
         )
-        for episode, advantage in zip(episodes, advantages, strict=True)
-        for number, step in enumerate(episode.steps)
-    ]
-    return sequence_mean(rows)
+    return weighted(rows, settings, max_tokens)
 
 
-def sequence_mean(rows: Sequence[Row]) -> list[Row]:
-    """Weights of DeepSeekMath's loss: the mean over a response's tokens, then over responses: 1 / (rows x length)."""
-    return [replace(row, weights=[1 / (len(rows) * len(row.token_ids))] * len(row.token_ids)) for row in rows]
+def _continued(row: Row, step: Step) -> list[int] | None:
+    """What stands between the row's last reply and the step's, where the step's prompt goes on from the row; else None."""
+    seen = len(row.prompt_ids) + len(row.token_ids)
+    if len(step.prompt_ids) <= seen or step.prompt_ids[:seen] != [*row.prompt_ids, *row.token_ids]:
+        return None
+    return step.prompt_ids[seen:]
+
+
+def weighted(rows: Sequence[Row], settings: TrainerConfig, max_tokens: int) -> list[Row]:
+    """The rows with the weight of each token, fixed on the whole batch. Tokens that were not sampled weigh nothing.
+
+    sequence_mean: 1 / (rows x tokens of the row), DeepSeekMath's loss. token_mean: 1 / tokens of the batch (DAPO, and verl-agent's GiGPO).
+    constant: 1 / (replies x max_tokens), Dr. GRPO's.
+    """
+    tokens = sum(sum(row.sampled) for row in rows)
+    divisor = {
+        "sequence_mean": lambda row: len(rows) * sum(row.sampled),
+        "token_mean": lambda row: tokens,
+        "constant": lambda row: sum(row.replies for row in rows) * max_tokens,
+    }[settings.loss_weights]
+
+    def weights(row: Row) -> list[float]:
+        weight = 1 / divisor(row)
+        left_out = row.truncated if settings.mask_truncated else [False] * len(row.sampled)
+        return [weight if mine and not cut else 0.0 for mine, cut in zip(row.sampled, left_out, strict=True)]
+
+    return [replace(row, weights=weights(row)) for row in rows]
 
 
 def minibatches(rows: Sequence[Row], count: int, seed: int) -> list[list[Row]]:

@@ -19,8 +19,8 @@ from ..envs.config import EnvConfig
 from ..envs.errors import UserError
 from ..envs.items import Split
 from ..envs.pool import Pool, open_pool
-from . import advantages
-from .config import Config
+from . import algorithms
+from .config import Config, TrainerConfig
 from .learner import Learner
 from .optimizer import learning_rates
 from .rows import make_rows, survivors
@@ -55,7 +55,10 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
                 raise UserError(f"{error}; then continue with: {shlex.join(['onelayer', 'train', '--resume', str(directory)])}") from error
             episodes = survivors(played)
             with run.phase("update"):
-                metrics = learner.update(make_rows(episodes, advantages_of(episodes), learner.optimizer.steps))
+                rows = make_rows(
+                    episodes, advantages(episodes, config.trainer), config.trainer, config.agent.max_tokens, learner.optimizer.steps
+                )
+                metrics = learner.update(rows)
             run.log(step, rollout_metrics(episodes or played) | {"dropped": len(played) - len(episodes)} | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         assert_untouched(base, trained)
@@ -146,13 +149,17 @@ def draw_items(split: Split, seed: int, step: int, count: int) -> list[str]:
     return [split.items[passes[epoch][at]].id for epoch, at in places]
 
 
-def advantages_of(episodes: Sequence[Episode]) -> list[float]:
-    """One advantage an episode, from the rewards of its group."""
-    rewards: dict[int, list[float]] = {}
-    for episode in episodes:
-        rewards.setdefault(episode.play.group, []).append(episode.reward)
-    scores = {group: iter(advantages.grpo(np.array(values))) for group, values in rewards.items()}
-    return [float(next(scores[episode.play.group])) for episode in episodes]
+def advantages(episodes: Sequence[Episode], settings: TrainerConfig) -> list[float]:
+    """One advantage for each step of each episode, by the algorithm."""
+    steps = [(episode, step) for episode in episodes for step in episode.steps]
+    rollout = algorithms.Steps(
+        np.array([step.reward for _, step in steps]),
+        [episode.index for episode, _ in steps],
+        [episode.play.group for episode, _ in steps],
+        [step.anchor for _, step in steps],
+        [step.valid for _, step in steps],
+    )
+    return algorithms.advantages(rollout, settings).tolist()
 
 
 def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -167,6 +174,9 @@ def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "groups_with_signal": float(np.mean([len(rewards) > 1 for rewards in groups.values()])),
         "response_length": float(np.mean([len(step.token_ids) for step in steps])),
         "truncated": float(np.mean([step.truncated for step in steps])),
+        "episode_steps": len(steps) / len(episodes),
+        "valid_actions": float(np.mean([step.valid for step in steps])),
+        "overlong": float(np.mean([episode.overlong for episode in episodes])),
         "tokens": sum(episode.tokens for episode in episodes),
     }
 

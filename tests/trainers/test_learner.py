@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base, load_base, select, weight_hashes
-from onelayer.trainers import advantages
+from onelayer.trainers import algorithms
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.forward import packs
 from onelayer.trainers.learner import Learner, Totals
-from onelayer.trainers.rows import Row, minibatches, sequence_mean
+from onelayer.trainers.rows import Row, minibatches, weighted
 
 CLIP, KL = 0.2, 0.1
 
@@ -31,23 +31,26 @@ def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int 
     prompts = [tuple(rng.randrange(3, 300) for _ in range(rng.randint(1, longest))) for _ in range(groups)]
     requests = [Request(prompt, 17 * index, Sampling(24)) for index, prompt in enumerate(p for p in prompts for _ in range(group_size))]
     completions = sorted(TransformersEngine(base.model, base.end_ids).generate(requests), key=lambda completion: completion.index)
-    return sequence_mean(
+    return weighted(
         [
             Row(
                 list(request.prompt_ids),
                 completion.token_ids,
+                [True] * len(completion.token_ids),
                 [logprob + rng.uniform(-0.4, 0.4) for logprob in completion.logprobs],
                 [rng.choice([-1.3, 0.0, 0.8])] * len(completion.token_ids),
-                [],
+                [False] * len(completion.token_ids),
                 f"item-{index // group_size}",
                 index // group_size,
                 index,
                 0,
+                1,
                 0,
-                False,
             )
             for index, (request, completion) in enumerate(zip(requests, completions, strict=True))
-        ]
+        ],
+        TrainerConfig(),
+        24,
     )
 
 
@@ -173,7 +176,8 @@ def test_minibatches_deal_whole_groups_and_weigh_as_much_as_the_batch():
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=16))
 def test_grpo_advantages(rewards: list[float]):
-    found = advantages.grpo(np.array(rewards))
+    many = len(rewards)
+    found = algorithms.grpo(algorithms.Steps(np.array(rewards), range(many), [0] * many, [""] * many, [True] * many))
     if len(set(rewards)) == 1:
         assert not found.any()
     else:

@@ -8,26 +8,33 @@ import pytest
 
 from onelayer.agents.episodes import Episode, Play, Step
 from onelayer.envs import UserError
-from onelayer.trainers.rows import make_rows, survivors
-from onelayer.trainers.train import Losses, advantages_of
+from onelayer.trainers.config import TrainerConfig
+from onelayer.trainers.rows import Row, make_rows, survivors
+from onelayer.trainers.train import Losses, advantages
 
 
 def episodes(groups: int, size: int, lost: set[int]) -> list[Episode]:
-    step = Step([1], [2, 3], [-1.0, -1.0], "r", 1.0, False, {})
+    step = Step([1], [2, 3], [-1.0, -1.0], "r", "r", 1.0, False, {})
     return [
-        Episode(index, Play(f"item {index // size}", index // size, index), [step] * (1 + index % 2), "broke" if index in lost else None)
+        Episode(
+            index, Play(f"item {index // size}", index // size, index), [step] * (1 + index % 2), error="broke" if index in lost else None
+        )
         for index in range(groups * size)
     ]
+
+
+def to_rows(episodes: list[Episode]) -> list[Row]:
+    return make_rows(episodes, advantages(episodes, TrainerConfig()), TrainerConfig(), 4, 0)
 
 
 def test_the_lost_and_the_lonely_are_left_out() -> None:
     played = episodes(3, 3, {0, 3, 4})
     left = survivors(played)
     assert [episode.index for episode in left] == [1, 2, 6, 7, 8]
-    rows = make_rows(left, advantages_of(left), 0)
+    rows = to_rows(left)
     assert sum(sum(row.weights) for row in rows) == pytest.approx(1)  # weights are those of what is left
     whole = [episode for episode in played if episode.play.group == 2]
-    assert [row.advantages for row in make_rows(whole, advantages_of(whole), 0)] == [row.advantages for row in rows if row.group == 2]
+    assert [row.advantages for row in to_rows(whole)] == [row.advantages for row in rows if row.group == 2]
 
 
 def steps_until_stop(groups: int, size: int, share: float, steps: int, seed: int = 0) -> int | None:
