@@ -69,7 +69,7 @@ class Agent:
 
     def begin(self, item: str, seed: int) -> Dialogue:
         """A new episode; `seed` is its sampling seed."""
-        return Conversation(self, f"{item}/{seed}") if self.history == "full" else Window(self, self.history)
+        return Window(self, self.history) if isinstance(self.history, int) else Conversation(self, f"{item}/{seed}")
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt with this user message, ready for the reply."""
