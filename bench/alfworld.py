@@ -48,7 +48,10 @@ def main() -> None:
 
 
 def record(games: int = 30, steps: int = 30) -> None:
-    told = [digest(transcript(StockPlay(data), number, steps)) for number, data in enumerate(drawn(games))]
+    told = []
+    for number, data in enumerate(drawn(games)):
+        told.append(digest(transcript(StockPlay(data), number, steps)))
+        print(number, told[-1], flush=True)
     (TESTS / "stock.json").write_text(json.dumps({"games": games, "steps": steps, "sha256": told}, indent=1) + "\n")
 
 

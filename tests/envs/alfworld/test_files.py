@@ -90,7 +90,7 @@ if __name__ == "__main__":
         games = environment.game_files
         env = environment.init_env(batch_size=1)
         won = 0
-        for _ in range(min(len(games), 4)):
+        for _ in range(2):
             _, info = env.reset()
             for command in json.load(open(info["extra.gamefile"][0]))["walkthrough"]:
                 _, _, done, info = env.step([command])
@@ -106,8 +106,5 @@ def test_alfworld_itself_plays_and_wins_them(written: Path, tmp_path: Path) -> N
     environment = {**os.environ, "ALFWORLD_DATA": str(written)}
     said = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, env=environment)
     assert said.returncode == 0, said.stderr
-    assert json.loads(said.stdout.splitlines()[-1]) == {
-        "train": [18, 4],
-        "eval_in_distribution": [6, 4],
-        "eval_out_of_distribution": [6, 4],
-    }
+    found = {"train": [18, 2], "eval_in_distribution": [6, 2], "eval_out_of_distribution": [6, 2]}
+    assert json.loads(said.stdout.splitlines()[-1]) == found, "games there are, and won of the two that were played"

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from onelayer.envs import UserError
-from onelayer.envs.alfworld import generator
+from onelayer.envs.alfworld import generator, stock
 from onelayer.envs.alfworld.game import Game, Play
 from onelayer.envs.alfworld.sources import SPLITS, load, prove, won_by
 from onelayer.envs.config import ALFWorldConfig
@@ -66,9 +66,15 @@ def test_another_seed_gives_other_games() -> None:
     assert len(one & other) < 3
 
 
-def test_more_games_than_there_are_is_refused() -> None:
-    with pytest.raises(UserError, match="no split"):
+def test_an_unknown_split_names_the_known() -> None:
+    with pytest.raises(UserError, match=r"no split 'testing'.*valid_unseen"):
         load(CONFIG, "testing")
+
+
+def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stock.VERSIONS, "textworld", "1.6.2")
+    with pytest.raises(UserError, match=r"needs textworld 1\.6\.2, and it is 1\.7\.0: run `make alfworld`"):
+        stock.check_versions.__wrapped__()
 
 
 @pytest.mark.parametrize(

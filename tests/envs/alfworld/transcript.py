@@ -1,6 +1,7 @@
 """What a game says and allows along a random walk, hashed: by the fast engine and by textworld itself.
 
-The walk draws from what is possible and, one time in ten, from what is not. Facts are compared too, but for textworld's own
+The walk draws a verb of what is possible, then a command with it, so that rare ones come too; one time in ten it says what is
+not possible. Facts are compared too, but for textworld's own
 helpers: derived facts, `not_...`, and isOn, which textworld reports as false for good although the planner's library toggles it.
 """
 
@@ -42,16 +43,25 @@ def facts(play: Play | StockPlay) -> list[tuple[str, tuple[str, ...]]]:
     return sorted(fact for fact in found if not fact[0].startswith(NOT_COMPARED))
 
 
-def transcript(play: Play | StockPlay, seed: int, steps: int) -> list[Any]:
-    """For the start and each step: command, feedback, possible commands, whether won, the score and the facts."""
+def transcript(play: Play | StockPlay, seed: int, steps: int, first: list[str] | None = None) -> list[Any]:
+    """For the start and each step: command, feedback, possible commands, whether won, score, facts; `first` are commands to begin with."""
     rng = random.Random(seed)
-    told, command = [], ""
+    told, command, ahead = [], "", iter(first or ())
     for _ in range(steps + 1):
         score = play.score if isinstance(play, StockPlay) else int(play.won)
         told.append([command, play.feedback, play.admissible, play.won, score, facts(play)])
-        command = "sing a song" if rng.random() < 0.1 else play.admissible[int(rng.random() * len(play.admissible))]
+        command = next(ahead, None) or drawn_command(play.admissible, rng)
         play.step(command)
     return told
+
+
+def drawn_command(admissible: list[str], rng: random.Random) -> str:
+    if rng.random() < 0.1:
+        return "sing a song"
+    verbs = sorted({command.split()[0] for command in admissible})
+    verb = verbs[int(rng.random() * len(verbs))]
+    some = [command for command in admissible if command.split()[0] == verb]
+    return some[int(rng.random() * len(some))]
 
 
 def digest(told: list[Any]) -> str:
