@@ -49,7 +49,7 @@ install: $(VENV)/.installed ## install the command into the virtual environment
 quickstart: $(VENV)/.installed ## train one layer and all layers of the tiny model, evaluate, report
 	$(bin)/onelayer study configs/quickstart.yaml
 
-test: $(VENV)/.dev ## run the tests
+test: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## run the tests (adds alfworld, which compiles, and code)
 	$(bin)/python -m pytest $(without_data) $(ARGS)
 
 lint: $(VENV)/.dev ## check style (ruff) and types (pyright)
@@ -61,11 +61,17 @@ format: $(VENV)/.dev ## let ruff mend what it can
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
-alfworld: $(VENV)/.installed ## add the slim ALFWorld (needs a C++ compiler and cmake)
-	$(bin)/pip install --no-deps --requirement requirements/slim-alfworld.txt
+$(VENV)/.alfworld: $(VENV)/.installed requirements/slim-alfworld.txt
+	PATH="$(abspath $(bin)):$$PATH" $(bin)/pip install --disable-pip-version-check --quiet --no-deps --requirement requirements/slim-alfworld.txt
+	@touch $@
 
-code: $(VENV)/.installed ## add the slim EvalPlus
-	$(bin)/pip install --no-deps --requirement requirements/slim-code.txt
+$(VENV)/.code: $(VENV)/.installed requirements/slim-code.txt
+	$(bin)/pip install --disable-pip-version-check --quiet --no-deps --requirement requirements/slim-code.txt
+	@touch $@
+
+alfworld: $(VENV)/.alfworld ## add the slim ALFWorld (needs a C++ compiler)
+
+code: $(VENV)/.code ## add the slim EvalPlus, to compare verdicts with (the code suites work without)
 
 docs: $(VENV)/.installed ## write docs/configuration.md from the configuration classes
 	$(bin)/python -m onelayer.cli.reference > docs/configuration.md

@@ -20,6 +20,7 @@ OPTIONAL = {  # distribution -> what it is for, the command that brings it
     "alfworld": ("games", "make alfworld"),
     "textworld": ("games", "make alfworld"),
     "evalplus": ("code", "make code"),
+    "reasoning-gym": ("reasoning_gym:TASK", "pip install 'onelayer[reasoning]'"),
     "vllm": ("GPU rollouts", "pip install vllm"),
 }
 
@@ -72,6 +73,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("tiny base", _tiny_base(), "make tiny", required=True)
     for name, (purpose, remedy) in OPTIONAL.items():
         yield Finding(f"{name} ({purpose})", _version(name), remedy)
+    yield Finding("sandbox (code)", _sandbox(), "a Linux kernel with Landlock, seccomp or user namespaces (docs/sandbox.md)")
     yield Finding("ONELAYER_DATA", _data(), "export ONELAYER_DATA=DIR (a folder for each suite)")
     yield Finding("C++ compiler, cmake", _compiler(), "apt install build-essential cmake")
     yield Finding("cores", f"{cores} usable, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}")
@@ -99,6 +101,14 @@ def _tiny_base() -> str | None:
     if not any(file.suffix == ".safetensors" for file in files):
         return None
     return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
+
+
+def _sandbox() -> str | None:
+    try:
+        from ..envs.sandbox import describe
+    except ImportError:
+        return None
+    return describe()
 
 
 def _data() -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -166,6 +166,7 @@ def generate_games(
     train: Annotated[int, typer.Option(min=0, metavar="N", help="games to train on")] = 512,
     valid: Annotated[int, typer.Option(min=0, metavar="N", help="games of valid_seen and of valid_unseen")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="seed of the generator")] = 0,
+    scene: Annotated[Literal["full", "small"], typer.Option(help="all receptacles of a floor plan, or few")] = "full",
 ) -> None:
     """Write generated ALFWorld games as files in the official layout, so that other tools can play them.
 
@@ -173,11 +174,22 @@ def generate_games(
     Example:
       onelayer env generate alfworld --out games --train 100 --valid 20
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..envs.alfworld.sources import generate
     from ..envs.errors import UserError
 
     if env != "alfworld":
         raise UserError(f"{env}: no games to generate; it can be alfworld")
-    raise NotImplementedError
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("generating, each game proven by a walkthrough")
+        sizes = {"train": train, "valid_seen": valid, "valid_unseen": valid}
+        written = generate(out, sizes, seed, scene, lambda done, total: progress.update(task, completed=done, total=total))
+    print(f"{out}: {', '.join(f'{count} {split}' for split, count in written.items())}")
+    print(
+        f"to play them: ALFWORLD_DATA={out.absolute()} onelayer env play alfworld-official/train, or any tool that plays alfworld's games"
+    )
 
 
 def _parse(env: str, overrides: list[str] | None) -> tuple[EnvConfig, str]:

@@ -32,8 +32,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 def check_new(directory: Path) -> None:
     """Raises UserError where the directory already holds something."""
-    if directory.exists() and any(directory.iterdir()):
-        raise UserError(f"{directory}: not empty; name a new --output")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{directory}: {'not empty' if directory.is_dir() else 'a file'}; name a new directory")
 
 
 def make_writable(directory: Path) -> None:

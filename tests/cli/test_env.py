@@ -1,0 +1,77 @@
+"""`onelayer env`: what a person does with environments in a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from onelayer.cli.main import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
+    assert main(list(map(str, words))) == code
+    captured = capsys.readouterr()
+    return captured.out if code == 0 else captured.out + captured.err
+
+
+def test_a_person_plays(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    item = "functions/" + run(capsys, "env", "play", "functions", "--gold").partition("[functions/")[2].partition("]")[0]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("<<<\ndef f(*a):\n    return None\n>>>\n"))
+    shown = run(capsys, "env", "play", "functions", "--item", item)
+    assert "Write f(" in shown and shown.endswith("not solved, reward 0, wrong\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert run(capsys, "env", "play", "arithmetic").endswith("not solved, reward 0\n")
+    assert "solved, reward 1, correct" in run(capsys, "env", "play", "arithmetic", "--gold")
+
+
+@pytest.mark.parametrize(("name", "more"), [("riddles", []), ("guess_it", ["--turns"])])
+def test_a_new_environment_keeps_the_contract(
+    name: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = run(capsys, "env", "new", name, *more)
+    assert sorted(path.name for path in Path(name).iterdir()) == sorted([f"{name}.py", f"test_{name}.py", "pyproject.toml"])
+    monkeypatch.syspath_prepend(str(tmp_path / name))
+    (command,) = [line.split()[1:] for line in shown.splitlines() if "env check" in line]
+    assert "keeps the contract" in run(capsys, *command)
+    assert "not empty" in run(capsys, "env", "new", name, code=2)
+
+
+def test_a_failing_check_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run(capsys, "env", "check", "broken_environments:broken/WrongGold-v0", code=1)
+    assert "FAILED gold" in shown and shown.endswith("1 checks failed\n")
+
+
+@pytest.mark.alfworld
+def test_games_are_generated_and_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "games"
+    shown = run(capsys, "env", "generate", "alfworld", "--out", out, "--train", 3, "--valid", 2)
+    assert shown.startswith(f"{out}: 3 train, 2 valid_seen, 2 valid_unseen\n")
+    games = list(out.rglob("game.tw-pddl"))
+    assert len(games) == 7 and all(json.loads(game.read_text())["walkthrough"] for game in games)
+    monkeypatch.setenv("ALFWORLD_DATA", str(out))
+    assert "solved, reward 1, correct" in run(capsys, "env", "play", "alfworld-official/valid_unseen", "--gold")
+    assert "not empty" in run(capsys, "env", "generate", "alfworld", "--out", out, code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("env play nowhere", "no suite 'nowhere'"),
+        ("env play arithmetic --item x", "no item 'x' among the 512 of this split; the nearest id is"),
+        ("env play nomodule:a/B-v0", "nomodule: can not be imported"),
+        ("env play json:a/B-v0", "json:a/B-v0: Gymnasium does not make it"),
+        ("env play reasoning_gym:rubiks_cube", "reasoning_gym:rubiks_cube: refused, because its items have no answer"),
+        ("env play reasoning_gym:chain_sums", "no such task; did you mean chain_sum?"),
+        ("env play functions env.max_turn=2", "unknown key env.max_turn; did you mean env.max_turns?"),
+        ("env new Riddles", "'Riddles' can not name a package"),
+        ("env generate chess --out x", "chess: no games to generate"),
+        ("env check", "Missing argument 'ENV'"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in run(capsys, *words.split(), code=2)
