@@ -6,7 +6,7 @@ vLLM gets this class by name (`worker_extension_cls`), in process as well as on 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class WeightLoader:
             self.reload_weights(weights_iterator=iter(weights.items()))
         finally:
             log.setLevel(level)
-        refresh_heads(model)
+        refresh_heads(model, weights)
         return {}
 
 
@@ -70,15 +70,16 @@ def incomplete(model: torch.nn.Module, names: Iterable[str]) -> str:
     return ""
 
 
-def refresh_heads(model: torch.nn.Module) -> None:
-    """On a CPU vLLM multiplies by a packed copy of the head, which stays as it was when the embedding it is tied to is reloaded."""
+def refresh_heads(model: torch.nn.Module, names: Collection[str]) -> None:
+    """On a CPU vLLM multiplies by a packed copy of the head, which stays as it was when the embedding that it is tied to is reloaded."""
     from vllm.model_executor.layers.vocab_parallel_embedding import (  # pyright: ignore[reportMissingImports] (installed only beside vLLM)
         UnquantizedEmbeddingMethod,
         VocabParallelEmbedding,
     )
 
-    for module in model.modules():
-        if isinstance(module, VocabParallelEmbedding):
-            method: Any = module.quant_method
-            if isinstance(method, UnquantizedEmbeddingMethod):
-                method.process_weights_after_loading(module)
+    tables: dict[str, Any] = {path: module for path, module in model.named_modules() if isinstance(module, VocabParallelEmbedding)}
+    reloaded = {path: table for path, table in tables.items() if f"{path}.weight" in names}
+    for path, table in tables.items():
+        tied = any(table.weight is other.weight for other in reloaded.values())
+        if tied and path not in reloaded and isinstance(table.quant_method, UnquantizedEmbeddingMethod):
+            table.quant_method.process_weights_after_loading(table)

@@ -77,7 +77,7 @@ def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, monkeypa
 def test_a_stale_tied_head_is_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
     engine = in_process(base, 64, 0.25)
     with monkeypatch.context() as patch:
-        patch.setattr(vllm_worker, "refresh_heads", lambda model: None)
+        patch.setattr(vllm_worker, "refresh_heads", lambda model, names: None)
         engine.sync(change(base, "embed"))
         with pytest.raises(UserError, match="not those of the model in training"):
             answer(engine, base)
