@@ -5,7 +5,6 @@ The verbs import the rooms when they run, so that help comes at once and `doctor
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defect and keeps its traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    sys.path.append(os.getcwd())  # a user's own environment may lie where the command is given
     try:
         code = app(words, prog_name="onelayer", standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer's answer to Ctrl-C

@@ -63,6 +63,9 @@ class ALFWorldConfig(BaseModel, extra="forbid", frozen=True):
         default="generated", description="games that this package generates, or the official ones under ALFWORLD_DATA"
     )
     size: int | None = Field(default=None, ge=1, description="take the first N games (null: all; generated: 512 to train, 128 else)")
+    scene: Literal["full", "small"] = Field(
+        default="full", description="generated: all receptacles of a floor plan, or few, for prompts half as long"
+    )
     seed: int = Field(default=0, ge=0, description="generated: seed of the generator")
     max_steps: int = Field(default=50, ge=1, description="commands an episode may take")
 

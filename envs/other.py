@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,10 +80,16 @@ def _item(id: Any, content: Any, name: str) -> Item:
 
 
 def _import(module: str) -> None:
+    """Import the module that registers an environment, installed or in the current folder."""
     try:
-        importlib.import_module(module)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # not before: a project's folder would hide the package that is installed from it
+            return _import(module)
         where = "is its package installed, or are you in its folder?" if error.name and module.startswith(error.name) else "install it"
         raise UserError(f"{module}: can not be imported ({error}); {where}") from error
     except Exception as error:  # the user's own code
         raise UserError(f"{module}: can not be imported ({type(error).__name__}: {error}); mend it") from error
+    if getattr(found, "__file__", None) is None:
+        raise UserError(f"{module}: only a folder of that name is found; is its package installed, or are you in its folder?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -88,11 +88,13 @@ class TrainerConfig(BaseModel):
     checkpoint_every: int = Field(default=10, ge=1, description="steps between checkpoints")
     tensorboard: bool = Field(default=False, description="also write TensorBoard event files (needs the extra [tensorboard])")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, given: Any) -> Any:
+    @model_validator(mode="after")
+    def _preset(self) -> Self:
         """What is not given is as the algorithm's authors set it."""
-        return PRESETS.get(str(given.get("algorithm")), {}) | given if isinstance(given, dict) else given
+        for key, value in PRESETS.get(self.algorithm, {}).items():
+            if key not in self.model_fields_set:
+                object.__setattr__(self, key, value)  # past `frozen`: nobody has seen the object yet
+        return self
 
     @field_validator("minibatches")
     @classmethod

@@ -42,10 +42,10 @@ class ALFWorldEnv(gym.Env[str, str]):
         size: int | None = None,
         seed: int = 0,
         max_steps: int = 50,
-        **more: Any,
+        scene: Literal["full", "small"] = "full",
     ) -> None:
         """The keywords of ALFWorldConfig, and the name of the split. Raises UserError for games that are missing or broken."""
-        self.config = ALFWorldConfig(id="onelayer/ALFWorld-v0", suite=suite, size=size, seed=seed, max_steps=max_steps, **more)
+        self.config = ALFWorldConfig(id="onelayer/ALFWorld-v0", suite=suite, size=size, seed=seed, max_steps=max_steps, scene=scene)
         self.games = games(self.config, split)
         self.split = self.games.split
         self.observation_space = FreeText()

@@ -58,7 +58,7 @@ def _games(config: ALFWorldConfig, split: str, data: str | None) -> Games:
         raise UserError(f"no split {split!r} of {config.id}; choose one of {', '.join(SPLITS)} (test is {SPLITS[-1]})")
     if config.suite == "official":
         return _official(data, split, config.size)
-    return _generated(split, config.seed, getattr(config, "scene", "full"), config.size or SIZES[split])
+    return _generated(split, config.seed, config.scene, config.size or SIZES[split])
 
 
 def _generated(split: str, seed: int, scene: str, size: int) -> Games:

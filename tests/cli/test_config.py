@@ -124,7 +124,7 @@ def test_a_dumped_configuration_loads_as_the_same(tmp_path_factory: pytest.TempP
         (
             "agent: {prompt: 'Solve {question}'}",
             [],
-            "c.yaml:1: agent.prompt: only {observation} may stand in braces, and literal braces are ",
+            "c.yaml:1: agent.prompt: only {observation}, {task}, {history}, {admissible} may stand in braces, and literal braces are ",
         ),
         ("agent: {prompt: Solve it}", [], "c.yaml:1: agent.prompt: without {observation}, where the question belongs"),
         ("trainer:\n  lr: .nan", [], "c.yaml:2: trainer.lr is .nan; every number must be finite"),
