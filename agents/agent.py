@@ -253,4 +253,6 @@ def gold_agent(env: EnvConfig, split: str) -> Scripted:
     return Scripted("gold", act)
 
 
+Player = Agent | Scripted
+"""Who plays: a model, or a rule."""
 BASELINES: dict[str, Callable[[EnvConfig, str], Scripted]] = {"random": random_agent, "gold": gold_agent}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from ..envs.pool import InfrastructureError, Pool, PoolEnv, Turn
-from .agent import Agent, Dialogue, derive_seed
+from .agent import Dialogue, Player, derive_seed
 from .engine import Completion, FinishReason, Request, Sampling
 
 CORRECT, WRONG, ERROR, OVERLONG = "correct", "wrong", "error", "overlong"
@@ -122,7 +122,7 @@ class _Seat:
         return prompt_ids is not None
 
 
-def play(agent: Agent, pool: Pool, plays: Sequence[Play], sampling: Sampling) -> Iterator[Episode]:
+def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling) -> Iterator[Episode]:
     """Play all episodes together, turn by turn; yields each as it ends.
 
     An environment steps as soon as its action is there, while the engine still decodes the actions of others.

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.composer import ComposerError
 
+from ..envs import parse_suite
 from ..envs.config import model_of
 from ..envs.errors import UserError
 from ..trainers.config import Config
@@ -54,6 +55,12 @@ def load(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
 def compose(overrides: Sequence[str]) -> Config:
     """The default configuration with the overrides applied in order. Raises UserError as `load` does."""
     return _validated({}, overrides, {})
+
+
+def compose_suite(suite: str, overrides: Sequence[str]) -> tuple[Config, str]:
+    """The default configuration with the environment that a suite names, and its split; overrides count from there."""
+    env, split = parse_suite(suite)
+    return compose([f"env={env.model_dump_json()}", *overrides]), split
 
 
 def _validated(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str]) -> Config:

@@ -72,7 +72,7 @@ def check_environment(
 
     from ..envs.check import check
 
-    config, split = _parse(env, overrides)
+    config, split = _compose(env, overrides)
     marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
     console, failed = Console(soft_wrap=True, highlight=False), 0
     for finding in check(config, split, items):
@@ -104,7 +104,7 @@ def play_environment(
     from ..envs import make
     from ..envs.errors import UserError
 
-    config, split = _parse(env, overrides)
+    config, split = _compose(env, overrides)
     game = make(config, split)
     observation, info = game.reset(options={"item": item} if item else None)
     ready = list(game.get_wrapper_attr("gold")(info["item"])) if gold and game.has_wrapper_attr("gold") else []
@@ -192,15 +192,11 @@ def generate_games(
     )
 
 
-def _parse(env: str, overrides: list[str] | None) -> tuple[EnvConfig, str]:
-    """Environment and split, with overrides of `env.` keys applied."""
-    import json
+def _compose(env: str, overrides: list[str] | None) -> tuple[EnvConfig, str]:
+    from .config import compose_suite
 
-    from ..envs import parse_suite
-    from .config import compose
-
-    config, split = parse_suite(env)
-    return compose([f"env={json.dumps(config.model_dump())}", *(overrides or [])]).env, split
+    config, split = compose_suite(env, overrides or [])
+    return config.env, split
 
 
 def _read() -> str:

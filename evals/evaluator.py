@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..agents.agent import Agent, derive_seed
+from ..agents.agent import Player, derive_seed
 from ..agents.engine import Sampling
 from ..agents.episodes import Episode, Play, play
 from ..envs.errors import UserError
@@ -34,7 +34,7 @@ def env_seed(seed: int, item: str) -> int:
 
 
 def evaluate(
-    agent: Agent,
+    agent: Player,
     pool: Pool,
     split: Split,
     config: EvalConfig,

@@ -143,8 +143,10 @@ class Outcomes:
 
     @property
     def votable(self) -> bool:
-        """Whether the environment named an answer in every right response: without, a majority vote has no meaning."""
-        return all(answer is not None for i, row in enumerate(self.answers_IS) for s, answer in enumerate(row) if self.correct_IS[i, s])
+        """Whether the environment names answers, and did in every right response: without, a majority vote has no meaning."""
+        return any(answer is not None for row in self.answers_IS for answer in row) and all(
+            answer is not None for i, row in enumerate(self.answers_IS) for s, answer in enumerate(row) if self.correct_IS[i, s]
+        )
 
     def vote(self, k: int) -> Rate | None:
         """Majority vote of k samples; None where there is nothing to vote on."""

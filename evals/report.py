@@ -53,11 +53,11 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     """The figures of one policy for a terminal, by task type too where there are several."""
     warm = f"temperature {evaluation.temperature:g}"
     by_decoding = {warm: evaluation.sampled, "greedy": evaluation.greedy}
-    header = ["decoding", "samples", "pass@1", "95% interval", "pass@k", "majority", "tokens", "cut off"]
+    header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority", "tokens", "cut off"]
     rows = []
     for name, scores in by_decoding.items():
         k, majority = max(scores.pass_at_k), f"{scores.majority.mean:.3f}" if scores.majority else "-"
-        figures = [f"{scores.pass_at_k[k]:.3f} (k={k})", majority, f"{scores.mean_tokens:.1f}", f"{scores.truncated:.1%}"]
+        figures = [f"{scores.pass_at_k[k]:.3f} ({k})", majority, f"{scores.mean_tokens:.1f}", f"{scores.truncated:.1%}"]
         rows.append([name, str(scores.samples), *_mean_and_interval(scores.pass_rate), *figures])
     # Two columns for those whom they concern: most environments pay 1 or nothing, and none of them should fail.
     extra = {"reward": [f"{scores.mean_reward:.3f}" for scores in by_decoding.values()]}
@@ -69,7 +69,7 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
     parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.items} items", header, rows)]
     if len(evaluation.sampled.by_type) > 1:
-        header = ["task type", "items", f"pass@1, {warm}", "95% interval", "pass@1, greedy", "95% interval"]
+        header = ["task type", "items", "pass@1", "95%", "greedy", "95%"]
         rows = []
         for kind, score in evaluation.sampled.by_type.items():
             rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
@@ -81,13 +81,13 @@ def render_evaluation(evaluation: Evaluation) -> Group:
 
 
 def _mean_and_interval(rate: Rate) -> tuple[str, str]:
-    return f"{rate.mean:.3f}", f"{rate.low:.3f} to {rate.high:.3f}"
+    return f"{rate.mean:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]"
 
 
 def _plain_table(title: str, header: list[str], rows: list[list[str]]) -> RichTable:
-    table = RichTable(title=Text(title), title_justify="left")
+    table = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, heading in enumerate(header):
-        table.add_column(heading, justify="right" if index else "left")
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
