@@ -39,6 +39,7 @@ SERVE = (
 CHECKED_REPLIES, CHECKED_TOKENS = 8, 256
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
 """Mean absolute difference of logprobs, in nats, that rounding may cause (docs/vllm.md has what was measured)."""
+REPLY_SECONDS = 3600.0  # a server that says nothing for so long has hung; a reply comes as a whole, after waiting its turn
 LEAST_TEMPERATURE = 0.01
 """vLLM silently raises lower ones to this."""
 
@@ -147,7 +148,6 @@ class InProcess:
             self.vllm: Any = import_module("vllm")
         except ImportError as error:
             raise UserError(f"agent.engine: vllm can not be imported ({error}); docs/vllm.md says how to install it") from error
-        threads = torch.get_num_threads()
         try:
             self.llm = self.vllm.LLM(
                 path,
@@ -164,9 +164,6 @@ class InProcess:
             )
         except (ValueError, RuntimeError) as error:
             raise UserError(f"agent.engine: vLLM can not run {path!r} in {dtype}: {' '.join(str(error).split())[:300]}") from error
-        finally:
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
         self.max_len = int(self.llm.llm_engine.vllm_config.model_config.max_model_len)
         self._ids, self._busy = count(), False
 
@@ -222,7 +219,8 @@ class Server:
 
     def __init__(self, url: str, max_batch: int):
         self.url, self.max_batch = url.rstrip("/").removesuffix("/v1"), max_batch
-        (served, *_) = self._call("/v1/models")["data"]
+        found = self._call("/v1/models")
+        served = (found.get("data") or [{}])[0] if isinstance(found, dict) else {}
         if "max_model_len" not in served:
             raise UserError(f"{url}: not a vLLM server; start one with: {SERVE}")
         self.model, self.max_len = served["id"], int(served["max_model_len"])
@@ -282,7 +280,7 @@ class Server:
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urlopen(HttpRequest(self.url + path, data, headers)) as reply:
+            with urlopen(HttpRequest(self.url + path, data, headers), timeout=REPLY_SECONDS) as reply:
                 return json.loads(reply.read())
         except HTTPError as error:
             raise UserError(f"{self.url}{path}: {error.code} {error.reason}: {error.read().decode(errors='replace')[:300]}") from error

@@ -73,15 +73,15 @@ def render_evaluation(evaluation: Evaluation) -> Group:
         rows = []
         for kind, score in evaluation.sampled.by_type.items():
             rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
-            rows.append([kind, str(score.items), *(text for rate in rates for text in _mean_and_interval(rate))])
+            rows.append([kind, str(score.items), *(text for rate in rates for text in _mean_and_interval(rate, 2))])
         parts.append(_plain_table("By task type", header, rows))
     if evaluation.errors:
         parts.append(Text(f"Environments failed in {evaluation.errors} samples: they count as wrong, and the records say why."))
     return Group(*parts)
 
 
-def _mean_and_interval(rate: Rate) -> tuple[str, str]:
-    return f"{rate.mean:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]"
+def _mean_and_interval(rate: Rate, digits: int = 3) -> tuple[str, str]:
+    return f"{rate.mean:.{digits}f}", f"[{rate.low:.{digits}f}, {rate.high:.{digits}f}]"
 
 
 def _plain_table(title: str, header: list[str], rows: list[list[str]]) -> RichTable:
