@@ -69,11 +69,11 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
     parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.items} items", header, rows)]
     if len(evaluation.sampled.by_type) > 1:
-        header = ["task type", "items", "pass@1", "95%", "greedy", "95%"]
+        header = ["task type", "items", "pass@1 [95%]", "greedy [95%]"]
         rows = []
         for kind, score in evaluation.sampled.by_type.items():
             rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
-            rows.append([kind, str(score.items), *(text for rate in rates for text in _mean_and_interval(rate, 2))])
+            rows.append([kind, str(score.items), *(" ".join(_mean_and_interval(rate, 2)) for rate in rates)])
         parts.append(_plain_table("By task type", header, rows))
     if evaluation.errors:
         parts.append(Text(f"Environments failed in {evaluation.errors} samples: they count as wrong, and the records say why."))
