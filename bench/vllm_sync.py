@@ -5,7 +5,7 @@
 Runs in the environment of `make test-vllm`. Each round changes the weights, syncs them, one layer and all in turn; the medians
 and their ratio are printed. The logprobs are those of 64 sampled replies at temperature 1, before and after. With --server the
 weights go to a server started as docs/vllm.md says (float32 by default), else to vLLM in this process. Without --model: the tiny
-base, and in process a random Qwen3 of 65 million parameters in 12 layers besides.
+base, and in process a random Qwen3 of 54 million parameters in 12 layers besides.
 """
 
 from __future__ import annotations
