@@ -40,4 +40,4 @@ class Flaky(gym.Env[str, str]):
         return "", float(len(action) % 2 == 0), True, False, {}
 
 
-gym.register("tests/Flaky-v0", entry_point=Flaky)
+gym.register("tests/Flaky-v0", entry_point=Flaky)  # type: ignore[arg-type]

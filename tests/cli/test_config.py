@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onelayer.cli.config import load
+from onelayer.envs.config import MathConfig
 from onelayer.envs.errors import UserError
 from onelayer.trainers.config import Config, dump
 
@@ -48,7 +49,7 @@ def test_a_recipe_is_read_and_later_overrides_win(recipe: str) -> None:
     config = load(recipe, [*overrides, "env={difficulty: 4}", "study.layer_lr=5e-6", "study.layer_lr=null"])
     assert (config.trainer.lr, config.trainer.lr_by_layer) == (1.0, {10: 1.0, 11: 5e-6})
     assert (config.study.trained_sets, config.study.seeds) == (["layer:1", "mid:2"], [0, 1])
-    assert (config.env.difficulty, config.study.layer_lr) == (4, None)
+    assert (config.env, config.study.layer_lr) == (MathConfig(difficulty=4), None)
 
 
 def test_a_shipped_recipe_is_found_by_name() -> None:
