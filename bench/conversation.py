@@ -1,6 +1,6 @@
 """Full history with the keys and values kept from turn to turn, against encoding the whole conversation again each turn.
 
-    python bench/conversation.py [--turns 12] [--episodes 32] [--rounds 3]      # the tiny base, on one thread unless OMP_NUM_THREADS says else
+    OMP_NUM_THREADS=1 python bench/conversation.py [--turns 12] [--episodes 32] [--rounds 3]      # the tiny base
 
 The same conversations twice: replies are sampled with the same seeds, and after each an answer of the length of an ALFWorld
 observation with its commands comes back. Prints seconds per episode, their ratio, and the largest difference of a log-probability.

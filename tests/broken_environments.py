@@ -143,4 +143,4 @@ class Hangs(Good):
 
 
 for environment in (Good, *Good.__subclasses__()):
-    gymnasium.register(f"broken/{environment.__name__}-v0", entry_point=environment)
+    gymnasium.register(f"broken/{environment.__name__}-v0", entry_point=environment)  # type: ignore[arg-type]
