@@ -12,6 +12,7 @@ import typer
 
 from . import env, grade
 from .arguments import NOTE
+from .compare import compare
 from .doctor import doctor
 from .eval import evaluate
 from .export import export
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("study", epilog=NOTE)(study)
 app.command("train", epilog=NOTE)(train)
 app.command("eval", epilog=NOTE)(evaluate)
+app.command("compare")(compare)
 app.command("export")(export)
 app.add_typer(grade.app, name="grade", no_args_is_help=False)
 app.add_typer(env.app, name="env", no_args_is_help=False)

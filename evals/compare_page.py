@@ -1,0 +1,231 @@
+"""A comparison for people: tables in the terminal, compare.json, and one HTML page that needs no network.
+
+Terminal and page print the same tables, and the page's learning curves are drawn from the very JSON that compare.json holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import jinja2
+from plotly.offline import get_plotlyjs
+from rich.console import Group
+from rich.text import Text
+
+from ..envs.files import write_atomically
+from .compare import Compared, Comparison, Figures, Policy, Row, Section, TrainedSeed
+from .records import Decoding
+from .report import TEMPLATES, Cell, Table, _difference, _rate, _rich
+
+
+def write_comparison(comparison: Comparison, directory: Path) -> Path:
+    """Write compare.json and compare.html; returns the page's path. Raises UserError where the directory cannot be written."""
+    page = directory / "compare.html"
+    write_atomically(directory / "compare.json", comparison.model_dump_json(indent=2) + "\n")
+    write_atomically(page, render_page(comparison))
+    return page
+
+
+def render_terminal(comparison: Comparison) -> Group:
+    """All tables for a terminal of 80 columns or more."""
+    found = [table for domain in comparison.domains for table in tables(comparison, domain)]
+    return Group(*(part for table in found for part in (_rich(table), *map(Text, table.notes), Text())))
+
+
+def render_page(comparison: Comparison) -> str:
+    """The page: every text escaped, charts and JSON inside, nothing loaded from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    # Nothing in a text may end the script element or a line of script.
+    embedded = re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", comparison.model_dump_json())
+    return environment.get_template("compare.html.j2").render(
+        policies=[policy.name for policy in comparison.policies],
+        domains={domain: tables(comparison, domain) for domain in comparison.domains},
+        protocols=[(section.split, protocol(section)) for section in comparison.sections],
+        embedded=embedded,
+        plotly=get_plotlyjs(),
+    )
+
+
+def tables(comparison: Comparison, domain: str) -> list[Table]:
+    """What was measured in a domain, split by split, then what was trained there."""
+    found = []
+    for section in comparison.sections:
+        if section.domain == domain:
+            found += [results(section, comparison.level), differences(section, comparison.level)]
+    found.append(trainings(domain, [policy for policy in comparison.policies if policy.domain == domain]))
+    return [table for table in found if table.rows]
+
+
+def results(section: Section, level: float) -> Table:
+    """pass@1 of every policy under both decodings."""
+    over = _over(section.rows, level)
+    sizes = {row.items for row in section.rows}
+    header = [Cell("policy"), Cell("seeds")] + [Cell("pass@1", f"{name}\n{over}") for name in _decodings(section)]
+    header += [Cell("tokens", f"a reply,\n{_decodings(section)[0]}")]
+    rows = []
+    for row in section.rows:
+        rates = [_rate(row.figures(decoding).pass_rate) for decoding in Decoding]
+        tokens = Cell(f"{row.sampled.mean_tokens:.1f}", f"{row.sampled.truncated:.1%} cut off" if row.sampled.truncated else "")
+        rows.append([_name(row, section), Cell(_seeds(row.seeds)), *rates, tokens])
+    items = f"{sizes.pop()} items of " if len(sizes) == 1 else ""
+    return Table(f"{items}{section.split}", header, rows, _result_notes(section))
+
+
+def differences(section: Section, level: float) -> Table:
+    """Every policy minus its base and minus the first, paired on the same items; empty where there is nothing to compare."""
+    columns, header = [], [Cell("policy")]
+    for heading, find in (("minus base", _to_base), (f"minus {_first(section)}", _to_first)):
+        if any(find(row.figures(decoding)) for row in section.rows for decoding in Decoding):
+            columns += [(find, decoding) for decoding in Decoding]
+            header += [Cell(heading, name) for name in _decodings(section)]
+    rows = []
+    for row in section.rows:
+        found = [find(row.figures(decoding)) for find, decoding in columns]
+        if any(found):
+            rows.append([_name(row, section), *map(_compared, found)])
+    return Table(f"Differences on {section.split}", header, rows, _difference_notes(section, level))
+
+
+def trainings(domain: str, policies: Sequence[Policy]) -> Table:
+    """What was trained, and what it cost."""
+    header = [Cell("policy"), Cell("seeds"), Cell("trained", "parameters"), Cell("steps")]
+    header += [Cell(figure, "a run") for figure in ("episodes", "tokens", "seconds")]
+    rows = []
+    for policy in policies:
+        done = [run for run in policy.runs if run.finished] or policy.runs
+        last = [run.curve[-1] for run in done if run.curve]
+        costs = [[point.episodes for point in last], [point.tokens for point in last], [run.seconds for run in done]]
+        share = "" if policy.share is None else f"{policy.share:.1%} of all"
+        parameters = Cell("?" if policy.parameters is None else f"{policy.parameters:,}", share)
+        steps = Cell(_joined(str(run.steps) for run in policy.runs), "" if done[0].finished else "not finished")
+        row = [Cell(policy.name), Cell(_seeds([run.seed for run in policy.runs])), parameters, steps]
+        rows.append(row + [Cell(f"{sum(values) / len(values):,.0f}" if values else "?") for values in costs])
+    return Table(f"Training on {domain}", header, rows, _training_notes(policies))
+
+
+def protocol(section: Section) -> dict[str, str]:
+    """How a split was measured, as label and text; where rows differ, each value with its rows."""
+    texts = {
+        "items": lambda row: str(row.items),
+        "items SHA-256": lambda row: row.digest,
+        "samples of each item": lambda row: f"{row.samples} at temperature {row.temperature:g}, and 1 greedy",
+        "most tokens of a reply": lambda row: str(row.max_tokens),
+        "prompt": lambda row: row.prompt,
+        "evaluation seed": lambda row: str(row.seed),
+        "base fingerprint": lambda row: row.base,
+    }
+    labels = {}
+    for label, text in texts.items():
+        values: dict[str, list[str]] = {}
+        for row in section.rows:
+            values.setdefault(text(row), []).append(row.policy)
+        labels[label] = (
+            next(iter(values)) if len(values) == 1 else "\n".join(f"{', '.join(names)}: {value}" for value, names in values.items())
+        )
+    return labels
+
+
+def _name(row: Row, section: Section) -> Cell:
+    """A policy that was trained elsewhere says where: names are unique within a domain only."""
+    return Cell(row.policy, f"trained on {row.trained_on}" if row.trained_on not in (None, section.domain) else "")
+
+
+def _decodings(section: Section) -> list[str]:
+    temperatures = {f"temperature {row.temperature:g}" for row in section.rows if row.seeds or not row.prompt.startswith("(")}
+    return [temperatures.pop() if len(temperatures) == 1 else "sampled", "greedy"]
+
+
+def _over(rows: Iterable[Row], level: float) -> str:
+    """What a column's intervals allow for, on lines no wider than an interval."""
+    kinds = {row.interval_over for row in rows if row.seeds} or {"items"}
+    if len(kinds) > 1:
+        return f"{level:.0%} over items;\nof several\nseeds: and seeds"
+    return f"{level:.0%} over {kinds.pop()}".replace(" and", "\nand")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _first(section: Section) -> str:
+    return next((found.other for row in section.rows if (found := row.sampled.to_first)), "")
+
+
+def _to_base(figures: Figures) -> Compared | None:
+    return figures.to_base
+
+
+def _to_first(figures: Figures) -> Compared | None:
+    return figures.to_first
+
+
+def _compared(found: Compared | None) -> Cell:
+    if found is None:
+        return Cell("")
+    if found.difference is None:
+        return Cell("-", "not\ncomparable")
+    cell = _difference(found.difference)
+    if found.p_holm is None:
+        return cell
+    return Cell(cell.figure, f"{cell.detail}\nHolm {'< 0.001' if found.p_holm < 0.001 else f'{found.p_holm:.3f}'}")
+
+
+def _result_notes(section: Section) -> list[str]:
+    notes = []
+    single = [row.policy for row in section.rows if len(row.seeds) == 1]
+    if single:
+        notes.append(f"One training seed ({_joined(single)}): the interval is over items only and says nothing about training again.")
+    if any(len(row.seeds) > 1 for row in section.rows):
+        notes.append("Several training seeds are pooled; their interval allows for other seeds and other items.")
+        if untrained := [row.policy for row in section.rows if not row.seeds]:
+            notes.append(f"No training seed is known of {_joined(untrained)}: the interval is over items only.")
+    for row in section.rows:
+        if errors := row.sampled.errors + row.greedy.errors:
+            notes.append(f"Environments failed in {errors} samples of {row.policy}: they count as wrong.")
+    return notes
+
+
+def _difference_notes(section: Section, level: float) -> list[str]:
+    found = [(row, decoding, pair) for row in section.rows for decoding in Decoding for pair in _pairs(row.figures(decoding))]
+    notes = [f"Differences of pass@1, paired on the same items and training seeds, \u00b1 {level:.0%}, p of the paired t test."]
+    if any(pair.p_holm is not None for _, _, pair in found):
+        notes.append("Holm: p corrected for the comparisons of its column.")
+    apart: dict[tuple[str, str, str], list[str]] = {}
+    for row, decoding, pair in found:
+        if pair.not_comparable:
+            apart.setdefault((row.policy, pair.other, ", ".join(pair.not_comparable)), []).append(decoding.value)
+        elif pair.difference and pair.seeds < len(row.seeds) and decoding is Decoding.SAMPLED:
+            notes.append(f"{row.policy} minus {pair.other} is over {pair.seeds} of its seeds: the other has no more of them.")
+    for (policy, other, reasons), decodings in apart.items():
+        drawn = "" if len(decodings) == len(Decoding) else f" ({decodings[0]})"
+        notes.append(f"{policy} and {other} are not comparable{drawn}: they were measured with different {reasons}.")
+    return notes
+
+
+def _pairs(figures: Figures) -> list[Compared]:
+    return [pair for pair in (figures.to_base, figures.to_first) if pair]
+
+
+def _training_notes(policies: Sequence[Policy]) -> list[str]:
+    notes = []
+    for policy in policies:
+        for run in policy.runs:
+            if not run.finished:
+                notes.append(f"{policy.name}, seed {run.seed}: not finished, {_done(run)} of {run.steps} steps done.")
+    if any(len({run.finished for run in policy.runs}) > 1 for policy in policies):
+        notes.append("Episodes, tokens and seconds are those of the finished runs, their mean.")
+    elif any(len(policy.runs) > 1 for policy in policies):
+        notes.append("Episodes, tokens and seconds of a run are means over the seeds.")
+    return notes
+
+
+def _done(run: TrainedSeed) -> int:
+    return run.curve[-1].step if run.curve else 0
