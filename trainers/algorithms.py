@@ -16,6 +16,7 @@ from .config import TrainerConfig
 
 FloatArray = np.ndarray
 EPSILON = {"grpo": 1e-4, "gigpo": 1e-6}  # beside the standard deviation: as TRL, as GiGPO's authors
+EQUAL = 1e-9  # scores this close are the same sum of parts, added up in another order
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def grpo(steps: Steps) -> FloatArray:
 
     Shao et al. 2024, "DeepSeekMath", eq. 4 (outcome supervision); R is the sum of the episode's rewards, std is over G - 1.
     """
-    return _over_episodes(steps, standardised)
+    return _over_episodes(steps, lambda score: centred(score) / deviation(score, EPSILON["grpo"]))
 
 
 def dr_grpo(steps: Steps) -> FloatArray:
@@ -75,31 +76,29 @@ def gigpo(
     the same observation in the same group. A step whose action was not valid has `invalid_penalty` taken from both of its scores.
 
     scale: divide by the standard deviation (the ALFWorld setting), or only subtract the mean. per_step: mean and deviation of A_E over all
-    steps of the group, long episodes weighing more (the authors' code), or over its episodes (the paper's equation). similarity: below 1,
-    observations count as the same from this ratio of difflib on, first fit in order.
+    steps of the group, long episodes weighing more (the authors' code), or over the returns of its episodes (the paper's equation).
+    similarity: below 1, observations count as the same from this ratio of difflib on, first fit in order.
     """
+    epsilon = EPSILON["gigpo"]
+    normalise = (lambda score: centred(score) / deviation(score, epsilon)) if scale else centred
     penalty_N = invalid_penalty * ~np.asarray(steps.valid_N, dtype=bool)
-    return_N = episode_returns(steps) - penalty_N
-    togo_N = discounted_returns(steps, gamma) - penalty_N
-    normalise = (lambda score: standardised(score, EPSILON["gigpo"])) if scale else centred
     if per_step:
-        episode_part_N = _within(steps.group_N, return_N, normalise)
+        episode_part_N = _within(steps.group_N, episode_returns(steps) - penalty_N, normalise)
     else:
-        first_E = np.unique(steps.episode_N, return_index=True)[1]
-        group_E = [steps.group_N[at] for at in first_E]
-        episode_part_N = _spread(steps, first_E, _within(group_E, return_N[first_E], normalise))
-    step_part_N = _within(step_groups(steps, similarity), togo_N, normalise)
+        unit_N = _over_episodes(steps, lambda score: np.full_like(score, deviation(score, epsilon))) if scale else 1.0
+        episode_part_N = _over_episodes(steps, normalise) - penalty_N / unit_N
+    step_part_N = _within(step_groups(steps, similarity), discounted_returns(steps, gamma) - penalty_N, normalise)
     return episode_part_N + step_weight * step_part_N
 
 
 def centred(score_G: FloatArray) -> FloatArray:
     """score - mean; exactly zero where all are equal, which a rounded mean would miss."""
-    return np.zeros_like(score_G) if np.ptp(score_G) == 0 else score_G - score_G.mean()
+    return np.zeros_like(score_G) if np.ptp(score_G) < EQUAL else score_G - score_G.mean()
 
 
-def standardised(score_G: FloatArray, epsilon: float = EPSILON["grpo"]) -> FloatArray:
-    """(score - mean) / (std + epsilon), std over G - 1."""
-    return np.zeros_like(score_G) if np.ptp(score_G) == 0 else centred(score_G) / (score_G.std(ddof=1) + epsilon)
+def deviation(score_G: FloatArray, epsilon: float) -> float:
+    """std + epsilon, std over G - 1; 1 where all are equal, so that nothing is divided by next to nothing."""
+    return 1.0 if np.ptp(score_G) < EQUAL else float(score_G.std(ddof=1)) + epsilon
 
 
 def episode_returns(steps: Steps) -> FloatArray:
@@ -139,16 +138,11 @@ def _similar(anchor: str, known: list[str], similarity: float) -> int:
     return len(known) - 1
 
 
-def _over_episodes(steps: Steps, normalise: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    first_E = np.unique(steps.episode_N, return_index=True)[1]
+def _over_episodes(steps: Steps, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """`function` applied to the episodes' returns of each group, for every step of its episode."""
+    first_E, episode_N = np.unique(steps.episode_N, return_index=True, return_inverse=True)[1:]
     group_E = [steps.group_N[at] for at in first_E]
-    return _spread(steps, first_E, _within(group_E, episode_returns(steps)[first_E], normalise))
-
-
-def _spread(steps: Steps, first_E: FloatArray, value_E: FloatArray) -> FloatArray:
-    """A value of each episode for every step of it."""
-    value = {steps.episode_N[at]: value for at, value in zip(first_E, value_E, strict=True)}
-    return np.array([value[episode] for episode in steps.episode_N])
+    return _within(group_E, episode_returns(steps)[first_E], function)[episode_N]
 
 
 def _within(keys: Iterable[Hashable], value_N: FloatArray, function: Callable[[FloatArray], FloatArray]) -> FloatArray:

@@ -48,7 +48,7 @@ class TrainerConfig(BaseModel):
     loss_weights: Literal["sequence_mean", "token_mean", "constant"] = Field(
         default="sequence_mean",
         description="sequence_mean: over the tokens of a sequence, then over sequences; token_mean: over all tokens; "
-        "constant: the sum over tokens, divided by replies x agent.max_tokens",
+        "constant: the sum over tokens, divided by episodes x agent.max_tokens",
     )
     clip: float = Field(default=0.2, gt=0, lt=1, description="ratio of new to old probability is clipped to 1 - clip .. 1 + clip")
     clip_high: float | None = Field(

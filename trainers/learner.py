@@ -22,7 +22,7 @@ class Learner:
 
     def __init__(self, base: Base, trained: TrainedSet, config: Config):
         self.model, self.trained, self.settings = base.model, trained, config.trainer
-        self.temperature, self.step = config.agent.temperature, 0
+        self.temperature, self.max_tokens, self.step = config.agent.temperature, config.agent.max_tokens, 0
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -37,7 +37,7 @@ class Learner:
 
         Returns metrics averaged over the tokens of the rows that were not skipped; None where all were.
         """
-        parts = minibatches(rows, self.settings.minibatches, derive_seed(self.settings.seed, self.step, "minibatches"))
+        parts = minibatches(rows, self.settings, self.max_tokens, derive_seed(self.settings.seed, self.step, "minibatches"))
         kept = [[row for row in part if row.has_signal or self.settings.kl_coef or not self.settings.skip_zero_rows] for part in parts]
         prepared = [packs(part, self.settings.rows_per_forward, self.model.device) for part in kept]
         totals, norms = Totals(), []

@@ -26,9 +26,14 @@ def clipped_surrogate(
 
 
 def sequence_log_ratio(log_ratio_BR: torch.Tensor, mask_BR: torch.Tensor) -> torch.Tensor:
-    """The mean over each row's tokens, in place of every token's own (Zheng et al. 2025, "GSPO", eq. 7)."""
+    """In place of every token's own log ratio the mean over its row, with the gradient of its own.
+
+    Zheng et al. 2025, "GSPO", eq. 7 and 14 (GSPO-token). With one advantage and one weight a row the gradient is that of the mean itself;
+    in a conversation, whose steps may have different ones, each advantage moves the tokens of its own step alone.
+    """
     length_B1 = mask_BR.sum(1, keepdim=True).clamp(min=1)
-    return ((log_ratio_BR * mask_BR).sum(1, keepdim=True) / length_B1).expand_as(log_ratio_BR)
+    mean_B1 = (log_ratio_BR * mask_BR).sum(1, keepdim=True) / length_B1
+    return mean_B1.detach() + (log_ratio_BR - log_ratio_BR.detach())
 
 
 def k3(logprob_BR: torch.Tensor, reference_BR: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,7 +34,6 @@ class Row:
     episode: int
     step: int
     """The first of its steps."""
-    replies: int
     version: int
     """Optimiser steps the sampling policy had seen."""
     weights: list[float] = field(default_factory=list)
@@ -65,7 +64,7 @@ def make_rows(
         more = _continued(rows[-1], step) if number else None
         if more is None:
             play = episode.play
-            rows.append(Row(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number, 0, version))
+            rows.append(Row(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number, version))
             more = []
         row, before, count = rows[-1], len(more), len(step.token_ids)
         rows[-1] = replace(
@@ -75,7 +74,6 @@ def make_rows(
             logprobs=[*row.logprobs, *[0.0] * before, *step.logprobs],
             advantages=[*row.advantages, *[0.0] * before, *[advantage] * count],
             truncated=[*row.truncated, *[False] * before, *[step.truncated] * count],
-            replies=row.replies + 1,
         )
     return weighted(rows, settings, max_tokens)
 
@@ -89,32 +87,34 @@ def _continued(row: Row, step: Step) -> list[int] | None:
 
 
 def weighted(rows: Sequence[Row], settings: TrainerConfig, max_tokens: int) -> list[Row]:
-    """The rows with the weight of each token, fixed on the whole batch. Tokens that were not sampled weigh nothing.
+    """The rows with the weight of each token, fixed on the whole batch. Tokens that are not learned from weigh nothing and count nowhere.
 
     sequence_mean: 1 / (rows x tokens of the row), DeepSeekMath's loss. token_mean: 1 / tokens of the batch (DAPO, and verl-agent's GiGPO).
-    constant: 1 / (replies x max_tokens), Dr. GRPO's.
+    constant: 1 / (episodes x max_tokens), Dr. GRPO's: nothing that was sampled, neither tokens nor turns, is divided by.
     """
-    tokens = sum(sum(row.sampled) for row in rows)
-    divisor = {
-        "sequence_mean": lambda row: len(rows) * sum(row.sampled),
-        "token_mean": lambda row: tokens,
-        "constant": lambda row: sum(row.replies for row in rows) * max_tokens,
+    learned = [
+        [mine and not (cut and settings.mask_truncated) for mine, cut in zip(row.sampled, row.truncated, strict=True)] for row in rows
+    ]
+    batch, episodes = sum(map(sum, learned)), len({row.episode for row in rows})
+    divisor: Callable[[list[bool]], int] = {
+        "sequence_mean": lambda mine: len(rows) * sum(mine),
+        "token_mean": lambda mine: batch,
+        "constant": lambda mine: episodes * max_tokens,
     }[settings.loss_weights]
 
-    def weights(row: Row) -> list[float]:
-        weight = 1 / divisor(row)
-        left_out = row.truncated if settings.mask_truncated else [False] * len(row.sampled)
-        return [weight if mine and not cut else 0.0 for mine, cut in zip(row.sampled, left_out, strict=True)]
+    def weights(mine: list[bool]) -> list[float]:
+        weight = 1 / max(1, divisor(mine))
+        return [weight if token else 0.0 for token in mine]
 
-    return [replace(row, weights=weights(row)) for row in rows]
+    return [replace(row, weights=weights(mine)) for row, mine in zip(rows, learned, strict=True)]
 
 
-def minibatches(rows: Sequence[Row], count: int, seed: int) -> list[list[Row]]:
-    """Whole groups dealt into `count` parts, each weighted as a batch of its own would be on average."""
-    groups = sorted({row.group for row in rows})
-    if count == 1:
+def minibatches(rows: Sequence[Row], settings: TrainerConfig, max_tokens: int, seed: int) -> list[list[Row]]:
+    """Whole groups dealt into `settings.minibatches` parts, each weighted as a batch of its own."""
+    if settings.minibatches == 1:
         return [list(rows)]
+    groups = sorted({row.group for row in rows})
     np.random.default_rng(seed).shuffle(groups)
-    part_of = {group: index % count for index, group in enumerate(groups)}
-    parts = [[row for row in rows if part_of[row.group] == index] for index in range(count)]
-    return [[replace(row, weights=[weight * len(rows) / len(part) for weight in row.weights]) for row in part] for part in parts if part]
+    part_of = {group: index % settings.minibatches for index, group in enumerate(groups)}
+    parts = [[row for row in rows if part_of[row.group] == index] for index in range(settings.minibatches)]
+    return [weighted(part, settings, max_tokens) for part in parts if part] or [[]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from . import algorithms
 from .config import Config, TrainerConfig
 from .learner import Learner
 from .optimizer import learning_rates
-from .rows import make_rows, survivors
+from .rows import Row, make_rows, survivors
 from .run import CHECKPOINT, CONFIG, PATCH, Run, claim, finished, read_manifest, summary_writer
 
 LOST_SHARE, LOST_LEAST, LOST_WINDOW = 0.05, 8, 256
@@ -43,23 +45,26 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
     base, (trained,), split = prepare(config, [config.trainer.trained_set])
-    agent, learner, losses = make_agent(base, config.agent, config.env), Learner(base, trained, config), Losses()
+    agent = make_agent(base, config.agent, config.env)
+    if not agent.engine.returns_tokens:
+        raise UserError(
+            f"training learns from the tokens that were sampled, and {type(agent.engine).__name__} returns only their text; "
+            "take an engine that returns tokens, and use this one for evaluation"
+        )
+    learner, losses = Learner(base, trained, config), Losses()
     with open_pool(config.env, "train", config.pool) as pool, Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)
         for step in run.steps(learner.step, config.trainer.steps):
             try:
                 with run.phase("rollout"):
-                    played = losses.watch(step, *rollout(agent, pool, split, config, step))
+                    played, groups = rollout(agent, pool, split, config, step, losses)
             except UserError as error:
                 run.save_checkpoint(learner.state(), last=True)
                 raise UserError(f"{error}; then continue with: {shlex.join(['onelayer', 'train', '--resume', str(directory)])}") from error
-            episodes = survivors(played)
+            assert_prompts_fit(played, agent, config, step)
             with run.phase("update"):
-                rows = make_rows(
-                    episodes, advantages(episodes, config.trainer), config.trainer, config.agent.max_tokens, learner.optimizer.steps
-                )
-                metrics = learner.update(rows)
-            run.log(step, rollout_metrics(episodes or played) | {"dropped": len(played) - len(episodes)} | metrics)
+                metrics = learner.update(rows_of(groups, config, learner.optimizer.steps))
+            run.log(step, rollout_metrics(played, groups) | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         assert_untouched(base, trained)
         run.finish(patch.Patch(base.fingerprint, trained.spec, learner.optimizer.masters))
@@ -92,18 +97,50 @@ def evaluation_suite(config: Config) -> tuple[EnvConfig, str]:
     return parse_suite(config.eval.suite, config.env) if config.eval.suite else (config.env, "test")
 
 
-def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int) -> tuple[Iterable[Episode], int]:
-    """`prompts_per_step` groups of `group_size` episodes, as they end, and how many there will be."""
-    settings = config.trainer
+@dataclass(frozen=True)
+class Group:
+    """The episodes of one item that the infrastructure has not lost, and the advantage of each of their steps."""
+
+    episodes: list[Episode]
+    advantages: list[float]
+
+    @property
+    def has_signal(self) -> bool:
+        return any(self.advantages)
+
+
+def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, losses: Losses) -> tuple[list[Episode], list[Group]]:
+    """All episodes of a step, and the groups of them to learn from: of `prompts_per_step` items, with `group_size` episodes each.
+
+    Groups without any advantage teach nothing. With `dynamic_sampling` as many others are played, so many times at most, and take their
+    place where they have one (Yu et al. 2025, "DAPO", eq. 11). It is the advantages that count: under gigpo a group of equal
+    returns has some, too.
+    """
+    settings, sampling = config.trainer, Sampling(config.agent.max_tokens, config.agent.temperature)
     items = draw_items(split, settings.seed, step, settings.prompts_per_step)
-    plays = [
+    others = other_items(split, settings.seed, step, items)
+    played: list[Episode] = []
+    groups: list[Group] = []
+    for _ in range(1 + settings.dynamic_sampling):
+        plays = plays_of(items, settings, step)[len(played) :]
+        new = losses.watch(step, play(agent, pool, plays, sampling), len(plays), played)
+        played += new
+        groups += scored(survivors(new), settings)
+        missing = settings.prompts_per_step - sum(group.has_signal for group in groups)
+        if not missing:
+            break
+        items = [*items, *islice(others, missing)]
+    return played, sorted(groups, key=lambda group: not group.has_signal)[: settings.prompts_per_step]
+
+
+def plays_of(items: Sequence[str], settings: TrainerConfig, step: int) -> list[Play]:
+    """`group_size` plays of each item, group after group."""
+    return [
         Play(item, group, derive_seed(settings.seed, step, item, number), derive_seed(settings.seed, step, item, "start", again) % 2**32)
         for group, item in enumerate(items)
         for again in [items[:group].count(item)]  # a small split comes round within a step: other samples then, from another start
         for number in range(again * settings.group_size, (again + 1) * settings.group_size)
     ]
-    sampling = Sampling(config.agent.max_tokens, config.agent.temperature)
-    return play(agent, pool, plays, sampling), len(plays)
 
 
 class Losses:
@@ -117,8 +154,11 @@ class Losses:
     def __init__(self) -> None:
         self._steps: list[tuple[int, int]] = []  # lost and played
 
-    def watch(self, step: int, episodes: Iterable[Episode], count: int) -> list[Episode]:
-        """The step's `count` episodes, in the order of their groups. Raises UserError as soon as too many are lost."""
+    def watch(self, step: int, episodes: Iterable[Episode], count: int, before: Sequence[Episode] = ()) -> list[Episode]:
+        """`count` episodes of the step in the order of their plays, numbered on from those `before`.
+
+        Raises UserError as soon as too many are lost.
+        """
         played, first, lost = [], "", 0
         window, earlier = count, 0
         for lost_then, count_then in reversed(self._steps):
@@ -132,13 +172,15 @@ class Losses:
                 if lost + earlier >= LOST_LEAST and lost + earlier > LOST_SHARE * window:
                     problem = f"{lost + earlier} of the last {window} episodes, more than {LOST_SHARE:.0%}"
                     break
-        if lost > 1 and not problem and not survivors(played):
+        if lost > 1 and not problem and not survivors([*before, *played]):
             problem = f"{lost} of {count} episodes, and no group is left"
         if problem:
             raise UserError(f"step {step}: environments failed in {problem}; first: {first}; mend the environment")
         if lost:
             _log.warning("step %d: %d of %d episodes lost, first: %s", step, lost, count, first)
         self._steps.append((lost, count))
+        for episode in played:
+            episode.index += len(before)
         return sorted(played, key=lambda episode: episode.index)
 
 
@@ -147,6 +189,20 @@ def draw_items(split: Split, seed: int, step: int, count: int) -> list[str]:
     places = [divmod(place, len(split.items)) for place in range(step * count, (step + 1) * count)]
     passes = {epoch: np.random.default_rng([seed, epoch]).permutation(len(split.items)) for epoch, _ in places}
     return [split.items[passes[epoch][at]].id for epoch, at in places]
+
+
+def other_items(split: Split, seed: int, step: int, drawn: Sequence[str]) -> Iterator[str]:
+    """Items to play in place of others, without end: all of the split in an order of the step's own, those already drawn last."""
+    order = np.random.default_rng(derive_seed(seed, step, "other items")).permutation(len(split.items))
+    yield from cycle(sorted((split.items[at].id for at in order), key=set(drawn).__contains__))
+
+
+def scored(episodes: Sequence[Episode], settings: TrainerConfig) -> list[Group]:
+    """The episodes' groups, in order. Advantages compare episodes within a group only, so each is scored apart."""
+    members: dict[int, list[Episode]] = {}
+    for episode in episodes:
+        members.setdefault(episode.play.group, []).append(episode)
+    return [Group(group, advantages(group, settings)) for group in members.values()]
 
 
 def advantages(episodes: Sequence[Episode], settings: TrainerConfig) -> list[float]:
@@ -162,23 +218,43 @@ def advantages(episodes: Sequence[Episode], settings: TrainerConfig) -> list[flo
     return algorithms.advantages(rollout, settings).tolist()
 
 
-def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """What the rollout says about the policy, before it is updated."""
+def rows_of(groups: Sequence[Group], config: Config, version: int) -> list[Row]:
+    """The rows of all groups, weighted as one batch."""
+    episodes = [episode for group in groups for episode in group.episodes]
+    advantage_N = [advantage for group in groups for advantage in group.advantages]
+    return make_rows(episodes, advantage_N, config.trainer, config.agent.max_tokens, version)
+
+
+def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[str, float]:
+    """What a rollout says about the policy, before it is updated: of all that was played, whether it is learned from or not."""
+    episodes = survivors(played) or played
     steps = [step for episode in episodes for step in episode.steps]
-    groups: dict[int, set[float]] = {}
-    for episode in episodes:
-        groups.setdefault(episode.play.group, set()).add(episode.reward)
     return {
         "reward": float(np.mean([episode.reward for episode in episodes])),
         "success": float(np.mean([episode.verdict == CORRECT for episode in episodes])),
-        "groups_with_signal": float(np.mean([len(rewards) > 1 for rewards in groups.values()])),
+        "episodes": len(episodes),
+        "groups_sampled": len({episode.play.group for episode in played}),
+        "groups_kept": sum(group.has_signal for group in groups),
         "response_length": float(np.mean([len(step.token_ids) for step in steps])),
         "truncated": float(np.mean([step.truncated for step in steps])),
         "episode_steps": len(steps) / len(episodes),
         "valid_actions": float(np.mean([step.valid for step in steps])),
         "overlong": float(np.mean([episode.overlong for episode in episodes])),
         "tokens": sum(episode.tokens for episode in episodes),
+        "dropped": len(played) - len(survivors(played)),
     }
+
+
+def assert_prompts_fit(played: Sequence[Episode], agent: Agent, config: Config, step: int) -> None:
+    """Raises UserError where no prompt of the step is one that the model can answer."""
+    if any(episode.steps for episode in played):
+        return
+    if config.agent.max_prompt is not None and config.agent.max_prompt <= agent.context:
+        limit, remedy = f"agent.max_prompt, {config.agent.max_prompt} tokens", "raise it"
+    else:
+        limit = f"the {agent.context} tokens that the model takes beside a reply of agent.max_tokens ({config.agent.max_tokens})"
+        remedy = "lower agent.max_tokens, or take a model with a longer context"
+    raise UserError(f"step {step}: every prompt is longer than {limit}; {remedy}, or shorten agent.prompt")
 
 
 def assert_untouched(base: Base, trained: TrainedSet) -> None:

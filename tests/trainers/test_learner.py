@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from dataclasses import replace
 
 import numpy as np
@@ -12,62 +11,29 @@ import torch
 from families import FAMILIES, random_base
 from hypothesis import given
 from hypothesis import strategies as st
+from plain import MAX_TOKENS, assert_equal, plain_gradient, row_logprobs, sampled_rows
 
 from onelayer.agents.config import ModelConfig
-from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base, load_base, select, weight_hashes
 from onelayer.trainers import algorithms
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.forward import packs
 from onelayer.trainers.learner import Learner, Totals
-from onelayer.trainers.rows import Row, minibatches, weighted
+from onelayer.trainers.rows import Row, minibatches
 
 CLIP, KL = 0.2, 0.1
 
 
-def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int = 13) -> list[Row]:
-    """Rows of real samples, with advantages of which a third are zero and logprobs that are off enough to be clipped."""
-    rng = random.Random(0)
-    prompts = [tuple(rng.randrange(3, 300) for _ in range(rng.randint(1, longest))) for _ in range(groups)]
-    requests = [Request(prompt, 17 * index, Sampling(24)) for index, prompt in enumerate(p for p in prompts for _ in range(group_size))]
-    completions = sorted(TransformersEngine(base.model, base.end_ids).generate(requests), key=lambda completion: completion.index)
-    return weighted(
-        [
-            Row(
-                list(request.prompt_ids),
-                completion.token_ids,
-                [True] * len(completion.token_ids),
-                [logprob + rng.uniform(-0.4, 0.4) for logprob in completion.logprobs],
-                [rng.choice([-1.3, 0.0, 0.8])] * len(completion.token_ids),
-                [False] * len(completion.token_ids),
-                f"item-{index // group_size}",
-                index // group_size,
-                index,
-                0,
-                1,
-                0,
-            )
-            for index, (request, completion) in enumerate(zip(requests, completions, strict=True))
-        ],
-        TrainerConfig(),
-        24,
-    )
+def paper_gradient(model: torch.nn.Module, reference: torch.nn.Module, rows: list[Row], kl_coef: float) -> dict[str, torch.Tensor]:
+    """GRPO's loss as the paper writes it."""
 
-
-def plain_gradient(model: torch.nn.Module, reference: torch.nn.Module, rows: list[Row], kl_coef: float) -> dict[str, torch.Tensor]:
-    """GRPO's loss as the paper writes it, one response at a time on the whole model, nothing shared."""
-    model.requires_grad_(True)
-    model.zero_grad()
-    for row in rows:
-        ids, targets = torch.tensor([row.prompt_ids + row.token_ids]), torch.tensor(row.token_ids)[:, None]
-        logprob, base_logprob = (
-            net(ids).logits[0, len(row.prompt_ids) - 1 : -1].log_softmax(-1).gather(1, targets)[:, 0] for net in (model, reference)
-        )
+    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
         ratio, advantage = (logprob - torch.tensor(row.logprobs)).exp(), torch.tensor(row.advantages)
         surrogate = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
-        log_ratio = base_logprob.detach() - logprob
-        (-(surrogate - kl_coef * (log_ratio.exp() - log_ratio - 1)).mean() / len(rows)).backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+        log_ratio = row_logprobs(reference, row).detach() - logprob
+        return -(surrogate - kl_coef * (log_ratio.exp() - log_ratio - 1)).mean() / len(rows)
+
+    return plain_gradient(model, rows, loss)
 
 
 def learner_gradient(base: Base, spec: str, rows: list[Row], passes: int = 1, **settings: object) -> dict[str, torch.Tensor]:
@@ -85,16 +51,11 @@ def learner_gradient(base: Base, spec: str, rows: list[Row], passes: int = 1, **
     return {name: parameter.grad for name, parameter in learner.trained.parameters.items() if parameter.grad is not None}
 
 
-def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    for name, gradient in found.items():
-        assert torch.allclose(gradient, expected[name], atol=1e-6, rtol=1e-4), (name, (gradient - expected[name]).abs().max())
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradient_is_the_papers(family: str):
     base = random_base(family)
     rows = sampled_rows(base)
-    expected = plain_gradient(copy.deepcopy(base.model), base.model, rows, kl_coef=0)
+    expected = paper_gradient(base.model, base.model, rows, kl_coef=0)
     for spec in ("full", "layer:5", "layers:2,9", "layer:7.mlp", "layer:0", "head"):
         assert_equal(learner_gradient(base, spec, rows), expected)
         assert_equal(learner_gradient(base, spec, rows, skip_zero_rows=False), expected)
@@ -108,10 +69,10 @@ def test_packing_epochs_and_the_reference_leave_the_gradient_alone(spec: str):
     with torch.no_grad():
         for name in select(base.model, spec).parameters:
             dict(reference.named_parameters())[name].add_(0.1)
-    expected = plain_gradient(copy.deepcopy(base.model), reference, rows, kl_coef=KL)
+    expected = paper_gradient(base.model, reference, rows, kl_coef=KL)
     assert_equal(learner_gradient(base, spec, rows, kl_coef=KL), expected)
     assert_equal(learner_gradient(base, spec, rows, kl_coef=KL, rows_per_forward=5, epochs=2, passes=3), expected)
-    without_kl = plain_gradient(copy.deepcopy(base.model), base.model, rows, kl_coef=0)
+    without_kl = paper_gradient(base.model, base.model, rows, kl_coef=0)
     assert_equal(learner_gradient(base, spec, rows, rows_per_forward=3, epochs=2, passes=2), without_kl)
 
 
@@ -166,12 +127,16 @@ def test_a_learning_rate_per_layer():
     assert 5e-4 < max(moved[name] for name in moved if ".layers.4." in name) < 2e-3
 
 
-def test_minibatches_deal_whole_groups_and_weigh_as_much_as_the_batch():
+@pytest.mark.parametrize("loss_weights", ["sequence_mean", "token_mean", "constant"])
+def test_minibatches_deal_whole_groups_and_weigh_each_as_a_batch_of_its_own(loss_weights: str):
     rows = sampled_rows(random_base("llama"), groups=7)
-    parts = minibatches(rows, 3, seed=5)
+    settings = TrainerConfig.model_validate({"minibatches": 3, "loss_weights": loss_weights})
+    parts = minibatches(rows, settings, MAX_TOKENS, seed=5)
     assert sorted(row.episode for part in parts for row in part) == list(range(len(rows)))
     assert all({row.group for row in one}.isdisjoint(row.group for row in other) for one in parts for other in parts if one is not other)
-    assert [sum(sum(row.weights) for row in part) for part in parts] == pytest.approx([1.0] * 3)
+    for part in parts:
+        share = 1.0 if loss_weights != "constant" else sum(len(row.token_ids) for row in part) / (len(part) * MAX_TOKENS)
+        assert sum(sum(row.weights) for row in part) == pytest.approx(share)
 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=16))

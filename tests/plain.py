@@ -1,0 +1,67 @@
+"""What the learner must come to: samples of a model, and the gradient of a loss taken one row at a time, nothing shared."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+
+from onelayer.agents.engine import Request, Sampling, TransformersEngine
+from onelayer.agents.policy import Base
+from onelayer.trainers.config import TrainerConfig
+from onelayer.trainers.rows import Row, weighted
+
+MAX_TOKENS = 24
+
+
+def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int = 13) -> list[Row]:
+    """Rows of real samples, with advantages of which a third are zero and logprobs that are off enough to be clipped."""
+    rng = random.Random(0)
+    prompts = [tuple(rng.randrange(3, 300) for _ in range(rng.randint(1, longest))) for _ in range(groups)]
+    requests = [Request(p, 17 * index, Sampling(MAX_TOKENS)) for index, p in enumerate(p for p in prompts for _ in range(group_size))]
+    completions = sorted(TransformersEngine(base.model, base.end_ids).generate(requests), key=lambda completion: completion.index)
+    return weighted(
+        [
+            Row(
+                list(request.prompt_ids),
+                completion.token_ids,
+                [True] * len(completion.token_ids),
+                [logprob + rng.uniform(-0.4, 0.4) for logprob in completion.logprobs],
+                [rng.choice([-1.3, 0.0, 0.8])] * len(completion.token_ids),
+                [False] * len(completion.token_ids),
+                item=f"item-{index // group_size}",
+                group=index // group_size,
+                episode=index,
+                step=0,
+                version=0,
+            )
+            for index, (request, completion) in enumerate(zip(requests, completions, strict=True))
+        ],
+        TrainerConfig(),
+        MAX_TOKENS,
+    )
+
+
+def row_logprobs(model: torch.nn.Module, row: Row) -> torch.Tensor:
+    """Log-probability of each of the row's tokens [R]."""
+    ids, targets = torch.tensor([row.prompt_ids + row.token_ids]), torch.tensor(row.token_ids)[:, None]
+    return model(ids).logits[0, len(row.prompt_ids) - 1 : -1].log_softmax(-1).gather(1, targets)[:, 0]
+
+
+def plain_gradient(
+    model: torch.nn.Module, rows: Sequence[Row], loss: Callable[[torch.Tensor, Row], torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Gradient of the sum of `loss(logprob_R, row)` over the rows, on a copy of the whole model."""
+    model = copy.deepcopy(model)
+    model.requires_grad_(True)
+    model.zero_grad()
+    for row in rows:
+        loss(row_logprobs(model, row), row).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, expected[name], atol=1e-6, rtol=1e-4), (name, (gradient - expected[name]).abs().max())
