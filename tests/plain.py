@@ -64,4 +64,5 @@ def plain_gradient(
 
 def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, gradient in found.items():
-        assert torch.allclose(gradient, expected[name], atol=1e-6, rtol=1e-4), (name, (gradient - expected[name]).abs().max())
+        atol = max(1e-6, 1e-5 * expected[name].abs().max().item())  # a gradient is a sum of many, large and small
+        assert torch.allclose(gradient, expected[name], atol=atol, rtol=1e-4), (name, (gradient - expected[name]).abs().max())

@@ -48,7 +48,7 @@ class Learner:
             for part in prepared:
                 self.optimizer.zero_grad()
                 for pack in part:
-                    self.backward(pack, totals)
+                    self.loss(pack, totals).backward()
                 norms.append(self.optimizer.step())
         self.step += 1
         return (
@@ -57,8 +57,8 @@ class Learner:
             | {"grad_norm": float(np.mean(norms)), "rows_updated": sum(len(part) for part in kept)}
         )
 
-    def backward(self, pack: Pack, totals: Totals) -> None:
-        """Add the gradient of one pack's loss."""
+    def loss(self, pack: Pack, totals: Totals) -> torch.Tensor:
+        """One pack's part of the loss, a scalar."""
         settings = self.settings
         references = self.reference_logprobs(pack, self.reuses) if settings.kl_coef else [None] * len(pack.buckets)
         loss = torch.zeros((), device=self.model.device)
@@ -79,7 +79,7 @@ class Learner:
                 totals.add("clip_share", outside_BR & (bucket.advantage_BR != 0), bucket.mask_BR)
                 totals.add("entropy", entropy(logits_BRV, self.temperature), bucket.mask_BR)
                 totals.add("sampler_kl", log_ratio_BR.exp() - log_ratio_BR - 1, bucket.mask_BR)
-        loss.backward()
+        return loss
 
     @torch.no_grad()
     def correct_sampling(self, pack: Pack, cap: float, totals: Totals) -> None:

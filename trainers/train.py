@@ -253,7 +253,7 @@ def assert_prompts_fit(played: Sequence[Episode], agent: Agent, config: Config, 
         limit, remedy = f"agent.max_prompt, {config.agent.max_prompt} tokens", "raise it"
     else:
         limit = f"the {agent.context} tokens that the model takes beside a reply of agent.max_tokens ({config.agent.max_tokens})"
-        remedy = "lower agent.max_tokens, or take a model with a longer context"
+        remedy = "lower it, or take a model with a longer context"
     raise UserError(f"step {step}: every prompt is longer than {limit}; {remedy}, or shorten agent.prompt")
 
 

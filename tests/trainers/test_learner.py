@@ -46,7 +46,7 @@ def learner_gradient(base: Base, spec: str, rows: list[Row], passes: int = 1, **
     for _ in range(passes):
         learner.optimizer.zero_grad()
         for pack in prepared:
-            learner.backward(pack, Totals())
+            learner.loss(pack, Totals()).backward()
     assert all(parameter.grad is None for name, parameter in base.model.named_parameters() if name not in learner.trained.parameters)
     return {name: parameter.grad for name, parameter in learner.trained.parameters.items() if parameter.grad is not None}
 
