@@ -89,7 +89,8 @@ def read_study(directory: Path) -> list[TrainedRun | Measurement]:
 def read_run(directory: Path) -> TrainedRun:
     """A run with the evaluations inside it, finished or not. Raises UserError where anything in it is broken."""
     from ..envs.errors import UserError
-    from ..evals.compare import TrainedRun, read_curve
+    from ..evals.compare import TrainedRun
+    from ..evals.learning_curve import LearningCurve, read_curve
     from ..trainers import run
     from .config import load
 
@@ -97,9 +98,13 @@ def read_run(directory: Path) -> TrainedRun:
     config = manifest.config if manifest else load(str(directory / run.CONFIG))
     settings = config.trainer
     metrics = directory / run.METRICS
-    curve = read_curve(metrics, settings.prompts_per_step * settings.group_size) if manifest or metrics.exists() else []
-    if manifest and len(curve) != settings.steps:
-        raise UserError(f"{metrics}: {len(curve)} steps of a finished run of {settings.steps}; bring the file back, or leave this run out")
+    curve = LearningCurve(points=[])
+    if manifest or metrics.exists():
+        curve = read_curve(metrics, settings.prompts_per_step * settings.group_size)
+    if manifest and len(curve.points) != settings.steps:
+        raise UserError(
+            f"{metrics}: {len(curve.points)} steps of a finished run of {settings.steps}; bring the file back, or leave this run out"
+        )
     return TrainedRun(
         directory=directory,
         domain=manifest.split.rpartition("/")[0] if manifest else domain(config),

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from ..envs.errors import UserError, first_problem
+from .learning_curve import LearningCurve
 from .records import Decoding, Evaluation, Recorded
 from .statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
 
@@ -24,19 +24,6 @@ UNTRAINED = "none"
 """Base fingerprint of policies without a model (`onelayer eval --baseline`)."""
 PROTOCOL = {"digest": "items", "temperature": "temperature", "max_tokens": "max_tokens", "prompt": "prompt", "seed": "evaluation seed"}
 """What two measurements must agree in to be paired: key of the manifest, and its name for people."""
-
-
-class Point(BaseModel):
-    """The state after one training step; all but reward and success add up from the start of the run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    step: int = Field(ge=1, description="steps done")
-    episodes: float = Field(ge=0, description="episodes learnt from: those that failing environments lost are not counted")
-    tokens: float = Field(ge=0, description="sampled tokens of these episodes")
-    seconds: float = Field(ge=0, description="wall-clock seconds of rollouts and updates")
-    reward: float | None = Field(description="mean reward of the step's rollout, before its update")
-    success: float | None = Field(description="share of solved episodes of the step's rollout")
 
 
 class TrainedSeed(BaseModel):
@@ -49,7 +36,7 @@ class TrainedSeed(BaseModel):
     finished: bool = Field(description="whether the run is complete; false: it still goes on, or was stopped")
     steps: int = Field(description="steps that the run is to take")
     seconds: float = Field(description="of the whole run where it is finished, else of its rollouts and updates so far")
-    curve: list[Point]
+    curve: LearningCurve
 
 
 class Policy(BaseModel):
@@ -171,7 +158,7 @@ class TrainedRun:
     """Dotted keys of its recipe that bear on the result, without the seed: runs that agree in them are one policy."""
     seed: int
     steps: int
-    curve: Sequence[Point]
+    curve: LearningCurve
     patch: str | None = None
     """SHA-256 of the patch it ended in; None: it is not finished."""
     parameters: int | None = None
@@ -209,44 +196,6 @@ class _Measured:
 
     def rates(self, decoding: Decoding) -> dict[int, FloatArray]:
         return {seed: measurement.recorded.outcomes(decoding).rate_I for seed, measurement in self.by_seed.items()}
-
-
-class _Line(BaseModel):
-    """What a line of a run's metrics tells about progress."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    step: int
-    reward: float | None
-    success: float | None = None
-    tokens: float | None = 0
-    rollout_seconds: float
-    update_seconds: float
-    episodes: float | None = None
-    dropped: float | None = 0
-
-
-def read_curve(path: Path, episodes: int) -> list[Point]:
-    """The learning curve in a run's metrics file. episodes: of one step, where the lines do not say.
-
-    A line that is being written is left out. Raises UserError with file and line for one that is broken.
-    """
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); bring it back, or leave this run out") from error
-    points: list[Point] = []
-    sums = np.zeros(3)
-    for number, text in enumerate(lines, start=1):
-        try:
-            line = _Line.model_validate_json(text)
-        except ValidationError as error:
-            raise UserError(f"{path}:{number}: broken metrics ({first_problem(error)}); mend the line, or leave this run out") from error
-        played = episodes - (line.dropped or 0) if line.episodes is None else line.episodes
-        sums += (played, line.tokens or 0, line.rollout_seconds + line.update_seconds)
-        so_far = dict(zip(("episodes", "tokens", "seconds"), sums.round(3).tolist(), strict=True))
-        points.append(Point(step=line.step + 1, reward=line.reward, success=line.success, **so_far))
-    return points
 
 
 def compare(entries: Sequence[TrainedRun | Measurement]) -> Comparison:
@@ -306,7 +255,7 @@ def _pools(entries: Sequence[TrainedRun | Measurement]) -> list[_Pool]:
 
 
 def _names(pools: Sequence[_Pool]) -> list[str]:
-    """Algorithm and trained set; where that is not unique in a domain with the one or two settings that differ, else with the directory."""
+    """Algorithm and trained set; where that is not unique in a domain with the one or two settings that differ, else with a number."""
     names = []
     for pool in pools:
         alike = [other for other in pools if (other.stem, other.domain) == (pool.stem, pool.domain)]
@@ -317,8 +266,7 @@ def _names(pools: Sequence[_Pool]) -> list[str]:
         elif 1 <= len(differ) <= 2 and len(set(settings)) == len(alike):
             names.append(" ".join([pool.stem, *(f"{key.rpartition('.')[2]}={pool.settings[key]}" for key in differ)]))
         else:
-            directory = pool.runs[0].directory if pool.runs else pool.measured[0][1].directory
-            names.append(f"{pool.stem} ({directory})")
+            names.append(f"{pool.stem} #{1 + alike.index(pool)}")
     return names
 
 
@@ -341,8 +289,8 @@ def _policy(pool: _Pool, name: str) -> Policy:
                 seed=run.seed,
                 finished=run.patch is not None,
                 steps=run.steps,
-                seconds=run.seconds if run.seconds is not None else run.curve[-1].seconds if run.curve else 0.0,
-                curve=list(run.curve),
+                seconds=run.curve.seconds if run.seconds is None else run.seconds,
+                curve=run.curve,
             )
             for run in pool.runs
         ],

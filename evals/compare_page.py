@@ -6,6 +6,7 @@ Terminal and page print the same tables, and the page's learning curves are draw
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rich.console import Group
 from rich.text import Text
 
 from ..envs.files import write_atomically
-from .compare import Compared, Comparison, Figures, Policy, Row, Section, TrainedSeed
+from .compare import Compared, Comparison, Figures, Policy, Row, Section
 from .records import Decoding
 from .report import TEMPLATES, Cell, Table, _difference, _rate, _rich
 
@@ -64,13 +65,16 @@ def results(section: Section, level: float) -> Table:
     """pass@1 of every policy under both decodings."""
     over = _over(section.rows, level)
     sizes = {row.items for row in section.rows}
-    header = [Cell("policy"), Cell("seeds")] + [Cell("pass@1", f"{name}\n{over}") for name in _decodings(section)]
-    header += [Cell("tokens", f"a reply,\n{_decodings(section)[0]}")]
+    decodings = _decodings(section)
+    header = [Cell("policy"), Cell("seeds", "" if over else "interval over")]
+    header += [Cell("pass@1", f"{name}\n{over or f'{level:.0%}'}") for name in decodings]
+    header += [Cell("tokens", f"an episode,\n{decodings[0]}")]
     rows = []
     for row in section.rows:
         rates = [_rate(row.figures(decoding).pass_rate) for decoding in Decoding]
         tokens = Cell(f"{row.sampled.mean_tokens:.1f}", f"{row.sampled.truncated:.1%} cut off" if row.sampled.truncated else "")
-        rows.append([_name(row, section), Cell(_seeds(row.seeds)), *rates, tokens])
+        seeds = Cell(_seeds(row.seeds), "" if over else row.interval_over.replace(" and", "\nand"))
+        rows.append([_name(row, section), seeds, *rates, tokens])
     items = f"{sizes.pop()} items of " if len(sizes) == 1 else ""
     return Table(f"{items}{section.split}", header, rows, _result_notes(section))
 
@@ -81,7 +85,8 @@ def differences(section: Section, level: float) -> Table:
     for heading, find in (("minus base", _to_base), (f"minus {_first(section)}", _to_first)):
         if any(find(row.figures(decoding)) for row in section.rows for decoding in Decoding):
             columns += [(find, decoding) for decoding in Decoding]
-            header += [Cell(heading, name) for name in _decodings(section)]
+            first, *more = textwrap.wrap(heading, 15)  # columns are no wider than need be
+            header += [Cell(first, "\n".join([*more, name])) for name in _decodings(section)]
     rows = []
     for row in section.rows:
         found = [find(row.figures(decoding)) for find, decoding in columns]
@@ -97,13 +102,12 @@ def trainings(domain: str, policies: Sequence[Policy]) -> Table:
     rows = []
     for policy in policies:
         done = [run for run in policy.runs if run.finished] or policy.runs
-        last = [run.curve[-1] for run in done if run.curve]
-        costs = [[point.episodes for point in last], [point.tokens for point in last], [run.seconds for run in done]]
+        costs = [[run.curve.episodes for run in done], [run.curve.tokens for run in done], [run.seconds for run in done]]
         share = "" if policy.share is None else f"{policy.share:.1%} of all"
         parameters = Cell("?" if policy.parameters is None else f"{policy.parameters:,}", share)
         steps = Cell(_joined(str(run.steps) for run in policy.runs), "" if done[0].finished else "not finished")
         row = [Cell(policy.name), Cell(_seeds([run.seed for run in policy.runs])), parameters, steps]
-        rows.append(row + [Cell(f"{sum(values) / len(values):,.0f}" if values else "?") for values in costs])
+        rows.append(row + [Cell(f"{sum(values) / len(values):,.0f}") for values in costs])
     return Table(f"Training on {domain}", header, rows, _training_notes(policies))
 
 
@@ -140,11 +144,9 @@ def _decodings(section: Section) -> list[str]:
 
 
 def _over(rows: Iterable[Row], level: float) -> str:
-    """What a column's intervals allow for, on lines no wider than an interval."""
+    """What all intervals of trained policies allow for, on lines no wider than an interval; empty where rows must tell each their own."""
     kinds = {row.interval_over for row in rows if row.seeds} or {"items"}
-    if len(kinds) > 1:
-        return f"{level:.0%} over items;\nof several\nseeds: and seeds"
-    return f"{level:.0%} over {kinds.pop()}".replace(" and", "\nand")
+    return f"{level:.0%} over {kinds.pop()}".replace(" and", "\nand") if len(kinds) == 1 else ""
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -190,7 +192,7 @@ def _result_notes(section: Section) -> list[str]:
     for row in section.rows:
         if errors := row.sampled.errors + row.greedy.errors:
             notes.append(f"Environments failed in {errors} samples of {row.policy}: they count as wrong.")
-    return notes
+    return notes + _numbered((row.policy, row.directories) for row in section.rows)
 
 
 def _difference_notes(section: Section, level: float) -> list[str]:
@@ -219,13 +221,14 @@ def _training_notes(policies: Sequence[Policy]) -> list[str]:
     for policy in policies:
         for run in policy.runs:
             if not run.finished:
-                notes.append(f"{policy.name}, seed {run.seed}: not finished, {_done(run)} of {run.steps} steps done.")
+                notes.append(f"{policy.name}, seed {run.seed}: not finished, {len(run.curve.points)} of {run.steps} steps done.")
     if any(len({run.finished for run in policy.runs}) > 1 for policy in policies):
         notes.append("Episodes, tokens and seconds are those of the finished runs, their mean.")
     elif any(len(policy.runs) > 1 for policy in policies):
         notes.append("Episodes, tokens and seconds of a run are means over the seeds.")
-    return notes
+    return notes + _numbered((policy.name, [run.directory for run in policy.runs]) for policy in policies)
 
 
-def _done(run: TrainedSeed) -> int:
-    return run.curve[-1].step if run.curve else 0
+def _numbered(named: Iterable[tuple[str, list[str]]]) -> list[str]:
+    """Where policies lie that only a number tells apart."""
+    return [f"{name}: {', '.join(directories)}" for name, directories in named if re.search(r" #\d+$", name)]
