@@ -128,9 +128,9 @@ def check_splits(subject: Subject) -> str | None:
                 raise Broken(
                     f"{shared} of the {len(seen[one].items)} items of {one} are also in {other}; divide them by a hash of their text"
                 )
-    if "train" not in seen or "test" not in seen:
-        raise Broken(f"it has the split {' and '.join(seen) or subject.split} alone; training needs train, evaluation test")
-    return ", ".join(f"{name} {len(split.items)}" for name, split in seen.items())
+    sizes = ", ".join(f"{name} {len(split.items)}" for name, split in seen.items())
+    lacking = {"train": "; without train it can be evaluated only", "test": "; without test it can be trained on only"}
+    return (sizes or f"{subject.split} alone") + "".join(text for name, text in lacking.items() if name not in seen)
 
 
 def check_gymnasium(subject: Subject) -> str:
