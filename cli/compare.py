@@ -18,7 +18,7 @@ ASIDE += ("trainer.tensorboard", "trainer.rows_per_forward", "trainer.skip_zero_
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of training runs, studies or evaluations")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="directories of training runs, studies or evaluations")],
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="where the page goes  [default: runs/compare-TIME]")] = None,
 ) -> None:
     """Put runs side by side: what each policy solves, what it differs by, what it cost.

@@ -214,7 +214,10 @@ def compare(entries: Sequence[TrainedRun | Measurement]) -> Comparison:
 
 def _gathered(entries: Sequence[TrainedRun | Measurement]) -> list[TrainedRun | Measurement]:
     """Each directory once, and the evaluations of a run's patch with the run."""
-    entries = list({entry.directory.resolve(): entry for entry in reversed(entries)}.values())[::-1]
+    unique: dict[Path, TrainedRun | Measurement] = {}
+    for entry in entries:
+        unique.setdefault(entry.directory.resolve(), entry)
+    entries = list(unique.values())
     runs = [entry for entry in entries if isinstance(entry, TrainedRun)]
     inside = {measurement.directory.resolve() for run in runs for measurement in run.measurements}
     loose = [entry for entry in entries if isinstance(entry, Measurement) and entry.directory.resolve() not in inside]

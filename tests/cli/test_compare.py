@@ -1,0 +1,150 @@
+"""`onelayer compare` on directories that the other verbs have made: runs, a study, evaluations, unfinished and broken ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onelayer.cli.main import main
+
+SMALL = ["trainer.steps=2", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.lr=3e-4"]
+EVALUATION = ["--items", "8", "--n", "2"]
+
+
+def onelayer(*arguments: object) -> None:
+    assert main(list(map(str, arguments))) == 0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of one algorithm with their evaluations inside, one run of another evaluated elsewhere, a base, a planner, a study."""
+    folder = tmp_path_factory.mktemp("made")
+    for name, changes in {"one": [], "two": ["trainer.seed=1"], "other": ["trainer.algorithm=dr_grpo"]}.items():
+        onelayer("train", "quickstart", *SMALL, *changes, "--output", folder / name)
+        inside = folder / "elsewhere" if name == "other" else folder / name / "test"
+        patch = folder / name / "patch.safetensors"
+        onelayer("eval", "--suite", "arithmetic", *EVALUATION, "--patch", patch, "--output", inside)
+    onelayer("eval", "--suite", "arithmetic", *EVALUATION, "--output", folder / "base")
+    onelayer("eval", "--suite", "arithmetic", *EVALUATION, "--baseline", "gold", "--output", folder / "gold")
+    study = ["study.trained_sets=[layer:1]", "study.lr_grid=[1e-4,3e-4]", "study.validation_items=8", "eval.items=8", "eval.n=2"]
+    onelayer("study", "quickstart", *SMALL, *study, "--output", folder / "study")
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy that a test may change, as the working directory."""
+    shutil.copytree(made, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_runs_side_by_side(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "one", "two", "other", "elsewhere", "base", "gold", "--output", "out"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith("page: out/compare.html\n")
+    found = json.loads(Path("out/compare.json").read_text())
+    (section,) = found["sections"]
+    assert [(row["policy"], row["seeds"]) for row in section["rows"]] == [
+        ("base", []),
+        ("grpo full", [0, 1]),
+        ("dr_grpo full", [0]),
+        ("gold", []),
+    ]
+    for row in section["rows"]:
+        samples = [line for at in row["directories"] for line in (Path(at) / "sampled.jsonl").read_text().splitlines()]
+        solved = sum(json.loads(line)["verdict"] == "correct" for line in samples) / len(samples)
+        assert row["sampled"]["pass_rate"]["mean"] == pytest.approx(solved)
+        assert f"{solved:.3f}" in shown
+    pooled = found["policies"][0]
+    manifest = json.loads(Path("one/run.json").read_text())
+    assert (pooled["parameters"], pooled["domain"]) == (manifest["trained_parameters"], "arithmetic")
+    metrics = [json.loads(line) for line in Path("one/metrics.jsonl").read_text().splitlines()]
+    curve = pooled["runs"][0]["curve"]
+    assert (curve["episodes"], curve["tokens"]) == (2 * 4 * 4, sum(line["tokens"] for line in metrics))
+    assert [point["reward"] for point in curve["points"]] == [line["reward"] for line in metrics]
+
+
+def test_a_study_shows_the_runs_it_reports(copy: Path) -> None:
+    assert main(["compare", "study", "one", "--output", "out"]) == 0
+    found = json.loads(Path("out/compare.json").read_text())
+    report = json.loads(Path("study/report.json").read_text())
+    tests = [row for section in found["sections"] for row in section["rows"] if section["split"] == "arithmetic/test"]
+    assert len(found["sections"]) == 1  # the validation split chose a learning rate, it is no result
+    rates = {arm["name"]: arm["sampled"]["pass_rate"]["mean"] for arm in report["arms"]}
+    assert tests[0]["policy"] == "base" and tests[0]["sampled"]["pass_rate"]["mean"] == rates["base"]
+    (layer,) = [row for row in tests if row["policy"] == "grpo layer:1"]
+    assert layer["sampled"]["pass_rate"]["mean"] == rates["layer:1"]
+    assert layer["sampled"]["to_base"]["difference"] == report["arms"][2]["sampled"]["to_base"]
+    lr = {arm["name"]: arm["training"]["lr"] for arm in report["arms"][1:]}
+    assert {policy["settings"]["trainer.lr"] for policy in found["policies"] if policy["trained_set"] == "layer:1"} == {lr["layer:1"]}
+
+
+def test_a_run_that_goes_on_is_shown_as_such(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("run.json", "patch.safetensors"):
+        (copy / "other" / name).unlink()
+    metrics = Path("other/metrics.jsonl")
+    metrics.write_text(metrics.read_text().splitlines(keepends=True)[0] + '{"step": 1, "re')
+    assert main(["compare", "one", "other"]) == 0
+    assert "dr_grpo full, seed 0: not finished, 1 of 2 steps done." in " ".join(capsys.readouterr().out.split())
+    metrics.unlink()  # it has only just begun
+    assert main(["compare", "other"]) == 0
+    for name in ("full", "layer-1"):
+        for run in (copy / "study" / name).iterdir():
+            shutil.rmtree(run / "test", ignore_errors=True)
+    assert main(["compare", "study", "--output", "under-way"]) == 0  # no rate is chosen yet: the runs that try them are shown
+    names = [policy["name"] for policy in json.loads(Path("under-way/compare.json").read_text())["policies"]]
+    assert names[1:3] == ["grpo full lr=0.0001", "grpo full lr=0.0003"]
+
+
+def damage(path: str, text: str | None = None) -> Callable[[], object]:
+    """Write `text` to a file, or remove it."""
+    return lambda: Path(path).unlink() if text is None else Path(path).write_text(text)
+
+
+def unfinished_with_result() -> None:
+    Path("one/run.json").unlink()
+
+
+def broken_recipe() -> None:
+    shutil.rmtree("one/test")
+    Path("one/run.json").unlink()
+    Path("one/config.yaml").write_text("trainer: {steps: many}\n")
+
+
+def empty_study() -> None:
+    Path("empty").mkdir()
+    shutil.copy("study/study.yaml", "empty")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        (lambda: shutil.rmtree("one"), "one: no such directory"),
+        (lambda: (shutil.rmtree("one"), Path("one").write_text("")), "one: a file"),
+        (lambda: (shutil.rmtree("one"), Path("one").mkdir()), "one: config.yaml study.yaml evaluation.json"),
+        (broken_recipe, "one/config.yaml:1: trainer.steps many"),
+        (damage("one/run.json", "{"), "one/run.json: JSON resume"),
+        (damage("one/metrics.jsonl"), "one/metrics.jsonl: read"),
+        (damage("one/metrics.jsonl", '{"step": 0}\n'), "one/metrics.jsonl:1: reward"),
+        (damage("one/metrics.jsonl", ""), "one/metrics.jsonl: 0 2"),
+        (damage("one/test/greedy.jsonl"), "one/test/greedy.jsonl: eval"),
+        (damage("one/test/evaluation.json", "{}"), "one/test/evaluation.json: again"),
+        (lambda: shutil.copytree("gold", "one/gold"), "one/gold: ended evaluate"),
+        (unfinished_with_result, "one/test: ended evaluate"),
+        (lambda: (empty_study(), shutil.rmtree("one"), Path("empty").rename("one")), "one: measured study"),
+    ],
+)
+def test_what_is_broken_is_named_in_one_line(
+    breaks: Callable[[], object], words: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaks()
+    assert main(["compare", "two", "one", "--output", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("onelayer: ") and said.count("\n") == 1
+    assert [word for word in words.split() if word not in said] == []
+    assert not Path("out").exists()
