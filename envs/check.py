@@ -340,9 +340,9 @@ def _time_limit(seconds: int) -> Iterator[None]:
     except ValueError:  # off the main thread
         yield
         return
-    signal.alarm(seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # and again every second, where the environment swallows the exception
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
