@@ -46,7 +46,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Table:
 
 
 def roll(items: Sequence[str], step: int = 0, **settings: object) -> tuple[list[Episode], list[Group]]:
-    split = Split("some", [Item(item, "", "") for item in items])
+    split = Split("some", tuple(Item(item, "", "") for item in items))
     sizes = {"prompts_per_step": 6, "group_size": 4} | settings
     unused: Any = None
     return rollout(unused, unused, split, Config(trainer=TrainerConfig.model_validate(sizes)), step, Losses())
