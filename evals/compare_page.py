@@ -85,8 +85,8 @@ def differences(section: Section, level: float) -> Table:
     for heading, find in (("minus base", _to_base), (f"minus {_first(section)}", _to_first)):
         if any(find(row.figures(decoding)) for row in section.rows for decoding in Decoding):
             columns += [(find, decoding) for decoding in Decoding]
-            first, *more = textwrap.wrap(heading, 15)  # columns are no wider than need be
-            header += [Cell(first, "\n".join([*more, name])) for name in _decodings(section)]
+            lines = [heading] if len(heading) <= 15 else ["minus", *textwrap.wrap(heading.removeprefix("minus "), 15)]
+            header += [Cell(lines[0], "\n".join([*lines[1:], name])) for name in _decodings(section)]
     rows = []
     for row in section.rows:
         found = [find(row.figures(decoding)) for find, decoding in columns]
