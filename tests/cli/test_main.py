@@ -16,10 +16,20 @@ import yaml
 from onelayer.cli import doctor, main
 from onelayer.cli.config import load
 
-VERBS = ["train", "study", "eval", "export", "grade", "doctor"]
+VERBS = ["train", "study", "eval", "compare", "export", "grade", "env", "doctor"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], *([verb, "--help"] for verb in VERBS), ["grade", "math", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        *([verb, "--help"] for verb in VERBS),
+        ["grade", "math", "--help"],
+        ["grade", "code", "--help"],
+        *(["env", verb, "--help"] for verb in ("list", "check", "play", "new", "generate")),
+    ],
+)
 def test_help_explains_with_an_example(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(arguments) == 0
     shown = capsys.readouterr().out
