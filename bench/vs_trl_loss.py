@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-PROMPTS, SAMPLES, MAX_TOKENS, MOVED, TOLERANCE = 8, 8, 30, 0.4, 1e-5
+PROMPTS, SAMPLES, MAX_TOKENS, MOVED, TOLERANCE = 8, 8, 32, 0.4, 1e-5
 PLAIN_KL: dict[str, object] = {
     "use_bias_correction_kl": False
 }  # TRL multiplies the KL term with the ratio unless told otherwise; docs/algorithms.md

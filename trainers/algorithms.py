@@ -51,13 +51,13 @@ def advantages(steps: Steps, settings: TrainerConfig) -> FloatArray:
 def grpo(steps: Steps) -> FloatArray:
     """A = (R - mean R) / (std R + 1e-4) over the episodes of the group, for every step of the episode.
 
-    Shao et al. 2024, "DeepSeekMath", eq. 4 (outcome supervision); R is the sum of the episode's rewards, std is over G - 1.
+    Shao et al. 2024, "DeepSeekMath", section 4.1.2 (outcome supervision); R is the sum of the episode's rewards, std is over G - 1.
     """
     return _over_episodes(steps, lambda score: centred(score) / deviation(score, EPSILON["grpo"]))
 
 
 def dr_grpo(steps: Steps) -> FloatArray:
-    """A = R - mean R over the episodes of the group, for every step. Liu et al. 2025, "Understanding R1-Zero-Like Training", eq. 3."""
+    """A = R - mean R over the episodes of the group, for every step. Liu et al. 2025, "Understanding R1-Zero-Like Training", 3.2."""
     return _over_episodes(steps, centred)
 
 

@@ -71,6 +71,29 @@ def test_equal_rewards_give_no_signal(steps: Steps) -> None:
     assert not gigpo(equal, gamma=1.0).any()
 
 
+@given(rollouts())
+def test_an_invalid_action_costs_its_own_step_alone_also_with_the_papers_statistics(steps: Steps) -> None:
+    valid = replace(steps, valid_N=[True] * len(steps.valid_N))
+    invalid_N = ~np.array(steps.valid_N)
+    for scale in (True, False):
+        settings = {"step_weight": 0, "per_step": False, "scale": scale}
+        found, without = gigpo(steps, **settings), gigpo(valid, **settings)
+        assert found[~invalid_N] == pytest.approx(without[~invalid_N])
+        assert (found[invalid_N] < without[invalid_N]).all()
+        assert (np.abs(found) < 10).all()  # where all returns are equal, nothing is divided by a deviation of nothing
+
+
+@given(rollouts())
+def test_the_penalty_is_relative_to_the_reward_of_a_win(steps: Steps) -> None:
+    """The authors' 10 for a win and 0.1 for an invalid action are 1 and 0.01 here; without the deviation, at a tenth of the scale."""
+    theirs = replace(steps, reward_N=10 * steps.reward_N)
+    for per_step in (True, False):
+        mine = gigpo(steps, invalid_penalty=0.01, per_step=per_step, scale=False)
+        assert gigpo(theirs, invalid_penalty=0.1, per_step=per_step, scale=False) == pytest.approx(10 * mine, abs=1e-9)
+    mine = gigpo(steps, invalid_penalty=0.01)
+    assert gigpo(theirs, invalid_penalty=0.1) == pytest.approx(mine, rel=1e-3, abs=1e-3)  # but for the epsilon
+
+
 @given(rollouts(), st.randoms(use_true_random=False))
 def test_the_order_of_the_episodes_does_not_matter(steps: Steps, random: object) -> None:
     episodes = sorted(set(steps.episode_N))
