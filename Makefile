@@ -52,7 +52,7 @@ quickstart: $(VENV)/.installed ## train one layer and all layers of the tiny mod
 test: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## run the tests (adds alfworld, which compiles, and code)
 	$(bin)/python -m pytest $(without_data) $(ARGS)
 
-lint: $(VENV)/.dev ## check style (ruff) and types (pyright)
+lint: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## check style (ruff) and types (pyright)
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/pyright --pythonpath $(bin)/python
