@@ -72,7 +72,10 @@ class TrainerConfig(BaseModel):
     gamma: float = Field(default=0.95, gt=0, le=1, description="gigpo: discount of the return from a step on")
     step_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="gigpo: weight of the advantage within step groups")
     invalid_penalty: float = Field(
-        default=0.1, ge=0, allow_inf_nan=False, description="gigpo: taken from the scores of a step whose action was not valid"
+        default=0.01,
+        ge=0,
+        allow_inf_nan=False,
+        description="gigpo: taken from the scores of a step whose action was not valid; a win is 1 (its authors: 0.1, and 10)",
     )
     similarity: float = Field(
         default=1.0, gt=0, le=1, description="gigpo: observations this similar are one step group (difflib ratio; 1: equal)"
