@@ -173,7 +173,8 @@ def test_mistakes_of_the_user_are_said_as_such() -> None:
 
 
 PARENT = """
-import sys
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from unruly import Unruly
 from onelayer.envs.pool import Pool
 pool = Pool(Unruly, workers=3)
