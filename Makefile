@@ -11,6 +11,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 ONELAYER_DATA ?= $(abspath $(wildcard ../shared/data))
 ARGS ?=
 
@@ -25,10 +26,10 @@ without_data := -m "not data"
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint format alfworld code docs tiny clean
+.PHONY: help install quickstart test test-vllm lint format alfworld code docs tiny clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onelayer needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...")'
@@ -50,7 +51,18 @@ quickstart: $(VENV)/.installed ## train one layer and all layers of the tiny mod
 	$(bin)/onelayer study configs/quickstart.yaml
 
 test: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## run the tests (adds alfworld, which compiles, and code)
+	@echo 'left out: tests/vllm, which have an environment of their own (make test-vllm)'
 	$(bin)/python -m pytest $(without_data) $(ARGS)
+
+$(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --disable-pip-version-check $(TORCH)
+	$(VLLM_VENV)/bin/pip install --disable-pip-version-check --quiet --no-deps --requirement constraints-vllm.txt
+	$(VLLM_VENV)/bin/pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+test-vllm: $(VLLM_VENV)/.installed ## install vLLM for CPUs in an environment of its own, train and evaluate the tiny base through it
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(ARGS)
 
 lint: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## check style (ruff) and types (pyright)
 	$(bin)/ruff check .
@@ -80,5 +92,5 @@ tiny: $(VENV)/.installed ## pre-train the tiny base again, from nothing
 	$(bin)/python -m onelayer.agents.tiny.pretrain --output agents/tiny/model
 
 clean: ## remove the virtual environment, builds and caches (runs/ stays)
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

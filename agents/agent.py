@@ -21,6 +21,7 @@ from ..envs.errors import UserError
 from .config import AgentConfig
 from .engine import Completion, Engine, FinishReason, Request, TransformersEngine
 from .policy import Base
+from .vllm_engine import VllmEngine, in_process, on_server
 
 PROMPTS = Path(__file__).parent / "prompts"
 HISTORY: dict[str, int | Literal["full"]] = {
@@ -163,12 +164,24 @@ def parse_action(reply: str, info: Mapping[str, Any]) -> str:
 
 
 def make_agent(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:
-    """An agent on the base's model, in process, for one kind of environment: it sees every later change of the model's weights at once."""
-    engine = TransformersEngine(base.model, base.end_ids, config.max_batch)
-    longest = getattr(base.model.config.get_text_config(), "max_position_embeddings", 1 << 30) - config.max_tokens
+    """An agent on the base's model as it is now, for one kind of environment; tell its engine (`sync`) when the model's weights change."""
+    engine = make_engine(base, config)
+    longest = getattr(base.model.config.get_text_config(), "max_position_embeddings", 1 << 30)
+    if isinstance(engine, VllmEngine):
+        longest = min(longest, engine.backend.max_len)
+    longest -= config.max_tokens
     history = HISTORY.get(env.id, "full") if config.history is None else config.history
     context = min(longest, config.max_prompt or longest)
     return Agent(engine, base.tokenizer, config, config.prompt or default_prompt(env.id), history, context)
+
+
+def make_engine(base: Base, config: AgentConfig) -> Engine:
+    """What `agent.engine` names. Raises UserError where there is no vLLM, or no server."""
+    if config.engine == "transformers":
+        return TransformersEngine(base.model, base.end_ids, config.max_batch)
+    if config.engine == "vllm":
+        return in_process(base, config.max_batch, config.kv_cache_gib)
+    return on_server(base, config.engine, config.max_batch)
 
 
 def default_prompt(env_id: str) -> str:
@@ -221,6 +234,9 @@ class Silent:
         yield from (Completion(index, [], [], FinishReason.STOP) for index, _ in enumerate(requests))
 
     def end_session(self, session: str) -> None:
+        pass
+
+    def sync(self, changed: Iterable[str] | None = None) -> None:
         pass
 
 

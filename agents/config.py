@@ -45,6 +45,12 @@ class AgentConfig(BaseModel):
     max_tokens: int = Field(default=40, ge=1, description="most new tokens of one reply")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature while training")
     max_batch: int = Field(default=256, ge=1, description="most sequences decoded together")
+    engine: str = Field(
+        default="transformers",
+        pattern=r"^(transformers|vllm|https?://.+)$",
+        description="what makes the tokens: transformers (the model in training itself), vllm (in this process) or a vLLM server's URL",
+    )
+    kv_cache_gib: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="memory for keys and values of vllm in this process")
 
     @field_validator("prompt")
     @classmethod

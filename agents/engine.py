@@ -71,6 +71,10 @@ class Engine(Protocol):
         """Forget what is kept of a conversation; also of one that never was."""
         ...
 
+    def sync(self, changed: Iterable[str] | None = None) -> None:
+        """Take over the named parameters of the base's model (null: all), which have changed."""
+        ...
+
 
 class TransformersEngine:
     """Batched generation on a Hugging Face decoder-only model, in process.
@@ -110,6 +114,10 @@ class TransformersEngine:
 
     def end_session(self, session: str) -> None:
         self.sessions.pop(session, None)
+
+    def sync(self, changed: Iterable[str] | None = None) -> None:
+        """What is kept of conversations was computed with the old weights; the model itself is the base's."""
+        self.sessions.clear()
 
 
 class _Rows:

@@ -80,6 +80,8 @@ def load_base(config: ModelConfig) -> Base:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"model.path: cannot load {path!r}: {' '.join(str(error).split())[:300]}") from error
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # the others leave the cap out: another model than its weights were trained as (Gemma 2)
     model.eval()
     decoder_layers(model)
     return Base(model, tokenizer, weight_hashes(model))

@@ -44,6 +44,7 @@ class _Line(BaseModel):
     tokens: float | None = 0
     rollout_seconds: float
     update_seconds: float
+    sync_seconds: float = 0
     episodes: float | None = None
     dropped: float | None = 0
 
@@ -66,6 +67,6 @@ def read_curve(path: Path, episodes: int) -> LearningCurve:
             raise UserError(f"{path}:{number}: broken metrics ({first_problem(error)}); mend the line, or leave this run out") from error
         points.append(Point(step=line.step, reward=line.reward, success=line.success, **spent))
         played = episodes - (line.dropped or 0) if line.episodes is None else line.episodes
-        more = (played, line.tokens or 0, line.rollout_seconds + line.update_seconds)
+        more = (played, line.tokens or 0, line.rollout_seconds + line.update_seconds + line.sync_seconds)
         spent = {key: round(value + extra, 3) for (key, value), extra in zip(spent.items(), more, strict=True)}
     return LearningCurve(points=points, **spent)

@@ -54,6 +54,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
     learner, losses = Learner(base, trained, config), Losses()
     with open_pool(config.env, "train", config.pool) as pool, Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)
+        agent.engine.sync(trained.parameters)
         for step in run.steps(learner.step, config.trainer.steps):
             try:
                 with run.phase("rollout"):
@@ -64,6 +65,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             assert_prompts_fit(played, agent, config, step)
             with run.phase("update"):
                 metrics = learner.update(rows_of(groups, config, learner.optimizer.steps))
+            with run.phase("sync"):
+                agent.engine.sync(trained.parameters)
             run.log(step, rollout_metrics(played, groups) | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         assert_untouched(base, trained)

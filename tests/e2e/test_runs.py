@@ -19,8 +19,8 @@ SIZES = [f"trainer.steps={STEPS}", "trainer.prompts_per_step=4", "trainer.group_
 LAYER = ["train", "quickstart", *SIZES, "trainer.trained_set=layer:3", "trainer.kl_coef=0.01", "trainer.epochs=2"]
 FULL = ["train", "quickstart", *SIZES, "trainer.trained_set=full", "trainer.minibatches=2"]
 KEYS = {"step", "reward", "success", "entropy", "clip_share", "grad_norm", "response_length", "tokens_per_second"}
-KEYS |= {"rollout_seconds", "update_seconds"}
-TIMES = {"rollout_seconds", "update_seconds", "tokens_per_second"}
+KEYS |= {"rollout_seconds", "update_seconds", "sync_seconds"}
+TIMES = {"rollout_seconds", "update_seconds", "sync_seconds", "tokens_per_second"}
 
 
 @pytest.fixture(scope="module")

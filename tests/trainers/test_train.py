@@ -19,7 +19,7 @@ from onelayer.trainers import train as training
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.train import Group, Losses, rollout, rollout_metrics, scored, train
 
-TIMES = {"rollout_seconds", "update_seconds", "tokens_per_second"}
+TIMES = {"rollout_seconds", "update_seconds", "sync_seconds", "tokens_per_second"}
 
 
 def step_of(reward: float, anchor: str = "") -> Step:

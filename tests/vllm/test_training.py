@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,59 +14,36 @@ import torch
 from onelayer.agents import patch
 from onelayer.agents.agent import Agent, make_agent
 from onelayer.agents.config import AgentConfig
-from onelayer.agents.engine import Engine
 from onelayer.agents.policy import Base, select
-from onelayer.agents.vllm_engine import VllmEngine, in_process
 from onelayer.envs import load
-from onelayer.envs.config import EnvConfig, MathConfig, PoolConfig
+from onelayer.envs.config import MathConfig, PoolConfig
 from onelayer.envs.pool import open_pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import evaluate
 from onelayer.evals.records import Evaluation
 from onelayer.trainers import train as training
 from onelayer.trainers.config import Config, TrainerConfig
-from onelayer.trainers.learner import Learner
 
 ENV = MathConfig(suite="arithmetic", difficulty=3)
 
 
-@pytest.fixture
-def through_vllm(monkeypatch: pytest.MonkeyPatch) -> list[VllmEngine]:
-    """Let training runs sample from vLLM; returns the engines they used."""
-    engines: list[VllmEngine] = []
-    update = Learner.update
-
-    def make(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:
-        agent = make_agent(base, config, env)
-        engines.append(in_process(base, 64, 0.25))
-        agent.engine = engines[-1]
-        return agent
-
-    def update_and_sync(learner: Learner, *args: object):
-        metrics = update(learner, *args)  # pyright: ignore[reportArgumentType]
-        engines[-1].sync(learner.trained.parameters)
-        return metrics
-
-    monkeypatch.setattr(training, "make_agent", make)
-    monkeypatch.setattr(Learner, "update", update_and_sync)
-    return engines
+PLAIN = AgentConfig(max_tokens=40)
+VLLM = AgentConfig(max_tokens=40, engine="vllm", max_batch=64, kv_cache_gib=0.25)
 
 
-def rewards(folder: Path, trained_set: str, lr: float, seed: int, steps: int = 10) -> list[float]:
+def rewards(folder: Path, agent: AgentConfig, trained_set: str, lr: float, seed: int, steps: int = 10) -> list[float]:
     """Mean reward of each step of one run."""
     trainer = TrainerConfig(trained_set=trained_set, seed=seed, steps=steps, prompts_per_step=16, group_size=8, lr=lr)
-    training.train(Config(env=ENV, agent=AgentConfig(max_tokens=40), trainer=trainer), folder)
+    training.train(Config(env=ENV, agent=agent, trainer=trainer), folder)
     return [json.loads(line)["reward"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(("trained_set", "lr"), [("layer:3", 1e-3), ("full", 3e-4)])
-def test_grpo_learns_as_through_transformers(trained_set: str, lr: float, tmp_path: Path, request: pytest.FixtureRequest):
+def test_grpo_learns_as_through_transformers(trained_set: str, lr: float, tmp_path: Path):
     """Three seeds each; the same items step by step. 384 episodes a step leave a standard error of 0.026 in each curve at most."""
-    plain = np.array([rewards(tmp_path / f"plain-{seed}", trained_set, lr, seed) for seed in range(3)])
-    engines = request.getfixturevalue("through_vllm")
-    vllm = np.array([rewards(tmp_path / f"vllm-{seed}", trained_set, lr, seed) for seed in range(3)])
+    plain = np.array([rewards(tmp_path / f"plain-{seed}", PLAIN, trained_set, lr, seed) for seed in range(3)])
+    vllm = np.array([rewards(tmp_path / f"vllm-{seed}", VLLM, trained_set, lr, seed) for seed in range(3)])
     print(f"{trained_set}: Transformers {plain.mean(0).round(3).tolist()}, vLLM {vllm.mean(0).round(3).tolist()}")
-    assert all(engine.difference is not None and engine.difference.mean < 1e-4 for engine in engines)
     for curve in (plain.mean(0), vllm.mean(0)):
         assert curve[-4:].mean() > curve[:4].mean() + 0.05, "it learns"
     difference = vllm.mean(0) - plain.mean(0)
@@ -79,16 +58,31 @@ def test_evaluation_through_vllm(base: Base, tmp_path: Path):
     changed = {name: weight + 0.02 * torch.randn(weight.shape, generator=generator) for name, weight in parameters.items()}
     for name, patches in (("patched", [patch.Patch(base.fingerprint, "layer:3", changed)]), ("base", [])):
         with patch.applied(base, patches):
-            agent = make_agent(base, AgentConfig(max_tokens=40), ENV)
-            plain = play(agent, agent.engine, base, tmp_path / name / "transformers")
-            vllm = play(agent, in_process(base, 64, 0.25), base, tmp_path / name / "vllm")
+            plain = play(make_agent(base, PLAIN, ENV), base, tmp_path / name / "transformers")
+            vllm = play(make_agent(base, VLLM, ENV), base, tmp_path / name / "vllm")
         assert plain.greedy == vllm.greedy
         assert plain.sampled.pass_rate.low <= vllm.sampled.pass_rate.mean <= plain.sampled.pass_rate.high
     greedy = [(tmp_path / name / "vllm" / "greedy.jsonl").read_text() for name in ("patched", "base")]
     assert greedy[0] != greedy[1], "the patch makes a difference"
 
 
-def play(agent: Agent, engine: Engine, base: Base, folder: Path) -> Evaluation:
-    agent.engine = engine
+def play(agent: Agent, base: Base, folder: Path) -> Evaluation:
     with open_pool(ENV, "test", PoolConfig()) as pool:
         return evaluate(agent, pool, load(ENV, "test"), EvalConfig(items=64, n=4), folder, policy="test", base=base.fingerprint)
+
+
+def test_the_commands(tmp_path: Path, server: str):
+    """A study in process: base, all layers and one, each on the vLLM that the one before it used; then its patch on a server."""
+    settings = ["agent.engine=vllm", "agent.max_batch=64", "agent.kv_cache_gib=0.25", "env.suite=arithmetic", "env.difficulty=3"]
+    settings += ["trainer.steps=2", "trainer.prompts_per_step=4", "eval.items=16", "eval.n=2", "study.trained_sets=[layer:3]"]
+    run("study", "quickstart", *settings, "study.lr_grid=[3e-4]", "--output", tmp_path / "study")
+    (found,) = (tmp_path / "study" / "layer-3").glob("*/patch.safetensors")
+    result = ["--suite", "arithmetic", "--items", "16", "--n", "2", "--patch", found, "env.difficulty=3"]
+    run("eval", *result, "--output", tmp_path / "server", f"agent.engine={server}")
+    run("eval", *result, "--output", tmp_path / "plain")
+    greedy = [(tmp_path / name / "greedy.jsonl").read_text() for name in ("server", "plain")]
+    assert greedy[0] == greedy[1]
+
+
+def run(*arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "onelayer", *map(str, arguments)], check=True)
