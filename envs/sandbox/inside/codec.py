@@ -18,6 +18,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
 MAX_DEPTH = 200  # of nested containers
@@ -69,7 +70,10 @@ def decode(raw: bytes | bytearray | memoryview) -> Any:
         text = str(raw, "utf-8")
         if sys.getrecursionlimit() > 5000 and _depth(text) > 4 * MAX_DEPTH:
             raise Garbage("nested too deeply")
-        return json.loads(text, object_hook=_untag)
+        value, end = _scan(text)
+        if end != len(text):
+            raise Garbage("more than one value")
+        return value
     except Garbage:
         raise
     except (ValueError, RecursionError, TypeError, ArithmeticError, LookupError) as error:
@@ -78,11 +82,17 @@ def decode(raw: bytes | bytearray | memoryview) -> Any:
 
 # ----------------------------------------------------------------------------------------------------------------- writing
 
-_dump_text = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-
 
 def _dump(tagged: Any) -> bytes:
-    return _dump_text(tagged).encode()
+    return "".join(_write(tagged, 0)).encode()
+
+
+def _no_json(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} in tagged data")
+
+
+# What json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")) makes anew for each value.
+_write: Callable[[Any, int], tuple[str, ...]] = c_make_encoder(None, _no_json, encode_basestring, None, ":", ",", False, False, True)  # type: ignore[misc]
 
 
 def _tag(value: Any, depth: int, careful: bool) -> Any:
@@ -254,6 +264,9 @@ _READERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "i": (str, lambda text: int(text, 16)),
     "u": (str, lambda text: bytes.fromhex(text).decode("utf-32-be", "surrogatepass")),
 }
+
+
+_scan = json.JSONDecoder(object_hook=_untag).raw_decode  # made once: it is most of the work for a short value
 
 
 def _depth(text: str) -> int:
