@@ -23,7 +23,9 @@ from . import codec, kernel, syscalls
 
 CONTINUE = ("returned", "raised", "unreadable")
 MAX_ERROR = 500  # characters
-FILTERS = {changes: syscalls.candidate_filter(changes) for changes in (True, False)} if syscalls.supported() else {}
+FILTERS = {}
+if syscalls.supported():
+    FILTERS = {changes: kernel.Filter(syscalls.candidate_filter(changes), syscalls.PID) for changes in (True, False)}
 
 
 # ------------------------------------------------------------------------------------------------------------------- rights
@@ -44,14 +46,15 @@ def confine(head: dict, rules: int | None, layers: frozenset[str], uid: int | No
         os.setresuid(uid, uid, uid)
     if not layers:
         return
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if "namespaces" not in layers:  # with them it ends with the worker anyway
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if uid is None:  # whoever becomes another user has none left
         kernel.drop_capabilities()
     if rules is not None:
         kernel.landlock(rules)
         os.close(rules)
     if "seccomp" in layers:
-        kernel.seccomp(syscalls.for_process(FILTERS["namespaces" in layers], os.getpid()))
+        FILTERS["namespaces" in layers].install()
 
 
 def prepare(uid: int | None) -> None:

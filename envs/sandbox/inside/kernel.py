@@ -42,7 +42,8 @@ def _checked(result: int, name: str) -> int:
 
 def _syscall(number: int, *arguments: int) -> int:
     """Pointers are given as addresses, of objects that the caller keeps."""
-    return _checked(_libc.syscall(number, *arguments, *(0,) * (5 - len(arguments))), f"system call {number}")
+    result = _libc.syscall(number, *arguments, *(0,) * (5 - len(arguments)))
+    return result if result >= 0 else _checked(result, f"system call {number}")
 
 
 def prctl(option: int, value: int) -> None:
@@ -204,10 +205,22 @@ def no_new_privileges() -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def seccomp(program: bytes) -> None:
-    """Install a filter, for good; needs `no_new_privileges`."""
-    head = struct.pack("@HxxxxxxP", len(program) // 8, _at(program))
-    _syscall(SYS_SECCOMP, 1, 0, _at(head))
+class Filter:
+    """A seccomp filter, made once and installed in many processes: `own` in it stands for the process's number."""
+
+    def __init__(self, program: bytes, own: int = -1) -> None:
+        word = struct.pack("=i", own)
+        self.places = [at for at in range(4, len(program), 8) if program[at : at + 4] == word]
+        self.program = ctypes.create_string_buffer(program, len(program))
+        self.head = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(self.program))
+        self.at = _at(self.head)
+
+    def install(self) -> None:
+        """For good; needs `no_new_privileges`."""
+        number = struct.pack("=i", os.getpid())
+        for at in self.places:
+            self.program[at : at + 4] = number
+        _syscall(SYS_SECCOMP, 1, 0, self.at)
 
 
 def drop_capabilities() -> None:

@@ -1,8 +1,7 @@
 """The system calls a candidate may make, as seccomp filters: all others fail with EPERM.
 
 The filters are classic BPF, assembled here. One with the list of all that is allowed is installed in the worker, once. A short
-one is added in each check, because installing takes the kernel time: it takes away what only the worker needs, and looks at the
-arguments of calls that are harmless only with some.
+one is added in each check, because installing takes the kernel time: it takes away what only the worker needs.
 """
 
 from __future__ import annotations
@@ -39,14 +38,18 @@ mkdir 83 -, mkdirat 258 34, rmdir 84 -, unlink 87 -, unlinkat 263 35, rename 82 
 linkat 265 37, symlink 88 -, symlinkat 266 36, truncate 76 45, ftruncate 77 46, fallocate 285 47, chmod 90 -, fchmod 91 52,
 fchmodat 268 53, fchmodat2 452 452, utime 132 -, utimes 235 -, utimensat 280 88, futimesat 261 -
 """
+# With some arguments only.
 CONDITIONAL = """
-kill 62 129, tgkill 234 131, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240, clone 56 220, clone3 435 435, socketpair 53 199,
-sendto 44 206, ioctl 16 29, fcntl 72 25, prctl 157 167, prlimit64 302 261
+clone3 435 435, socketpair 53 199, sendto 44 206, ioctl 16 29, fcntl 72 25
+"""
+# The worker may make these with arguments that a candidate may not give.
+NARROWED = """
+kill 62 129, tgkill 234 131, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240, clone 56 220, prctl 157 167, prlimit64 302 261
 """
 # What the worker itself needs, and a candidate does not get.
 WORKER = """
-fork 57 -, vfork 58 -, mount 165 40, umount2 166 39, setuid 105 146, setgid 106 144, setresuid 117 147, setresgid 119 149,
-setgroups 116 159, capset 126 91, setrlimit 160 164, setsid 112 157, memfd_create 319 279, pidfd_open 434 434, seccomp 317 277,
+fork 57 -, vfork 58 -, mount 165 40, umount2 166 39, setresuid 117 147, capset 126 91, setrlimit 160 164, setsid 112 157,
+memfd_create 319 279, pidfd_open 434 434, seccomp 317 277,
 landlock_create_ruleset 444 444, landlock_add_rule 445 445, landlock_restrict_self 446 446
 """
 
@@ -74,29 +77,23 @@ def supported() -> bool:
 def worker_filter() -> bytes:
     """What the worker may do, and so at most its candidates: installed once."""
     column, architecture = ARCHITECTURES[platform.machine()]
-    numbers = [number for table in (PLAIN, CHANGES, CONDITIONAL, WORKER) for number in _numbers(table, column).values()]
-    search = _search(_separate(dict.fromkeys(numbers, _give(ALLOW)), EPERM))
+    numbers = [number for table in (PLAIN, CHANGES, NARROWED, WORKER) for number in _numbers(table, column).values()]
+    search = _search(_separate(dict.fromkeys(numbers, _give(ALLOW)) | _conditions(CONDITIONAL, column), EPERM))
     return _assemble([(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, architecture), *_give(KILL), (LOAD, 0, 0, NUMBER), *search])
 
 
 def candidate_filter(changes: bool) -> bytes:
     """What is left of that for a candidate; PID in it is to be replaced by its number. `changes`: may it change files it can reach."""
     column, _ = ARCHITECTURES[platform.machine()]
-    numbers = _numbers(CONDITIONAL, column)
-    blocks = {numbers[name]: block for name, block in _conditions().items() if name in numbers}
+    blocks = _conditions(NARROWED, column)
     for table in (WORKER,) if changes else (WORKER, CHANGES):
         blocks |= dict.fromkeys(_numbers(table, column).values(), _give(EPERM))
     return _assemble([(LOAD, 0, 0, NUMBER), *_search(_separate(blocks, ALLOW))])
 
 
-def for_process(program: bytes, pid: int) -> bytes:
-    """A candidate's filter, its number filled in."""
-    return program.replace(struct.pack("=I", PID), struct.pack("=I", pid))
-
-
-def _conditions() -> dict[str, Code]:
+def _conditions(table: str, column: int) -> dict[int, Code]:
     to_itself, decide = _if_equal(0, (PID,)), [*_give(ALLOW), *_give(EPERM)]
-    return {
+    blocks = {
         "kill": to_itself,
         "tgkill": to_itself,
         "rt_sigqueueinfo": to_itself,
@@ -111,6 +108,7 @@ def _conditions() -> dict[str, Code]:
         "prctl": _if_equal(0, PRCTLS),
         "prlimit64": _if_equal(0, (0, PID)),
     }
+    return {number: blocks[name] for name, number in _numbers(table, column).items()}
 
 
 def _give(answer: int) -> Code:
