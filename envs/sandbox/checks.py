@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import marshal
 import signal
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from . import pool as pools
 from .inside import codec
-from .inside.watch import CPU, PATIENCE
+from .inside.watch import CPU, ENDED, PATIENCE
 from .pool import Pool, Worker
 from .results import Limits, Outcome, Reply
 
@@ -126,7 +126,7 @@ class _Check:
         }
         worker.busy = True
         with contextlib.suppress(OSError):  # gone: the first reply will say so
-            worker.send(b"N", json.dumps(head).encode(), request)
+            worker.send(b"N", marshal.dumps(head), request)
 
     def reply(self) -> Reply:
         """The next reply; when the check has ended, what it ended with."""
@@ -148,7 +148,8 @@ class _Check:
                 self.printed.append(content)
             if kind == b"E":
                 self.worker.busy = False
-                self.ended = json.loads(content)
+                status, cpu = ENDED.unpack_from(content)
+                self.ended = {"reason": content[ENDED.size :].decode(), "status": status, "cpu": cpu}
                 return _ending(self.ended)
 
     def call(self, message: list) -> None:

@@ -1,7 +1,7 @@
 """The worker program: sets up its isolation once, then forks one process per check and watches it from outside.
 
-    caller -> worker   N {limits} + request   start a check       C {call}   a further call for it      A   end it
-    worker -> caller   H {hello}   R cpu + reply   O printed bytes   E {how the check ended}
+    caller -> worker   N limits + request   start a check       C {call}   a further call for it      A   end it
+    worker -> caller   H {hello}   R cpu + reply   O printed bytes   E how the check ended
 
 Each message has a byte for its kind and its length in four. The request is read by the forked process, and what the check sends
 passes through memory that a fork does not inherit: so no candidate finds another's code or answers in its own memory.
@@ -13,6 +13,7 @@ import contextlib
 import gc
 import itertools
 import json
+import marshal
 import mmap
 import os
 import signal
@@ -23,7 +24,7 @@ from collections.abc import Callable
 
 from . import candidate, codec, kernel, syscalls
 from .meter import Meter
-from .watch import Pipes, Watch, exactly, receive, send
+from .watch import ENDED, HEAD, Pipes, Watch, exactly, receive, send, write
 
 # Imported before the first fork. Not what registers work to be done in forked processes, or loads large libraries: that makes
 # each fork slower, and those who want it can import it.
@@ -164,17 +165,18 @@ class Worker:
         while message := receive():
             kind, content = message
             if kind == b"N":
-                return json.loads(content)
+                return marshal.loads(content)
         return None  # a late call or end of the check before is passed over
 
     def check(self, head: dict) -> None:
         """Run one check to its end."""
+        if head["file"] != self.scratch_bytes:
+            self._clean(head["file"])
+        told = self._check(head) if self.layers else self._check_in_folder(head)
         self._clean(head["file"])
-        ended = self._check(head) if self.layers else self._check_in_folder(head)
-        self._clean(head["file"])
-        send(b"E", json.dumps(ended).encode())
+        write(told)
 
-    def _check_in_folder(self, head: dict) -> dict:
+    def _check_in_folder(self, head: dict) -> list[bytes | memoryview]:
         """With isolation switched off: files go where they can be removed."""
         import shutil
         import tempfile
@@ -185,7 +187,8 @@ class Worker:
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _check(self, head: dict) -> dict:
+    def _check(self, head: dict) -> list[bytes | memoryview]:
+        """What is to be told of the check when everything is clean."""
         if len(self.buffer) < head["output"] + 8192:
             self.buffer.close()
             self.buffer = mmap.mmap(-1, head["output"] + 8192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -207,7 +210,8 @@ class Worker:
             reason = "output"
         meter.close()
         pipes.close()
-        return {"reason": reason, "status": status, "cpu": cpu}
+        why = reason.encode()
+        return [*watch.held, HEAD.pack(b"E", ENDED.size + len(why)), ENDED.pack(status, cpu), why]
 
     def _become_candidate(self, head: dict, pipes: Pipes) -> None:
         """In the forked process: never returns."""
@@ -237,8 +241,7 @@ class Worker:
     def _end(self, pid: int) -> tuple[int, float]:
         """End the check's processes; the first one's exit status (negative: a signal) and the CPU seconds of all."""
         if "namespaces" in self.layers and os.getpid() == 1:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)  # everything in this namespace but ourselves
+            os.kill(-1, signal.SIGKILL)  # everything in this namespace but ourselves; at least the check's process is there
         else:
             os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError, PermissionError):

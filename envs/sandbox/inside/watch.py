@@ -15,6 +15,7 @@ PAUSE = 0.003  # seconds in which most checks are over
 PATIENCE = 60  # a call may take this many times its CPU seconds on the clock, whatever it does
 HEAD = struct.Struct(">cI")  # of a message between worker and caller: its kind, its length
 CPU = struct.Struct(">d")
+ENDED = struct.Struct(">id")  # of a check: exit status, CPU seconds; then the reason for which it was ended
 SIZE = struct.Struct(">I")
 
 
@@ -51,6 +52,7 @@ class Watch:
     def __init__(self, head: dict, pipes: Pipes, meter: Meter, buffer: mmap.mmap) -> None:
         self.head, self.pipes, self.meter, self.buffer = head, pipes, meter, buffer
         self.used = 0  # bytes of an unfinished reply in the buffer
+        self.held: list[bytes | memoryview] = []  # replies that the message of the end takes along
         self.replies = self.printed = 0
         self.started = self.waiting = False
         self.printing = True  # until the end of the output
@@ -118,11 +120,15 @@ class Watch:
                     self.waiting = self.pipes.feed_out is not None
                 else:
                     self.started = True  # the request has been read, so what comes on standard input now is for us
-                    self.poll.register(0, select.POLLIN)
+                    if self.eager:
+                        self.poll.register(0, select.POLLIN)
                 self._begin()
                 at = end
-            write(parts)
-            self.meter.skip()
+            if self.eager:
+                write(parts)
+                self.meter.skip()
+            else:
+                self.held += map(bytes, parts)
         if reason:
             return reason
         self.buffer.move(0, at, self.used - at)
@@ -181,8 +187,8 @@ class Watch:
 # ---------------------------------------------------------------------------------------- messages from and to the caller
 
 
-def send(kind: bytes, *parts: bytes | memoryview) -> None:
-    write([HEAD.pack(kind, sum(map(len, parts))), *parts])
+def send(kind: bytes, content: bytes | memoryview) -> None:
+    write([HEAD.pack(kind, len(content)), content])
 
 
 def write(parts: list[bytes | memoryview]) -> None:
@@ -206,11 +212,14 @@ def receive() -> tuple[bytes, bytes] | None:
 
 def exactly(descriptor: int, count: int) -> bytes:
     """That many bytes. Raises EOFError."""
+    part = os.read(descriptor, min(count, 1 << 20))
+    if len(part) == count:  # most are short
+        return part
     parts = []
-    while count:
-        part = os.read(descriptor, min(count, 1 << 20))
-        if not part:
-            raise EOFError
+    while part:
         parts.append(part)
         count -= len(part)
-    return b"".join(parts)
+        if not count:
+            return b"".join(parts)
+        part = os.read(descriptor, min(count, 1 << 20))
+    raise EOFError
