@@ -28,7 +28,7 @@ from .watch import ENDED, HEAD, Pipes, Watch, exactly, receive, send, write
 
 # Imported before the first fork. Not what registers work to be done in forked processes, or loads large libraries: that makes
 # each fork slower, and those who want it can import it.
-WARM = "math cmath collections itertools re typing heapq bisect functools string copy operator datetime"
+WARM = "math collections itertools re typing heapq bisect functools string copy operator"
 
 
 def main(wanted: frozenset[str], packages: list[str]) -> None:
