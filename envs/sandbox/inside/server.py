@@ -47,10 +47,10 @@ def main(wanted: frozenset[str], packages: list[str]) -> None:
     if "namespaces" in worker.layers:  # ends with the process that waits outside; becoming another group has undone this
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.environ.clear()
+    worker.test()
     gc.collect()
     gc.freeze()
     gc.disable()
-    worker.test()
     send(b"H", json.dumps({"layers": sorted(worker.layers), "reasons": worker.reasons}).encode())
     while (head := worker.next()) is not None:
         worker.check(head)
