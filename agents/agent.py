@@ -109,8 +109,8 @@ class Window:
         self.task = self.task or info.get("task", observation)
         self.observation, self.info = observation, info
         for shown in range(min(self.turns, len(self.past)), -1, -1):  # the oldest turns are left out where the prompt gets too long
-            history = "".join(f"Observation: {seen}\nAction: {done}\n" for seen, done in self.past[len(self.past) - shown :])
-            ids = self.agent.encode(fill(self.agent.prompt, observation, info, self.task or "", history))
+            past = self.past[len(self.past) - shown :]
+            ids = self.agent.encode(fill(self.agent.prompt, observation, info, self.task or "", past))
             if len(ids) <= self.agent.context:
                 return ids
         return None
@@ -133,7 +133,7 @@ class Conversation:
     def hear(self, observation: str, info: Mapping[str, Any]) -> list[int] | None:
         self.info = info
         if not self.ids:
-            self.ids = self.agent.encode(fill(self.agent.prompt, observation, info, info.get("task", observation), ""))
+            self.ids = self.agent.encode(fill(self.agent.prompt, observation, info, info.get("task", observation)))
         else:
             more = f"\nYou can: {listed(info)}" if "admissible" in info else ""
             self.ids += self.agent.encode_next(observation + more, self.ended)
@@ -146,8 +146,9 @@ class Conversation:
         return text, parse_action(text, self.info)
 
 
-def fill(prompt: str, observation: str, info: Mapping[str, Any], task: str, history: str) -> str:
-    """The prompt template with everything in its place."""
+def fill(prompt: str, observation: str, info: Mapping[str, Any], task: str, past: Iterable[tuple[str, str]] = ()) -> str:
+    """The prompt template with everything in its place; `past` are the pairs of observation and action to show."""
+    history = "".join(f"Observation: {seen}\nAction: {done}\n" for seen, done in past)
     return prompt.format(observation=observation, task=task, history=history, admissible=listed(info))
 
 

@@ -16,7 +16,7 @@ class FieldMapping(BaseModel, extra="forbid", frozen=True):
 
 
 class MathConfig(BaseModel, extra="forbid", frozen=True):
-    """`onelayer/Math-v0`: one question, one answer, graded by value."""
+    """`onelayer/Math-v0`: a question, an answer, graded by value."""
 
     id: Literal["onelayer/Math-v0"] = Field(default="onelayer/Math-v0", description="the Gymnasium id")
     suite: str = Field(
@@ -27,6 +27,7 @@ class MathConfig(BaseModel, extra="forbid", frozen=True):
     size: int | None = Field(default=None, ge=1, description="take the first N items (null: all; arithmetic: 4096 to train, 512 else)")
     difficulty: int = Field(default=3, ge=1, le=12, description="arithmetic: operations in a problem")
     seed: int = Field(default=0, ge=0, description="arithmetic: seed of the generator")
+    max_turns: int = Field(default=1, ge=1, description="responses an episode may take; after a wrong one its answer is shown")
     fields: FieldMapping = FieldMapping()
 
 

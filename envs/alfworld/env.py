@@ -27,7 +27,7 @@ class ALFWorldEnv(gym.Env[str, str]):
     The reward is 1.0 for the step that wins, which ends the episode, and 0.0 for any other; after `max_steps` it is truncated.
     Any text is a command; one that is not possible is answered `Nothing happens.` and costs a step.
 
-    `info` holds the item's id (item), the commands possible next, sorted (admissible), and the observation as such, by which
+    `info` holds the item's id (item), the goal (task), the commands possible next, sorted (admissible), and the observation as such, by which
     steps are grouped (anchor); after a step also whether the command was possible (valid) and whether the game is won (won); at
     the end of the episode the verdict, `correct` or `wrong`.
     `reset(options={"item": id})` plays exactly that item; without the option one is drawn with the environment's generator.
@@ -92,6 +92,7 @@ class ALFWorldEnv(gym.Env[str, str]):
         return {
             "item": self._item.id,
             "type": self._item.meta["type"],
+            "task": self._item.meta["goal"],
             "admissible": list(self._play.admissible),
             "anchor": self._play.feedback,
         }

@@ -1,4 +1,4 @@
-"""`onelayer/Math-v0`: one question, one answer, graded by value."""
+"""`onelayer/Math-v0`: a question, an answer, graded by value."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from ..items import Item, Split, choose
 from ..spaces import FreeText
 from .sources import load
 
+SHOWN = 200  # characters of an answer that come back
+
 
 class MathEnv(gym.Env[str, str]):
-    """A one-step environment: the observation is the question, the action is the whole response.
+    """The observation is the question, the action a whole response; the reward is 1.0 for a correct answer, else 0.0.
 
-    The reward is 1.0 for a correct answer and 0.0 for any other; `info` after a step holds the item's id, the verdict
-    and the answer as majority votes count it.
+    An episode ends with the first correct answer, or after `max_turns` responses. After a wrong one the observation is the question and
+    that answer. `info` after a step holds the item's id, the verdict, the answer as majority votes count it, whether the response
+    held one ("valid") and the observation ("anchor").
     `reset(options={"item": id})` plays exactly that item; without the option one is drawn with the environment's generator.
     """
 
@@ -31,15 +34,17 @@ class MathEnv(gym.Env[str, str]):
         size: int | None = None,
         difficulty: int = 3,
         seed: int = 0,
+        max_turns: int = 1,
         fields: FieldMapping | dict[str, str] | None = None,
     ) -> None:
         """The keywords of MathConfig, and the name of the split. Raises UserError for data that can not be used."""
         mapping = fields if isinstance(fields, FieldMapping) else FieldMapping(**(fields or {}))
-        self.config = MathConfig(suite=suite, size=size, difficulty=difficulty, seed=seed, fields=mapping)
+        self.config = MathConfig(suite=suite, size=size, difficulty=difficulty, seed=seed, max_turns=max_turns, fields=mapping)
         self.split: Split = load(self.config, split)
         self.observation_space = FreeText()
         self.action_space = FreeText()
         self._item: Item | None = None
+        self._turn = 0
 
     @property
     def items(self) -> Mapping[str, Item]:
@@ -52,14 +57,29 @@ class MathEnv(gym.Env[str, str]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         self._item = self.split.by_id[choose(self.split.by_id, options, self.np_random)]
-        return self._item.question, {"item": self._item.id}
+        self._turn = 0
+        return self._item.question, {"item": self._item.id, "anchor": self._item.question}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         from .grader import Verdict, grade, voted_answer
 
         if self._item is None:
-            raise UserError("step() without reset(): an episode is one question and one response")
-        item, self._item = self._item, None
-        verdict = grade(action, item.gold)
-        info = {"item": item.id, "verdict": str(verdict), "answer": voted_answer(action)}
-        return item.question, float(verdict is Verdict.CORRECT), True, False, info
+            raise UserError("step() without reset(): an episode is over when an answer is correct or the turns are used up")
+        item, verdict, answer = self._item, grade(action, self._item.gold), voted_answer(action)
+        self._turn += 1
+        solved = verdict is Verdict.CORRECT
+        over = solved or self._turn == self.config.max_turns
+        observation = item.question
+        if over:
+            self._item = None
+        else:
+            observation = feedback(item.question, answer)
+        info = {"item": item.id, "verdict": str(verdict), "answer": answer, "valid": answer is not None, "anchor": observation}
+        return observation, float(solved), over, False, info
+
+
+def feedback(question: str, answer: str | None) -> str:
+    """The observation after a response that failed; complete in itself, because an agent may see nothing else."""
+    if answer is None:
+        return f"{question}\n\nYour last reply held no answer."
+    return f"{question}\n\nYour last answer was wrong: {answer[:SHOWN]}"

@@ -23,7 +23,7 @@ def test_one_episode() -> None:
     env = gym.make("onelayer.envs:onelayer/Math-v0", suite="arithmetic", split="test")
     item = load(MathConfig(), "test").items[7]
     question, info = env.reset(options={"item": item.id})
-    assert (question, info) == (item.question, {"item": item.id})
+    assert (question, info) == (item.question, {"item": item.id, "anchor": item.question})
     right, wrong = item.gold, str(int(item.gold) + 1)
     for response, reward, verdict, answer in (
         (f"It is \\boxed{{{right}}}", 1.0, "correct", right),
@@ -31,7 +31,27 @@ def test_one_episode() -> None:
         ("I do not know", 0.0, "unparsed", None),
     ):
         env.reset(options={"item": item.id})
-        assert env.step(response)[1:] == (reward, True, False, {"item": item.id, "verdict": verdict, "answer": answer})
+        observation, *outcome, info = env.step(response)
+        assert (observation, *outcome) == (item.question, reward, True, False)
+        expected = {"item": item.id, "verdict": verdict, "answer": answer, "valid": answer is not None, "anchor": item.question}
+        assert info == expected
+
+
+def test_a_wrong_answer_comes_back_until_the_turns_are_used_up() -> None:
+    env = make(MathConfig(max_turns=3), "test")
+    item = load(MathConfig(), "test").items[7]
+    wrong = str(int(item.gold) + 1)
+    env.reset(options={"item": item.id})
+    observation, reward, over, _, info = env.step(f"\\boxed{{{wrong}}}")
+    assert (reward, over, info["anchor"]) == (0.0, False, observation)
+    assert observation.startswith(item.question) and observation.endswith(f"wrong: {wrong}")
+    observation, *_ = env.step("no idea")
+    assert observation == f"{item.question}\n\nYour last reply held no answer."
+    assert env.step(f"\\boxed{{{item.gold}}}")[1:4] == (1.0, True, False)
+    env.reset(options={"item": item.id})
+    assert [env.step("")[2] for _ in range(3)] == [False, False, True]
+    with pytest.raises(UserError, match="turns are used up"):
+        env.step("")
 
 
 def test_the_seed_decides_the_item() -> None:

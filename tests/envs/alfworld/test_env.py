@@ -15,7 +15,7 @@ from onelayer.envs import UserError
 from onelayer.envs.alfworld.env import ALFWorldEnv
 
 pytestmark = pytest.mark.alfworld
-INFO = {"item", "type", "admissible", "anchor"}
+INFO = {"item", "type", "admissible", "anchor", "task"}
 
 
 def walk(env: ALFWorldEnv, item: str, steps: int = 30) -> list[Any]:
