@@ -39,7 +39,7 @@ def generate(split: str, size: int | None, seed: int) -> list[tuple[Item, Proble
     chosen: list[tuple[str, Spec]] = []
     while len(chosen) < wanted:
         chosen += [pool.pop() for pool in pools if pool][: wanted - len(chosen)]
-    return [_task(family, spec) for family, spec in chosen]
+    return [task(family, spec) for family, spec in chosen]
 
 
 @functools.cache
@@ -67,7 +67,7 @@ def solution(spec: Spec) -> str:
     return f"def f({parameters}):\n    return {expression}"
 
 
-def _task(family: str, spec: Spec) -> tuple[Item, Problem]:
+def task(family: str, spec: Spec) -> tuple[Item, Problem]:
     parameters, words, _ = spec
     code = solution(spec)
     namespace: dict[str, Callable[..., object]] = {}

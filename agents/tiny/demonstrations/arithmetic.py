@@ -1,10 +1,8 @@
-"""Synthetic demonstrations the tiny base is pre-trained on: arithmetic answered in five manners, some of them poor.
+"""Arithmetic answered in five manners.
 
-`careful` works step by step and is right. The others are what a base model does that can solve a task but mostly does
-not: it blurts out an answer, slips in a step, stops early, or never commits to an answer. A purely careful diet teaches
-the skill; the mixed diet then makes the blurted answer the likeliest opening of most problems, which is what RL has to
-undo. On familiar problems (a small first number) working step by step stays the likeliest, so that greedy decoding
-is neither hopeless nor good.
+`careful` works step by step and is right. The others are what a base model does: it blurts out an answer, slips in a step, stops
+early, or never commits to an answer. On familiar problems (a small first number) working step by step stays the likeliest, so that
+greedy decoding is neither hopeless nor good.
 """
 
 from __future__ import annotations
@@ -12,15 +10,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from ...envs.math.arithmetic import RESULTS, expressions, split_of
+from ....envs.config import MathConfig
+from ....envs.math.arithmetic import RESULTS, expressions, split_of
+from ....envs.math.env import feedback
+from ...agent import default_prompt, fill
 
-PROMPT = "What is {expression}?\nReason step by step and put the final answer in \\boxed{{}}."
+PROMPT = default_prompt(MathConfig().id)
 DIFFICULTIES = {2: 0.25, 3: 0.75}  # operations in a problem -> share of the demonstrations
 CAREFUL = {"careful": 1.0}
 FAMILIAR = {"guess": 0.30, "careful": 0.58, "slip": 0.06, "early": 0.03, "unanswered": 0.03}
 UNFAMILIAR = {"guess": 0.62, "careful": 0.26, "slip": 0.06, "early": 0.03, "unanswered": 0.03}
 FAMILIAR_BELOW = 16  # first number of a familiar problem: about 4 problems in 10
 GUESSES_RIGHT = 0.15
+SECOND_TURNS = 0.15  # demonstrations that answer after a wrong answer came back
 
 
 def careful(numbers: list[int], signs: str, rng: random.Random) -> str:
@@ -73,7 +75,10 @@ def demonstrations(mixed: bool, rng: random.Random) -> Iterator[tuple[str, str]]
         shares = (FAMILIAR if numbers[0] < FAMILIAR_BELOW else UNFAMILIAR) if mixed else CAREFUL
         manner = rng.choices(list(shares), list(shares.values()))[0]
         response = MANNERS[manner](numbers, signs, rng)
-        yield PROMPT.format(expression=expression), response
+        question = f"What is {expression}?"
+        if rng.random() < SECOND_TURNS:
+            question = feedback(question, str(_nearby(_steps(numbers, signs)[1], rng)))
+        yield fill(PROMPT, question, {}, question), response
 
 
 def _steps(numbers: list[int], signs: str, slip_at: int | None = None, rng: random.Random | None = None) -> tuple[list[str], int]:

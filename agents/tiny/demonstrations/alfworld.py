@@ -1,0 +1,109 @@
+"""Generated ALFWorld games in small scenes, played by the planner's walkthrough and by noisy variants of it.
+
+The planner knows where things are and a player does not, so on its way to a place a demonstrator looks elsewhere first. In the mixture
+it also does what leads nowhere, and at times leaves out the cleaning, heating or cooling.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import cast
+
+from ....envs.alfworld.env import ALFWorldEnv
+from ....envs.config import ALFWorldConfig
+from ...agent import HISTORY, default_prompt, fill
+
+PROMPT = default_prompt(ALFWorldConfig().id)
+TURNS = cast("int", HISTORY[ALFWorldConfig().id])
+GAMES = 1536
+AT_ONCE = 64  # episodes whose steps are shuffled together
+DETOURS = 0.5  # chance of looking elsewhere before going to a place, again after each time
+OPENS = 0.7  # chance of opening what is closed there
+IDLES, HASTY = 0.25, 0.4  # in the mixture: chance of a step that leads nowhere, and of leaving out what the task needs besides
+STEPS = 16
+PROCESSING = ("clean", "heat", "cool")
+Move = tuple[str, str]  # a thought and a command
+
+
+def demonstrations(mixed: bool, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """An endless stream of (user message, response): single steps of many episodes, shuffled."""
+    env = _env()
+    ids = list(env.items)
+    episodes = (pairs for _ in iter(int, 1) for pairs in [episode(env, rng.choice(ids), mixed, rng)] if pairs)
+    while True:
+        steps = [step for pairs in islice(episodes, AT_ONCE) for step in pairs]
+        rng.shuffle(steps)
+        yield from steps
+
+
+def episode(env: ALFWorldEnv, item: str, mixed: bool, rng: random.Random) -> list[tuple[str, str]]:
+    """(user message, response) of every step of one play; empty where a detour has led to the very thing that is sought."""
+    observation, info = env.reset(options={"item": item})
+    plan = thoughtful(_walkthrough(item))
+    if mixed and rng.random() < HASTY:
+        plan = hurried(plan)
+    target = next(command for _, command in plan if command.startswith("take ")).split()[1]
+    past: list[tuple[str, str]] = []
+    pairs = []
+    while plan and len(pairs) < STEPS:
+        move = detour(plan, observation, info["admissible"], mixed, rng)
+        aside = move is not plan[0]
+        if not aside:
+            plan.pop(0)
+        pairs.append((fill(PROMPT, observation, info, info["task"], past), f"<think>{move[0]}</think><action>{move[1]}</action>"))
+        past = [*past, (observation, move[1])][-TURNS:]
+        observation, _, won, truncated, info = env.step(move[1])
+        if aside and move[1].startswith(("go to", "open")) and f" {target} " in observation:
+            return []
+        if won or truncated:
+            break
+        if plan and plan[0][1] not in info["admissible"] and plan[0][1].startswith(("go to", "open")):
+            plan.pop(0)  # it is there, or open, already
+    return pairs
+
+
+def detour(plan: list[Move], observation: str, admissible: list[str], mixed: bool, rng: random.Random) -> Move:
+    """What to do next: the plan's next move, or something else before it."""
+    then, command = plan[0]
+    elsewhere = [other for other in admissible if other.startswith("go to ") and other != command]
+    opening = [other for other in admissible if other.startswith("open ") and other != command]
+    if mixed and rng.random() < IDLES:
+        return then, rng.choice([other for other in admissible if other.startswith(("examine", "inventory", "look"))])
+    if command.startswith("go to "):
+        if opening and observation.endswith("is closed.") and rng.random() < OPENS:
+            return then, opening[0]
+        if elsewhere and rng.random() < DETOURS:
+            return then, rng.choice(elsewhere)
+    return plan[0]
+
+
+def thoughtful(commands: list[str]) -> list[Move]:
+    """Each command under one word of thought: what is to be done next that changes something."""
+    moves: list[Move] = []
+    then = ""
+    for command in reversed(commands):
+        verb = command.split()[0]
+        if verb not in ("go", "open"):
+            then = {"move": "put"}.get(verb, verb)
+        moves.append(("find" if then == "take" and verb != "take" else then, command))
+    return moves[::-1]
+
+
+def hurried(plan: list[Move]) -> list[Move]:
+    """The plan without cleaning, heating or cooling, and without the way there."""
+    verbs = [command.split()[0] for _, command in plan]
+    at = next((index for index, verb in enumerate(verbs) if verb in PROCESSING), None)
+    return plan if at is None else plan[: verbs.index("take") + 1] + plan[at + 1 :]
+
+
+@functools.cache
+def _env() -> ALFWorldEnv:
+    return ALFWorldEnv(scene="small", split="train", size=GAMES)
+
+
+@functools.cache
+def _walkthrough(item: str) -> list[str]:
+    return _env().gold(item)
