@@ -29,7 +29,8 @@ class AgentConfig(BaseModel):
     prompt: str | None = Field(
         default=None,
         description="user message; {observation} is replaced by what the environment says, and where there are such {task}, {history} "
-        "and {admissible} (null: the environment's file in agents/prompts)",
+        "and {admissible}; {file: PATH} takes the text of that file, from the working directory, without a last line break; a run's "
+        "config.yaml holds the text (null: the environment's file in agents/prompts)",
     )
     history: Annotated[int, Field(ge=0)] | Literal["full"] | None = Field(
         default=None,
@@ -55,13 +56,19 @@ class AgentConfig(BaseModel):
     @field_validator("prompt")
     @classmethod
     def _names_the_observation(cls, prompt: str | None) -> str | None:
-        if prompt is None:
-            return None
-        try:
-            shows = prompt.format(**dict.fromkeys(PLACES, "one")) != prompt.format(**dict.fromkeys(PLACES, "one") | {"observation": "two"})
-        except (LookupError, ValueError, AttributeError) as error:
-            named = ", ".join(f"{{{place}}}" for place in PLACES)
-            raise ValueError(f"only {named} may stand in braces, and literal braces are written twice ({error!r})") from error
-        if not shows:
-            raise ValueError("without {observation}, where the question belongs")
+        if prompt is not None and (fault := prompt_fault(prompt)):
+            raise ValueError(fault[1])
         return prompt
+
+
+def prompt_fault(prompt: str) -> tuple[int, str] | None:
+    """Line (from 1) and reason why a template can not be used; None where it can."""
+    named = ", ".join(f"{{{place}}}" for place in PLACES)
+    shows = False
+    for number, line in enumerate(prompt.split("\n"), 1):
+        try:
+            one, two = (line.format(**dict.fromkeys(PLACES, "one") | {"observation": seen}) for seen in ("one", "two"))
+        except (LookupError, ValueError, AttributeError) as error:
+            return number, f"only {named} may stand in braces, and literal braces are written twice ({error!r})"
+        shows = shows or one != two
+    return None if shows else (1, "without {observation}, where the question belongs")

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.composer import ComposerError
 
+from ..agents.config import prompt_fault
 from ..envs import parse_suite
 from ..envs.config import model_of
 from ..envs.errors import UserError
@@ -41,12 +42,8 @@ def load(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
     if not path.is_file():
         shipped = ", ".join(sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in RECIPES.rglob("*.yaml")))
         raise UserError(f"{recipe}: no such recipe file; give a YAML file or one that ships ({shipped})")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8; a recipe is a text file") from error
     places: dict[Key, str] = {(): str(path)}
-    tree = _parse(text, str(path), (), places)
+    tree = _parse(_text(path, "a recipe"), str(path), (), places)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: {'empty' if tree is None else 'not a mapping of keys'}; write for example `trainer: {{lr: 1e-5}}`")
     return _validated(tree, overrides, places)
@@ -66,6 +63,7 @@ def compose_suite(suite: str, overrides: Sequence[str]) -> tuple[Config, str]:
 def _validated(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str]) -> Config:
     for override in overrides:
         _override(tree, override, places)
+    _read_prompt(tree, places)
     try:
         # Through JSON, because there strict mode takes mappings for sections and text for integer keys, and nothing else.
         return Config.model_validate_json(json.dumps(tree), strict=True)
@@ -89,6 +87,32 @@ def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> No
             places[key[:depth]] = where
         tree = tree[section]
     tree[last] = _parse(text, where, key, places, lines=False)
+
+
+def _read_prompt(tree: dict[str, Any], places: dict[Key, str]) -> None:
+    """Put the text of a file in the place of `agent.prompt: {file: PATH}`: what is resolved does not depend on the file any more.
+
+    Raises UserError with the file and, where a brace is wrong in it, the line.
+    """
+    agent = tree.get("agent")
+    if not isinstance(agent, dict) or not isinstance(found := agent.get("prompt"), dict):
+        return
+    key = ("agent", "prompt")
+    if list(found) != ["file"] or not isinstance(found["file"], str):
+        wrong = next((name for name in found if name != "file"), "file")
+        raise UserError(f"{places.get((*key, wrong), places[key])}: agent.prompt must be text, {{file: PATH}} or null, found {_short(found)}")
+    place, path = places[*key, "file"], Path(found["file"])
+    if not path.is_file():
+        raise UserError(f"{place}: agent.prompt.file: no file {path}; a path counts from the working directory, {Path.cwd()}")
+    agent["prompt"] = text = _text(path, "a prompt").removesuffix("\n")
+    places[key] = f"{path}:{fault[0]}" if (fault := prompt_fault(text)) else str(path)
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; {what} is a text file") from error
 
 
 # Reading YAML: as PyYAML's safe loader, but with the scalars of YAML 1.2 (1e-5 is a number, `no` is a word) and a place for every key.
