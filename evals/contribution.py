@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
-from .statistics import Difference, bootstrap_ratio, critical_t, fieller, mean_covariance, paired_difference
+from .statistics import Difference, FloatArray, bootstrap_ratio, critical_t, fieller, mean_covariance, mean_difference
 
 SHOWN_FROM = 4.0
 """A ratio is shown as a figure only where |D| / SE(D) is at least this: below it the ratio's distribution is far from normal."""
@@ -36,27 +36,65 @@ def contribution(
     """C(k) with Fieller's set and a paired bootstrap, from item rates on the same items.
 
     base_I: share of right samples per item, (I,). full_RI, layer_RI: the same after training, one row per training seed, rows paired
-    by seed ((I,) is one seed). The critical value is Student's t with the fewer of the degrees of freedom of N and D. Raises
-    ValueError where the shapes differ.
+    by seed ((I,) is one seed). Raises ValueError where the shapes differ.
     """
-    base = np.asarray(base_I, dtype=np.float64)
-    full, layer = np.atleast_2d(np.asarray(full_RI, dtype=np.float64)), np.atleast_2d(np.asarray(layer_RI, dtype=np.float64))
-    if base.ndim != 1 or full.shape != layer.shape or full.shape[1] != len(base):
-        raise ValueError(f"contribution needs (I,), (R, I) and (R, I), got {base.shape}, {full.shape} and {layer.shape}")
-    gain_RI, full_RI = layer - base, full - base
-    numerator, denominator = float(gain_RI.mean()), float(full_RI.mean())
-    covariance, freedom = mean_covariance(np.stack([gain_RI, full_RI], axis=-1))
-    se = math.sqrt(covariance[1, 1])
-    strength = abs(denominator) / se if se > 0 else None
-    shown = denominator != 0 and (strength is None or strength >= SHOWN_FROM)
-    interval = fieller(numerator, denominator, covariance, critical_t(freedom.min(), level))
+    return contribution_over_tasks([base_I], [full_RI], [layer_RI], level=level, draws=draws, seed=seed)
+
+
+def contribution_over_tasks(
+    base_TI: Sequence[ArrayLike],
+    full_TRI: Sequence[ArrayLike],
+    layer_TRI: Sequence[ArrayLike],
+    *,
+    level: float = 0.95,
+    draws: int = 4000,
+    seed: int = 0,
+) -> Contribution:
+    """C(k) of the average over tasks: the ratio of the mean gains, as C_math over its suites; never the mean of the tasks' ratios,
+    which a task without gain alone could move anywhere.
+
+    Lists with one entry for each task, as in `contribution`; the rows of all tasks are the same training seeds. Raises ValueError
+    where the shapes differ.
+    """
+    numerator_TRI, denominator_TRI = [], []
+    for base_I, full_RI, layer_RI in zip(base_TI, full_TRI, layer_TRI, strict=True):
+        base = np.asarray(base_I, dtype=np.float64)
+        full, layer = np.atleast_2d(np.asarray(full_RI, dtype=np.float64)), np.atleast_2d(np.asarray(layer_RI, dtype=np.float64))
+        if base.ndim != 1 or full.shape != layer.shape or full.shape[1] != len(base):
+            raise ValueError(f"contribution needs (I,), (R, I) and (R, I), got {base.shape}, {full.shape} and {layer.shape}")
+        numerator_TRI.append(layer - base)
+        denominator_TRI.append(full - base)
+    gain, gain_full = mean_difference(numerator_TRI, level), mean_difference(denominator_TRI, level)
+    strength = abs(gain_full.difference) / gain_full.se if gain_full.se > 0 else None
+    shown = gain_full.difference != 0 and (strength is None or strength >= SHOWN_FROM)
+    interval = _fieller_about_the_ratio(numerator_TRI, denominator_TRI, level)
     return Contribution(
-        point=numerator / denominator if shown else None,
+        point=gain.difference / gain_full.difference if shown else None,
         fieller=interval or "unbounded",
-        bootstrap=bootstrap_ratio(gain_RI, full_RI, draws=draws, seed=seed, level=level) if interval else None,
-        gain=paired_difference(layer, base, level),
-        gain_full=paired_difference(full, base, level),
-        to_full=paired_difference(layer, full, level),
+        bootstrap=bootstrap_ratio(numerator_TRI, denominator_TRI, draws=draws, seed=seed, level=level) if interval else None,
+        gain=gain,
+        gain_full=gain_full,
+        to_full=mean_difference([n - d for n, d in zip(numerator_TRI, denominator_TRI, strict=True)], level),
         strength=strength,
-        interval_over="items" if len(full) == 1 else "seeds and items",
+        interval_over="items" if len(denominator_TRI[0]) == 1 else "seeds and items",
     )
+
+
+def _fieller_about_the_ratio(
+    numerator_TRI: Sequence[FloatArray], denominator_TRI: Sequence[FloatArray], level: float
+) -> tuple[float, float] | None:
+    """Fieller's set of C = N / D, or None where it is unbounded.
+
+    What is tested at each ratio r is N - r D, and near the estimate c the items that all policies solve or fail alike cancel in it:
+    seeds may rule its variance where items rule those of N and D. So the set is computed for (N - c D) / D, which is C - c, and the
+    variance and degrees of freedom are measured where they matter, at c and at infinity (D, which decides what is unbounded). The critical
+    value is Student's t with the fewer of the two.
+    """
+    numerator, denominator = (float(np.mean([x_RI.mean() for x_RI in x_TRI])) for x_TRI in (numerator_TRI, denominator_TRI))
+    if denominator == 0:
+        return None
+    c = numerator / denominator
+    rest_and_full = [np.stack([n - c * d, d], axis=-1) for n, d in zip(numerator_TRI, denominator_TRI, strict=True)]
+    covariance, freedom = mean_covariance(*rest_and_full)
+    found = fieller(0.0, denominator, covariance, critical_t(freedom.min(), level))
+    return (c + found[0], c + found[1]) if found else None
