@@ -7,8 +7,10 @@ trainer's model (`check_logprobs`).
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,16 +20,17 @@ from functools import cache
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from ..envs.errors import UserError
+from ..envs.errors import UserError, first_problem
 from .engine import Completion, FinishReason, Request
 from .policy import Base, decoder_layers
 
@@ -214,16 +217,50 @@ def _tokens(request: Request) -> dict[str, Any]:
     return {"type": "token", "prompt_token_ids": list(request.prompt_ids)}
 
 
+# What a server answers, as far as it is of use here; what it says beside that is left aside.
+
+
+class _Served(BaseModel):
+    id: str
+    max_model_len: int = Field(ge=1)
+
+
+class _Models(BaseModel):
+    data: list[_Served] = Field(min_length=1)
+
+
+class _Logprobs(BaseModel):
+    token_logprobs: list[float]
+
+
+class _Choice(BaseModel):
+    token_ids: list[int]
+    logprobs: _Logprobs
+    finish_reason: Literal["stop", "length"]
+
+
+class _Completions(BaseModel):
+    choices: list[_Choice] = Field(min_length=1, max_length=1)
+
+
+class _Results(BaseModel):
+    results: list[dict[str, str]] = Field(min_length=1)
+
+
+class _Reset(BaseModel):
+    success: bool
+
+
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+
 class Server:
     """A vLLM server (`SERVE`). Weights go through a file in the temporary directory (TMPDIR), which both must see."""
 
     def __init__(self, url: str, max_batch: int):
         self.url, self.max_batch = url.rstrip("/").removesuffix("/v1"), max_batch
-        found = self._call("/v1/models")
-        served = (found.get("data") or [{}])[0] if isinstance(found, dict) else {}
-        if "max_model_len" not in served:
-            raise UserError(f"{url}: not a vLLM server; start one with: {SERVE}")
-        self.model, self.max_len = served["id"], int(served["max_model_len"])
+        served = self._call("/v1/models", _Models).data[0]
+        self.model, self.max_len = served.id, served.max_model_len
         self.description = self._describe()
         self.syncs = bool(self.description)
         if self.description.get("logprobs_mode", "processed_logprobs") != "processed_logprobs":
@@ -244,8 +281,8 @@ class Server:
         with tempfile.TemporaryDirectory(prefix="onelayer-") as folder:
             file = Path(folder) / "weights.safetensors"
             save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, file)
-            _raise_problems(self._call("/collective_rpc", {"method": "onelayer_load", "args": [str(file)]})["results"])
-        if not self._call("/reset_prefix_cache", {})["success"]:
+            _raise_problems(self._call("/collective_rpc", _Results, {"method": "onelayer_load", "args": [str(file)]}).results)
+        if not self._call("/reset_prefix_cache", _Reset, {}).success:
             raise UserError(f"{self.url}: kept the keys and values of the old weights; is it answering others at the same time?")
 
     def _complete(self, index: int, request: Request, end_ids: Sequence[int]) -> Completion:
@@ -262,30 +299,36 @@ class Server:
             # A server takes what is not named here from the model's generation_config.json.
             **{"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
         }
-        (choice,) = self._call("/v1/completions", body)["choices"]
-        if choice.get("token_ids") is None:
-            raise UserError(f"{self.url}: returns no token ids; this vLLM is too old")
-        return Completion(index, choice["token_ids"], choice["logprobs"]["token_logprobs"], _finish(choice["finish_reason"]))
+        (choice,) = self._call("/v1/completions", _Completions, body).choices
+        tokens, logprobs = choice.token_ids, choice.logprobs.token_logprobs
+        if len(tokens) != len(logprobs) or not all(map(math.isfinite, logprobs)):
+            raise UserError(f"{self.url}/v1/completions: {len(tokens)} tokens came without as many finite logprobs; is it vLLM?")
+        return Completion(index, tokens, logprobs, FinishReason(choice.finish_reason))
 
     def _describe(self) -> dict[str, str]:
         try:
-            (first, *_) = self._call("/collective_rpc", {"method": "onelayer_describe"})["results"]
+            return self._call("/collective_rpc", _Results, {"method": "onelayer_describe"}).results[0]
         except UserError:
             return {}
-        return first
 
-    def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _call(self, path: str, answer: type[_Answer], body: dict[str, Any] | None = None) -> _Answer:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get("VLLM_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
         try:
             with urlopen(HttpRequest(self.url + path, data, headers), timeout=REPLY_SECONDS) as reply:
-                return json.loads(reply.read())
+                return answer.model_validate_json(reply.read())
         except HTTPError as error:
-            raise UserError(f"{self.url}{path}: {error.code} {error.reason}: {error.read().decode(errors='replace')[:300]}") from error
-        except (URLError, OSError, http.client.HTTPException, ValueError) as error:
-            raise UserError(f"{self.url}: no answer from a vLLM server there ({error}); start one with: {SERVE}") from error
+            said = f"{error.code} {error.reason}: {error.read().decode(errors='replace')[:300]}"
+            said = "".join(letter if letter.isprintable() else " " for letter in said)  # it may be anything's, and goes to a terminal
+            remedy = f"; start a vLLM server with: {SERVE}" if error.code == http.HTTPStatus.NOT_FOUND else ""
+            raise UserError(f"{self.url}{path}: {said}{remedy}") from error
+        except ValidationError as error:
+            raise UserError(f"{self.url}{path}: vLLM answers otherwise ({first_problem(error)}); start one with: {SERVE}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            raise UserError(f"{self.url}: no answer from a vLLM server there ({reason}); start one with: {SERVE}") from error
 
 
 def _finish(reason: str) -> FinishReason:

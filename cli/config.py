@@ -99,8 +99,8 @@ def _read_prompt(tree: dict[str, Any], places: dict[Key, str]) -> None:
         return
     key = ("agent", "prompt")
     if list(found) != ["file"] or not isinstance(found["file"], str):
-        wrong = next((name for name in found if name != "file"), "file")
-        raise UserError(f"{places.get((*key, wrong), places[key])}: agent.prompt must be text, {{file: PATH}} or null, found {_short(found)}")
+        wrong = (*key, next((name for name in found if name != "file"), "file"))
+        raise UserError(f"{places.get(wrong, places[key])}: agent.prompt must be text, {{file: PATH}} or null, found {_short(found)}")
     place, path = places[*key, "file"], Path(found["file"])
     if not path.is_file():
         raise UserError(f"{place}: agent.prompt.file: no file {path}; a path counts from the working directory, {Path.cwd()}")

@@ -43,6 +43,7 @@ def study(config: Config, directory: Path) -> Path:
     """
     started = time.perf_counter()
     base, _ = prepare_study(config)
+    make_agent(base, config.agent, config.env)  # whether there is such an engine is known before anything is made
     with owned(directory):
         claim(directory / CONFIG, config)
         try:

@@ -51,6 +51,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             f"training learns from the tokens that were sampled, and {type(agent.engine).__name__} returns only their text; "
             "take an engine that returns tokens, and use this one for evaluation"
         )
+    agent.engine.sync([])  # an engine that takes no weights says so before anything is made
     learner, losses = Learner(base, trained, config), Losses()
     with open_pool(config.env, "train", config.pool) as pool, Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,11 +27,17 @@ FILES = {
     "bad.yaml": "trainer: {lr: 1\n",
     "twice.yaml": "trainer:\n  steps: 1\n  steps: 2\n",
     "empty.yaml": "",
+    "promptly.yaml": "agent:\n  prompt: {\n    fil: mine.txt}\n",
     "held/config.yaml": "name: other\n",
+    "broken/config.yaml": "trainer: {steps: many}\n",
     "stopped/config.yaml": dump(load("quickstart")),
     "stopped/checkpoint.pt": "garbage",
     "finished/config.yaml": dump(load("quickstart")),
     "finished/run.json": '{"schema_version": 1}',
+    "begun/sampled.jsonl": "",
+    "question.txt": "Solve it.\n{observation}\n{question}\n",
+    "questionless.txt": "Solve it.\n",
+    "latin.txt": "\xbf{observation}?",
     "broken.jsonl": '{"question": "1 + 1", "answer": "2"}\n{"question": "1 + 2", \n',
     "fields.jsonl": '{"text": "1 + 1", "answer": "2"}\n',
     "empty.jsonl": "",
@@ -41,6 +49,16 @@ FILES = {
     "ungolden.jsonl": '{"response": "\\\\boxed{2}"}\n',
     "occupied": "a file where a directory is wanted",
     "garbage.safetensors": "garbage",
+}
+SERVES = {  # folder of a server: what it answers there
+    "page/v1/models": "<html>It works!</html>",
+    "other/v1/models": '{"error": "no such thing"}',
+    "modelless/v1/models": '{"object": "list", "data": []}',
+    "openai/v1/models": '{"object": "list", "data": [{"id": "tiny", "object": "model"}]}',
+    "mute/v1/models": '{"data": [{"id": "tiny", "max_model_len": 256}]}',
+    "mute/v1/completions": '{"choices": [{"text": "4", "finish_reason": "stop"}]}',
+    "hasty/v1/models": '{"data": [{"id": "tiny", "max_model_len": 256}]}',
+    "hasty/v1/completions": '{"choices": [{"token_ids": [1, 2], "logprobs": {"token_logprobs": [-1]}, "finish_reason": "stop"}]}',
 }
 COMMANDS = {  # what is wrong: command, what the line must say
     "unknown verb": ("trian quickstart", "trian"),
@@ -65,6 +83,24 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "full named in a study": ("study quickstart study.trained_sets=[full]", "study.trained_sets full every"),
     "a rate for an untrained layer": ("train quickstart trainer.trained_set=layer:3 trainer.lr_by_layer.2=1e-4", "lr_by_layer 2 layer:3"),
     "prompt without the question": ("train quickstart agent.prompt=Solve", "agent.prompt {observation}"),
+    "prompt file that is missing": ("train quickstart agent.prompt.file=nowhere.txt", "agent.prompt.file nowhere.txt working"),
+    "prompt file with a wrong brace": ("train quickstart agent.prompt.file=question.txt", "question.txt:3 agent.prompt {observation}"),
+    "prompt file without the question": ("eval --suite arithmetic agent.prompt.file=questionless.txt", "questionless.txt:1 {observation}"),
+    "prompt file that is not UTF-8": ("train quickstart agent.prompt.file=latin.txt", "latin.txt UTF-8"),
+    "prompt of something else": ("train promptly.yaml", "promptly.yaml:3 agent.prompt {file: mine.txt"),
+    "no such engine": ("train quickstart agent.engine=vlm", "agent.engine transformers vllm http"),
+    "vLLM is not installed": ("train quickstart agent.engine=vllm", "agent.engine vllm docs/vllm.md"),
+    "vLLM is not installed for a study": ("study quickstart agent.engine=vllm", "agent.engine vllm docs/vllm.md"),
+    "no server": ("train quickstart agent.engine=http://127.0.0.1:9", "http://127.0.0.1:9 refused api_server"),
+    "URL of no server": ("eval --suite arithmetic agent.engine=http://[", "http://[ api_server"),
+    "a web server": ("train quickstart agent.engine=SERVER/page", "SERVER/page/v1/models JSON api_server"),
+    "a server of something else": ("train quickstart agent.engine=SERVER/other", "SERVER/other/v1/models data api_server"),
+    "a server without a model": ("train quickstart agent.engine=SERVER/modelless", "SERVER/modelless/v1/models data 1 api_server"),
+    "a server of another kind": ("train quickstart agent.engine=SERVER/openai", "SERVER/openai/v1/models max_model_len api_server"),
+    "no such page on a server": ("train quickstart agent.engine=SERVER/nowhere", "SERVER/nowhere/v1/models 404 no such page api_server"),
+    "a server that takes no weights": ("train quickstart agent.engine=SERVER/mute --output new", "SERVER/mute weights api_server"),
+    "a server without token ids": ("eval --suite arithmetic agent.engine=SERVER/mute --output new", "SERVER/mute token_ids"),
+    "a server with too few logprobs": ("eval --suite arithmetic agent.engine=SERVER/hasty --output new", "SERVER/hasty 2 logprobs"),
     "layer out of range": ("train quickstart trainer.trained_set=layer:99", "layer:99 layers 0"),
     "layer out of range in a study": ("study quickstart study.trained_sets=[layer:99]", "layer:99 layers 0"),
     "malformed trained set": ("train quickstart trainer.trained_set=layre:1", "layre:1 layer:N"),
@@ -99,6 +135,13 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "damaged manifest": ("train --resume finished", "finished/run.json config remove"),
     "resume under another recipe": ("study held/config.yaml --output stopped", "stopped study.yaml"),
     "resume and output": ("train --resume held --output x", "--resume --output"),
+    "nothing to compare": ("compare", "RUN"),
+    "comparison of a missing run": ("compare nowhere", "nowhere"),
+    "comparison of a file": ("compare typo.yaml", "typo.yaml file"),
+    "comparison of an unfinished evaluation": ("compare begun", "begun config.yaml study.yaml evaluation.json"),
+    "comparison of a damaged run": ("compare stopped finished", "finished/run.json config remove"),
+    "comparison with a broken recipe": ("compare stopped broken", "broken/config.yaml:1 trainer.steps many"),
+    "comparison under a file": ("compare stopped --output occupied/page", "occupied"),
     "no run to export": ("export --run nowhere --output x", "nowhere"),
     "missing responses": ("grade math --input nowhere.jsonl", "nowhere.jsonl"),
     "broken response line": ("grade math --input responses.jsonl", "responses.jsonl:2"),
@@ -121,10 +164,36 @@ def bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="latin-1")
     patch.write(tmp_path / "foreign.safetensors", patch.Patch("0" * 64, "layer:0", {"weight": torch.zeros(1)}))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ONELAYER_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "vllm", None)  # as where it is not installed
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server of `SERVES`; all else is not found."""
+
+    def do_GET(self) -> None:
+        found = SERVES.get(self.path.strip("/"))
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write((found or "\x1b[31mno\r\nsuch page").encode())
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
+        threading.Thread(target=found.serve_forever).start()
+        yield f"http://127.0.0.1:{found.server_port}"
+        found.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +206,8 @@ def answers() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("mistake", COMMANDS)
-def test_a_mistake_is_one_line(mistake: str, capfd: pytest.CaptureFixture[str], answers: dict[str, str]) -> None:
-    command, words = COMMANDS[mistake]
+def test_a_mistake_is_one_line(mistake: str, server: str, capfd: pytest.CaptureFixture[str], answers: dict[str, str]) -> None:
+    command, words = (text.replace("SERVER", server) for text in COMMANDS[mistake])
     code = main(command.split())
     answers[mistake] = capfd.readouterr().err
     check(code, answers[mistake], words)
@@ -159,4 +228,5 @@ def check(code: int, stderr: str, words: str) -> None:
     assert stderr.endswith("\n")
     assert stderr.count("\n") == 1
     assert "Traceback" not in stderr
+    assert "\x1b" not in stderr
     assert [word for word in words.split() if word not in stderr] == []

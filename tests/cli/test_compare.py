@@ -84,6 +84,19 @@ def test_a_study_shows_the_runs_it_reports(copy: Path) -> None:
     assert {policy["settings"]["trainer.lr"] for policy in found["policies"] if policy["trained_set"] == "layer:1"} == {lr["layer:1"]}
 
 
+def test_what_was_measured_on_different_suites_is_shown_apart(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.jsonl").write_text("".join(f'{{"question": "{n} + {n} = ?", "answer": "{2 * n}"}}\n' for n in range(40)))
+    onelayer("eval", "--suite", "own.jsonl/all", *EVALUATION, "--patch", "two/patch.safetensors", "--output", "far")
+    capsys.readouterr()
+    assert main(["compare", "one", "far", "--output", "out"]) == 0
+    shown = capsys.readouterr().out
+    assert "8 items of arithmetic/test" in shown and "8 items of own.jsonl/all" in shown and "Differences" not in shown
+    sections = json.loads(Path("out/compare.json").read_text())["sections"]
+    assert [[row["sampled"][pair] for row in section["rows"] for pair in ("to_base", "to_first")] for section in sections] == [
+        [None] * 2
+    ] * 2
+
+
 def test_a_run_that_goes_on_is_shown_as_such(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("run.json", "patch.safetensors"):
         (copy / "other" / name).unlink()
