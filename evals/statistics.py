@@ -195,9 +195,13 @@ def pass_rate(rate_RI: ArrayLike, level: float = 0.95) -> Rate:
     rates = np.atleast_2d(np.asarray(rate_RI, dtype=np.float64))
     covariance, freedom = mean_covariance(rates[:, :, None])
     mean, se = float(rates.mean()), math.sqrt(covariance[0, 0])
-    effective = mean * (1 - mean) / se**2 if se > 0 and 0 < mean < 1 else rates.shape[1]
-    low, high = _wilson(mean, effective, critical_t(freedom[0], level))
-    return Rate(mean, se, low, high)
+    return share(mean, se, rates.shape[1], freedom[0], level)
+
+
+def share(mean: float, se: float, trials: float, freedom: float, level: float = 0.95) -> Rate:
+    """A share with its standard error and Wilson's interval at the effective number of trials; `trials`: the number where SE is 0."""
+    effective = mean * (1 - mean) / se**2 if se > 0 and 0 < mean < 1 else trials
+    return Rate(mean, se, *_wilson(mean, effective, critical_t(freedom, level)))
 
 
 def paired_difference(a_RI: ArrayLike, b_RI: ArrayLike, level: float = 0.95) -> Difference:
