@@ -10,15 +10,12 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import jinja2
-from plotly.offline import get_plotlyjs
 from rich.console import Group
-from rich.text import Text
 
 from ..envs.files import write_atomically
 from .compare import Compared, Comparison, Figures, Policy, Row, Section
+from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
 from .records import Decoding
-from .report import TEMPLATES, Cell, Table, _difference, _rate, _rich
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> Path:
@@ -31,23 +28,17 @@ def write_comparison(comparison: Comparison, directory: Path) -> Path:
 
 def render_terminal(comparison: Comparison) -> Group:
     """All tables for a terminal of 80 columns or more."""
-    found = [table for domain in comparison.domains for table in tables(comparison, domain)]
-    return Group(*(part for table in found for part in (_rich(table), *map(Text, table.notes), Text())))
+    return render_tables(table for domain in comparison.domains for table in tables(comparison, domain))
 
 
 def render_page(comparison: Comparison) -> str:
-    """The page: every text escaped, charts and JSON inside, nothing loaded from elsewhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    # Nothing in a text may end the script element or a line of script.
-    embedded = re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", comparison.model_dump_json())
-    return environment.get_template("compare.html.j2").render(
+    """The page, as `render_html` makes it."""
+    return render_html(
+        "compare.html.j2",
+        comparison,
         policies=[policy.name for policy in comparison.policies],
         domains={domain: tables(comparison, domain) for domain in comparison.domains},
         protocols=[(section.split, protocol(section)) for section in comparison.sections],
-        embedded=embedded,
-        plotly=get_plotlyjs(),
     )
 
 
@@ -71,7 +62,7 @@ def results(section: Section, level: float) -> Table:
     header += [Cell("tokens", f"an episode,\n{decodings[0]}")]
     rows = []
     for row in section.rows:
-        rates = [_rate(row.figures(decoding).pass_rate) for decoding in Decoding]
+        rates = [rate_cell(row.figures(decoding).pass_rate) for decoding in Decoding]
         tokens = Cell(f"{row.sampled.mean_tokens:.1f}", f"{row.sampled.truncated:.1%} cut off" if row.sampled.truncated else "")
         seeds = Cell(_seeds(row.seeds), "" if over else row.interval_over.replace(" and", "\nand"))
         rows.append([_name(row, section), seeds, *rates, tokens])
@@ -174,7 +165,7 @@ def _compared(found: Compared | None) -> Cell:
         return Cell("")
     if found.difference is None:
         return Cell("-", "not\ncomparable")
-    cell = _difference(found.difference)
+    cell = difference_cell(found.difference)
     if found.p_holm is None:
         return cell
     return Cell(cell.figure, f"{cell.detail}\nHolm {'< 0.001' if found.p_holm < 0.001 else f'{found.p_holm:.3f}'}")

@@ -6,11 +6,8 @@ the page's charts are drawn in the browser from the very JSON that report.json h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
-from plotly.offline import get_plotlyjs
 from rich import box
 from rich.console import Group
 from rich.table import Table as RichTable
@@ -18,29 +15,10 @@ from rich.text import Text
 
 from ..envs.files import write_atomically
 from .contribution import SHOWN_FROM, Contribution
+from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
 from .records import Decoding, Evaluation
-from .statistics import Difference, Rate
+from .statistics import Rate
 from .study_report import Arm, StudyReport
-
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A figure and, below it, its interval or what else it needs."""
-
-    figure: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text; the first column names the row."""
-
-    title: str
-    header: list[Cell]
-    rows: list[list[Cell]]
-    notes: list[str] = field(default_factory=list)
 
 
 def write_report(report: StudyReport, directory: Path) -> None:
@@ -95,25 +73,18 @@ def _plain_table(title: str, header: list[str], rows: list[list[str]]) -> RichTa
 
 def render_table(report: StudyReport) -> Group:
     """The leaderboard and the paired differences for a terminal of 80 columns or more."""
-    tables = (leaderboard(report), differences(report))
-    return Group(*(part for table in tables for part in (_rich(table), *map(Text, table.notes), Text())))
+    return render_tables([leaderboard(report), differences(report)])
 
 
 def render_page(report: StudyReport) -> str:
-    """The page: every text escaped, charts and JSON inside, nothing loaded from elsewhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    embedded = report.model_dump_json()
-    for character in "<>&\u2028\u2029":  # nothing in a text may end the script element or a line of script
-        embedded = embedded.replace(character, f"\\u{ord(character):04x}")
-    return environment.get_template("report.html.j2").render(
+    """The page, as `render_html` makes it."""
+    return render_html(
+        "report.html.j2",
+        report,
         report=report,
         leaderboard=leaderboard(report),
         details=[differences(report), contributions(report), trainings(report)],
         protocol=protocol(report),
-        embedded=embedded,
-        plotly=get_plotlyjs(),
     )
 
 
@@ -124,13 +95,13 @@ def leaderboard(report: StudyReport) -> Table:
     base, rest = report.arm("base"), [arm for arm in report.arms if arm.name != "base"]
     none = Cell("")
     rows = [
-        [Cell("base", warm), _rate(base.sampled.pass_rate), none, Cell("0"), none],
-        [Cell("base greedy"), none, _rate(base.greedy.pass_rate), none, Cell("0")],
+        [Cell("base", warm), rate_cell(base.sampled.pass_rate), none, Cell("0"), none],
+        [Cell("base greedy"), none, rate_cell(base.greedy.pass_rate), none, Cell("0")],
     ]
     if base.majority:
-        rows.append([Cell(f"base maj@{report.majority}"), _rate(base.majority), none, none, none])
+        rows.append([Cell(f"base maj@{report.majority}"), rate_cell(base.majority), none, none, none])
     for arm in rest:
-        shares = [_rate(arm.measured(decoding).pass_rate) for decoding in Decoding]
+        shares = [rate_cell(arm.measured(decoding).pass_rate) for decoding in Decoding]
         rows.append([Cell(arm.name), *shares, *(_contribution(arm, decoding) for decoding in Decoding)])
     header = [Cell(figure, f"{drawn}\n{over}") for figure in ("pass@1", "C(k)") for drawn in (warm, "greedy")]
     return Table(f"{report.recipe}: {report.items} items of {report.split}", [Cell("policy"), *header], rows, _notes(report))
@@ -145,9 +116,9 @@ def differences(report: StudyReport) -> Table:
     for arm in report.arms:
         if arm.name == "base":
             continue
-        to_base = [_difference(arm.measured(decoding).to_base) for decoding in Decoding]
+        to_base = [difference_cell(arm.measured(decoding).to_base) for decoding in Decoding]
         contributions = [arm.measured(decoding).contribution for decoding in Decoding]
-        rows.append([Cell(arm.name), *to_base, *(_difference(found.to_full if found else None) for found in contributions)])
+        rows.append([Cell(arm.name), *to_base, *(difference_cell(found.to_full if found else None) for found in contributions)])
     note = f"Differences of pass@1, paired on the same items, {report.level:.0%} over {report.interval_over}, p of the paired t test."
     return Table("Differences", header, rows, [note])
 
@@ -168,7 +139,7 @@ def contributions(report: StudyReport) -> Table:
             bootstrap = _interval(found.bootstrap) if found.bootstrap else "unbounded"
             strength = "" if found.strength is None else f"{found.strength:.1f}"
             cells = (strength, "not shown" if found.point is None else f"{found.point:.2f}", fieller, bootstrap)
-            rows.append([Cell(arm.name), Cell(name), _difference(found.gain), _difference(found.gain_full), *map(Cell, cells)])
+            rows.append([Cell(arm.name), Cell(name), difference_cell(found.gain), difference_cell(found.gain_full), *map(Cell, cells)])
     return Table(
         "Layer contribution",
         header,
@@ -242,17 +213,6 @@ def _over(report: StudyReport) -> str:
     return f"{report.level:.0%} over {report.interval_over}".replace(" and", "\nand")
 
 
-def _rate(rate: Rate) -> Cell:
-    return Cell(f"{rate.mean:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]")
-
-
-def _difference(found: Difference | None) -> Cell:
-    if found is None:
-        return Cell("")
-    p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
-    return Cell(f"{found.difference:+.3f}", f"\u00b1 {found.high - found.difference:.3f}\n{p}")
-
-
 def _interval(ends: tuple[float, float]) -> str:
     return f"[{ends[0]:.2f}, {ends[1]:.2f}]"
 
@@ -267,17 +227,3 @@ def _contribution(arm: Arm, decoding: Decoding) -> Cell:
         return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else _interval(found.fieller))
     reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"
     return Cell("unbounded" if found.fieller == "unbounded" else "not shown", reason)
-
-
-def _rich(table: Table) -> RichTable:
-    rich = RichTable(title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
-    for index, column in enumerate(table.header):
-        rich.add_column(_rich_cell(column, bold=False), justify="left" if index == 0 else "right", vertical="top", no_wrap=index > 0)
-    for row in table.rows:
-        rich.add_row(*(_rich_cell(cell, bold=index > 0) for index, cell in enumerate(row)))
-    return rich
-
-
-def _rich_cell(cell: Cell, *, bold: bool) -> Text:
-    text = Text(cell.figure, style="bold" if bold else "")
-    return text.append(f"\n{cell.detail}", style="not bold dim") if cell.detail else text

@@ -181,7 +181,7 @@ def test_terminal_page_and_json_agree(tmp_path, arms, seeds):
     text = write_comparison(comparison, tmp_path).read_text()
     saved = json.loads((tmp_path / "compare.json").read_text())
     assert Comparison.model_validate(saved) == comparison
-    embedded = re.search(r'<script type="application/json" id="comparison">(.*?)</script>', text)
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', text)
     assert embedded and json.loads(embedded[1]) == saved  # the curves are drawn from this
     out = io.StringIO()
     Console(file=out, width=80).print(render_terminal(comparison))

@@ -71,7 +71,7 @@ def test_page_terminal_and_json_agree(tmp_path, study, seeds):
     saved = json.loads((tmp_path / "report.json").read_text())
     page = Page((tmp_path / "report.html").read_text())
     assert StudyReport.model_validate(saved) == report
-    assert json.loads(dict(page.scripts)["report"]) == saved  # the charts are drawn from this
+    assert json.loads(dict(page.scripts)["data"]) == saved  # the charts are drawn from this
     for id, table in {
         "leaderboard": leaderboard(report),
         "differences": differences(report),
@@ -137,7 +137,7 @@ def test_text_stays_text_and_nothing_is_loaded(tmp_path, study):
     page = Page(text)
     assert page.urls == [] and len(page.scripts) == 3
     assert hostile not in text and hostile in page.tables["leaderboard"][-1][0]
-    assert json.loads(dict(page.scripts)["report"])["recipe"] == hostile
+    assert json.loads(dict(page.scripts)["data"])["recipe"] == hostile
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
     assert "[red]x[/red]" in terminal(report, width=200)
 
