@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onelayer.evals.contribution import contribution
+from onelayer.evals.contribution import contribution, contribution_over_tasks
 
 
 def drawn(seed: int, *rates: float, items: int = 400, samples: int = 4) -> list[np.ndarray]:
@@ -50,6 +50,22 @@ def test_no_gain_is_unbounded():
     assert found.gain_full.low < 0 < found.gain_full.high
     identical = contribution(base, base, layer)
     assert (identical.point, identical.fieller, identical.strength) == (None, "unbounded", None)
+
+
+def test_over_tasks_it_is_the_ratio_of_mean_gains():
+    """A task where full gains nothing has no C of its own, and does not disturb that of the average."""
+    base, full, layer = drawn(5, 0.3, 0.7, 0.62)
+    flat = drawn(6, 0.5, 0.5, 0.5, items=150)
+    found = contribution_over_tasks([base, flat[0]], [full, flat[1]], [layer, flat[2]])
+    gain = ((layer - base).mean() + (flat[2] - flat[0]).mean()) / 2
+    gain_full = ((full - base).mean() + (flat[1] - flat[0]).mean()) / 2
+    assert found.point == pytest.approx(gain / gain_full)
+    assert (found.gain.difference, found.gain_full.difference) == pytest.approx((gain, gain_full))
+    assert found.fieller != "unbounded" and found.bootstrap is not None
+    assert found.fieller[0] < found.point < found.fieller[1]
+    assert found.fieller == pytest.approx(found.bootstrap, abs=0.02)
+    assert contribution(*flat).fieller == "unbounded"
+    assert contribution_over_tasks([base], [full], [layer]) == contribution(base, full, layer)
 
 
 def test_seeds_widen_the_interval_and_the_same_draws_give_the_same_bootstrap():
