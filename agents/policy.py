@@ -87,6 +87,16 @@ def load_base(config: ModelConfig) -> Base:
     return Base(model, tokenizer, weight_hashes(model))
 
 
+def multiplied(model: PreTrainedModel, first_layer: int = 0) -> int:
+    """Parameters that a token is multiplied with from a decoder layer on, the head included: what counts for FLOPs. Input embeddings
+    are looked up, and count only where they are the head's too."""
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = head is not None and head.weight is embeddings.weight
+    looked_up = 0 if tied else sum(parameter.numel() for parameter in embeddings.parameters())
+    below = sum(parameter.numel() for layer in list(decoder_layers(model))[:first_layer] for parameter in layer.parameters())
+    return sum(parameter.numel() for parameter in model.parameters()) - looked_up - below
+
+
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder's list of layers. Raises UserError for a model that has none."""
     depth = model.config.get_text_config().num_hidden_layers

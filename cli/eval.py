@@ -56,7 +56,7 @@ def evaluate(
 
     from ..agents.agent import BASELINES, make_agent
     from ..agents.patch import apply, read
-    from ..agents.policy import load_base
+    from ..agents.policy import load_base, multiplied
     from ..envs.errors import UserError
     from ..evals.evaluator import evaluate as play_all
     from ..evals.report import render_evaluation
@@ -65,15 +65,24 @@ def evaluate(
     if baseline:
         if patches:
             raise UserError(f"--baseline {baseline} plays without a model; leave out --patch")
-        agent, policy, fingerprint = BASELINES[baseline](env, split_name), baseline, "none"
+        agent, policy, fingerprint, parameters = BASELINES[baseline](env, split_name), baseline, "none", 0
     else:
         base = load_base(config.model)
         apply(base, patches)
         agent, fingerprint = make_agent(base, config.agent, env), base.fingerprint
+        parameters = multiplied(base.model)
         policy = " + ".join(patch.trained_set for patch in patches) or "base"
     with open_pool(env, split_name, config.pool) as pool:
         result = play_all(
-            agent, pool, split, config.eval, directory, policy=policy, base=fingerprint, patches=[patch.sha256 for patch in patches]
+            agent,
+            pool,
+            split,
+            config.eval,
+            directory,
+            policy=policy,
+            base=fingerprint,
+            patches=[patch.sha256 for patch in patches],
+            parameters=parameters,
         )
     Console().print(render_evaluation(result))
     print(f"records: {directory}")

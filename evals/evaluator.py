@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..envs.files import owned, write_atomically
 from ..envs.items import Split
 from ..envs.pool import Pool
 from .config import EvalConfig
+from .cost import Meter, git_commit, hardware, tokens_forwarded, versions
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, TypeScore, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
 
@@ -44,22 +44,22 @@ def evaluate(
     base: str,
     patches: Sequence[str] = (),
     samples: int | None = None,
+    parameters: int = 0,
     console: Console | None = None,
 ) -> Evaluation:
     """Play every item `samples` times at the configured temperature and once greedily; write the records and the manifest.
 
     pool: environments of `split`. policy, base, patches: name of what the agent plays, fingerprint of its base and SHA-256 of its patches.
-    samples: samples of each item (null: config.n). The manifest is written last; an interrupted evaluation has none. Raises UserError where
+    samples: samples of each item (null: config.n). parameters: those that a token is multiplied with, for the FLOPs. The manifest is
+    written last; an interrupted evaluation has none. Raises UserError where
     the split has fewer than two items or the directory cannot be written.
     """
-    started = time.monotonic()
     played = first_items(split, config.items)
     ids = [item.id for item in played.items]
     types = {item.id: str(item.meta["type"]) for item in played.items if "type" in item.meta}
     scores: dict[Decoding, Scores] = {}
-    tokens = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with owned(directory), Progress(*columns, console=console, transient=True) as progress:
+    with Meter() as meter, owned(directory), Progress(*columns, console=console, transient=True) as progress:
         (directory / MANIFEST).unlink(missing_ok=True)
         for decoding in Decoding:
             sampled = decoding is Decoding.SAMPLED
@@ -71,12 +71,14 @@ def evaluate(
                 for s in range(count)
             ]
             episodes = progress.track(play(agent, pool, plays, sampling), len(plays), description=f"evaluating {policy}, {decoding.value}")
-            records = [to_record(episode, episode.index % count) for episode in sorted(episodes, key=lambda episode: episode.index)]
+            ended = sorted(episodes, key=lambda episode: episode.index)
+            meter.tokens += sum(episode.tokens for episode in ended)
+            meter.flops += 2.0 * parameters * tokens_forwarded(ended)
+            records = [to_record(episode, episode.index % count) for episode in ended]
             if len(records) != len(plays):
                 raise RuntimeError(f"{len(plays) - len(records)} of {len(plays)} episodes never ended")
             write_samples(directory / decoding.file, records)
             scores[decoding] = summarise(records, types)
-            tokens += sum(record.tokens for record in records)
         evaluation = Evaluation(
             policy=policy,
             base=base,
@@ -88,8 +90,10 @@ def evaluate(
             max_tokens=agent.config.max_tokens,
             prompt=agent.prompt,
             seed=config.seed,
-            tokens=tokens,
-            seconds=time.monotonic() - started,
+            cost=meter.cost(),
+            hardware=hardware(),
+            versions=versions(),
+            git_commit=git_commit(),
             sampled=scores[Decoding.SAMPLED],
             greedy=scores[Decoding.GREEDY],
         )

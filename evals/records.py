@@ -6,7 +6,9 @@ evaluation without its manifest is not complete.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..agents.episodes import CORRECT
 from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
+from .cost import Cost, Hardware
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "evaluation.json"
 
 
@@ -104,8 +107,12 @@ class Evaluation(BaseModel):
     max_tokens: int = Field(description="most tokens of one reply")
     prompt: str = Field(description="template of the prompt")
     seed: int = Field(description="the seed that every sample's seed derives from")
-    tokens: int = Field(description="tokens sampled in all")
-    seconds: float = Field(description="wall-clock seconds")
+    cost: Cost = Field(description="what it took, summed over resumptions")
+    hardware: Hardware = Field(description="the machine that finished it")
+    versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
+    git_commit: str | None = Field(
+        description="commit of the source that it ran from, with -dirty where files differed; null: an installed package"
+    )
     sampled: Scores
     greedy: Scores
 
@@ -113,6 +120,16 @@ class Evaluation(BaseModel):
     def errors(self) -> int:
         """Samples lost to failing environments, of both decodings."""
         return self.sampled.errors + self.greedy.errors
+
+    @property
+    def tokens(self) -> int:
+        """Tokens sampled in all."""
+        return self.cost.tokens
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds."""
+        return self.cost.seconds
 
     def scores(self, decoding: Decoding) -> Scores:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
@@ -192,18 +209,24 @@ def read_samples(path: Path) -> list[Sample]:
     return samples
 
 
+def schema_version(data: bytes) -> object:
+    """The version that a manifest names; None where it names none, or is no JSON. It is looked at before the rest is."""
+    with suppress(ValueError):
+        return found.get("schema_version") if isinstance(found := json.loads(data), dict) else None
+
+
 def read_manifest(directory: Path) -> Evaluation:
     """The manifest of a complete evaluation. Raises UserError where it is missing, broken or of another version."""
     path = directory / MANIFEST
     try:
-        manifest = Evaluation.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
+        if (found := schema_version(data)) not in (None, SCHEMA_VERSION):
+            raise UserError(f"{path}: schema version {found}, this release reads {SCHEMA_VERSION}; run this evaluation again")
+        return Evaluation.model_validate_json(data)
     except OSError as error:
         raise UserError(f"{path}: no complete evaluation here ({error.strerror}); run `onelayer eval` first") from error
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)}; run this evaluation again") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {manifest.schema_version}, this release reads {SCHEMA_VERSION}; run this evaluation again")
-    return manifest
 
 
 def read_evaluation(directory: Path) -> Recorded:

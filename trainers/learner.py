@@ -55,6 +55,7 @@ class Learner:
             dict.fromkeys(("clip_share", "entropy", "sampler_kl"))
             | totals.means()
             | {"grad_norm": float(np.mean(norms)), "rows_updated": sum(len(part) for part in kept)}
+            | {"tokens_updated": sum(len(row.prompt_ids) + len(row.token_ids) for part in kept for row in part)}
         )
 
     def loss(self, pack: Pack, totals: Totals) -> torch.Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import platform
 import shlex
 import signal
 import time
@@ -25,7 +24,6 @@ from types import FrameType
 from typing import Any, TextIO
 
 import torch
-import transformers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -35,8 +33,11 @@ from ..agents.policy import Base, TrainedSet
 from ..envs.errors import UserError, first_problem
 from ..envs.files import owned, write_atomically
 from ..envs.items import Split
+from ..evals.cost import Cost, Hardware, Meter, git_commit, hardware, versions
+from ..evals.records import schema_version
 from .config import Config, dump
 
+SCHEMA_VERSION = 2
 CONFIG, METRICS, CHECKPOINT, PATCH, MANIFEST = "config.yaml", "metrics.jsonl", "checkpoint.pt", "patch.safetensors", "run.json"
 
 
@@ -45,7 +46,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: int = Field(default=1, description="version of this format")
+    schema_version: int = Field(default=SCHEMA_VERSION, description="version of this format")
     config: Config = Field(description="the resolved configuration")
     base: str = Field(description="fingerprint of the base model")
     trained_set: str = Field(description="what was trained")
@@ -54,10 +55,21 @@ class Manifest(BaseModel):
     split: str = Field(description="name of the split trained on")
     split_digest: str = Field(description="SHA-256 of its items")
     patch_sha256: str = Field(description="SHA-256 of patch.safetensors")
-    seconds: float = Field(description="wall seconds of training, summed over resumptions")
+    cost: Cost = Field(
+        description="what the training took, summed over resumptions; steps that were lost with a killed process are not in it"
+    )
     dropped: int = Field(default=0, description="episodes left out of the training, since environments failed")
-    versions: dict[str, str] = Field(description="python, torch and transformers")
+    hardware: Hardware = Field(description="the machine that finished it")
+    versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
+    git_commit: str | None = Field(
+        description="commit of the source that it ran from, with -dirty where files differed; null: an installed package"
+    )
     finished: str = Field(description="UTC time of completion, ISO 8601")
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training."""
+        return self.cost.seconds
 
 
 class Interrupted(Exception):
@@ -75,7 +87,7 @@ class Run:
         self.directory, self.config = directory, config
         self._base, self._trained, self._split = base, trained, split
         self.checkpoint = _read_checkpoint(directory / CHECKPOINT, self._origin)
-        self._seconds, self._started = (self.checkpoint or {}).get("seconds", 0.0), time.perf_counter()
+        self.meter, self._before = Meter(), Cost.model_validate((self.checkpoint or {}).get("cost", {}))
         self._signal: int | None = None
         self._phases: dict[str, float] = {}
         self._lines: TextIO
@@ -94,7 +106,7 @@ class Run:
         with owned(directory):
             claim(directory / CONFIG, config)
             run = cls(directory, config, base, trained, split)
-            with run._metrics_files(), run._signals():
+            with run.meter, run._metrics_files(), run._signals():
                 yield run
 
     def steps(self, start: int, stop: int) -> Iterator[int]:
@@ -129,7 +141,7 @@ class Run:
         if self._signal is None and not last and state["step"] % self.config.trainer.checkpoint_every:
             return
         buffer = io.BytesIO()
-        torch.save(state | self._origin | {"seconds": self._elapsed()}, buffer)
+        torch.save(state | self._origin | {"cost": self._cost().model_dump()}, buffer)
         write_atomically(self.directory / CHECKPOINT, buffer.getvalue())
         self._stop_if_asked()
 
@@ -137,7 +149,6 @@ class Run:
         """Write patch and manifest; the checkpoint has served its purpose."""
         path = self.directory / PATCH
         manifest = Manifest(
-            schema_version=1,
             config=self.config,
             base=self._base.fingerprint,
             trained_set=self._trained.spec,
@@ -146,9 +157,11 @@ class Run:
             split=self._split.name,
             split_digest=self._split.digest,
             patch_sha256=patch.write(path, result),
-            seconds=self._elapsed(),
+            cost=self._cost(),
             dropped=self._dropped(),
-            versions={"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
+            hardware=hardware(),
+            versions=versions(),
+            git_commit=git_commit(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_atomically(self.directory / MANIFEST, manifest.model_dump_json(indent=2))
@@ -160,8 +173,8 @@ class Run:
         """What a checkpoint must have come from to be continued."""
         return {"base": self._base.fingerprint, "split": self._split.digest}
 
-    def _elapsed(self) -> float:
-        return self._seconds + time.perf_counter() - self._started
+    def _cost(self) -> Cost:
+        return self._before + self.meter.cost()
 
     def _dropped(self) -> int:
         """Episodes dropped in all steps, those before a resumption too."""
@@ -223,7 +236,12 @@ def read_manifest(directory: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
+        if (found := schema_version(data)) not in (None, SCHEMA_VERSION):
+            raise UserError(
+                f"{path}: schema version {found}, and this release reads {SCHEMA_VERSION}; take the release that wrote it, or train again"
+            )
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise UserError(f"{path}: not a manifest of this version ({first_problem(error)}); remove it and resume the run") from error
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ..agents import patch
 from ..agents.agent import make_agent
-from ..agents.policy import Base, TrainedSet
+from ..agents.policy import Base, TrainedSet, multiplied
 from ..envs import check_disjoint, load
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
@@ -145,6 +145,7 @@ def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: l
                 base=base.fingerprint,
                 patches=[found.sha256 for found in patches],
                 samples=None if runs else config.study.base_samples,
+                parameters=multiplied(base.model),
                 console=Console(stderr=True),
             )
     recorded = read_evaluation(directory)

@@ -15,12 +15,13 @@ from ..agents import patch
 from ..agents.agent import Agent, derive_seed, make_agent
 from ..agents.engine import Sampling
 from ..agents.episodes import CORRECT, Episode, Play, play
-from ..agents.policy import Base, TrainedSet, load_base, select, weight_hashes
+from ..agents.policy import Base, TrainedSet, load_base, multiplied, select, weight_hashes
 from ..envs import check_disjoint, load, parse_suite
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
 from ..envs.items import Split
 from ..envs.pool import Pool, open_pool
+from ..evals.cost import tokens_forwarded, training_flops
 from . import algorithms
 from .config import Config, TrainerConfig
 from .learner import Learner
@@ -53,6 +54,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         )
     agent.engine.sync([])  # an engine that takes no weights says so before anything is made
     learner, losses = Learner(base, trained, config), Losses()
+    parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
     with open_pool(config.env, "train", config.pool) as pool, Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)
         agent.engine.sync(trained.parameters)
@@ -66,6 +68,10 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             assert_prompts_fit(played, agent, config, step)
             with run.phase("update"):
                 metrics = learner.update(rows_of(groups, config, learner.optimizer.steps))
+            run.meter.tokens += sum(episode.tokens for episode in played)
+            run.meter.flops += 2.0 * parameters * tokens_forwarded(played) + training_flops(
+                int(metrics["tokens_updated"] or 0), parameters, above, trained.count, config.trainer.epochs, config.trainer.kl_coef > 0
+            )
             with run.phase("sync"):
                 agent.engine.sync(trained.parameters)
             run.log(step, rollout_metrics(played, groups) | metrics)

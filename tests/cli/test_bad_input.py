@@ -33,7 +33,7 @@ FILES = {
     "stopped/config.yaml": dump(load("quickstart")),
     "stopped/checkpoint.pt": "garbage",
     "finished/config.yaml": dump(load("quickstart")),
-    "finished/run.json": '{"schema_version": 1}',
+    "finished/run.json": '{"schema_version": 2}',
     "begun/sampled.jsonl": "",
     "question.txt": "Solve it.\n{observation}\n{question}\n",
     "questionless.txt": "Solve it.\n",
@@ -51,6 +51,8 @@ FILES = {
     "garbage.safetensors": "garbage",
 }
 SERVES = {  # folder of a server: what it answers there
+    "cutting/v1/models": '{"data": [{"id": "tiny", "max_model_len": 256}]}',
+    "cutting/v1/completions": '{"choices": [{"token_ids": [1], "logprobs": {"token_logprobs": [-1]}, "finish_reason": "length"}]}',
     "page/v1/models": "<html>It works!</html>",
     "other/v1/models": '{"error": "no such thing"}',
     "modelless/v1/models": '{"object": "list", "data": []}',
@@ -135,6 +137,7 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "damaged manifest": ("train --resume finished", "finished/run.json config remove"),
     "resume under another recipe": ("study held/config.yaml --output stopped", "stopped study.yaml"),
     "resume and output": ("train --resume held --output x", "--resume --output"),
+    "a server that cuts replies off": ("eval --suite arithmetic agent.engine=SERVER/cutting", "1 tokens of 40 generation_config.json"),
     "nothing to compare": ("compare", "RUN"),
     "comparison of a missing run": ("compare nowhere", "nowhere"),
     "comparison of a file": ("compare typo.yaml", "typo.yaml file"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from onelayer.evals.cost import Cost, Hardware
 from onelayer.evals.evaluator import summarise
 from onelayer.evals.records import Evaluation, Outcomes, Recorded, Sample
 from onelayer.evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
@@ -45,8 +46,10 @@ def to_recorded(policy: str, sampled_IS: np.ndarray, greedy_I: np.ndarray) -> Re
         max_tokens=40,
         prompt="{observation}",
         seed=0,
-        tokens=1,
-        seconds=1.0,
+        cost=Cost(seconds=1.0, tokens=1),
+        hardware=Hardware(cpu="any", cores=1, threads=1, gpu=None),
+        versions={},
+        git_commit=None,
         sampled=summarise(sampled),
         greedy=summarise(greedy),
     )
