@@ -36,7 +36,7 @@ class ChosenOn(StrEnum):
     SEEDS = "seeds"
     """The first half of the training seeds (rounded down). Unbiased for training again, on these very items. Needs 2 seeds."""
     BOTH = "both"
-    """A half of the items and of the seeds; reported on the other half of both. Unbiased for training again and new items. Needs 2 seeds."""
+    """Half of the items and seeds; reported on the other half of both. Unbiased for training again and new items. Needs 2 seeds."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Agreement:
     """Median of the coefficient of the true profiles, given what was measured."""
     low: float
     high: float
-    """Interval of the coefficient of the true profiles of these layers (on all items like these, and over retraining with several seeds)."""
+    """Interval of the coefficient of these layers' true profiles: on all items like these, and over retraining with several seeds."""
 
 
 def correlation(a_BK: FloatArray, b_BK: FloatArray, coefficient: Coefficient) -> FloatArray:
@@ -170,8 +170,9 @@ def _noise_covariance(a_KRI: FloatArray, b_KRI: FloatArray, same_items: bool) ->
 def _true_profiles(measured_PK: FloatArray, noise: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:
     """Draws (B, 2, K) of the true profiles given the measured ones, by Gibbs sampling; the first tenth is thrown away.
 
-    In turn: the covariance between layers given their values is inverse Wishart, with K - 4 degrees of freedom under the flat prior; the mean
-    is normal; the values are normal, drawn from the model with noise and moved by what the measurement then still differs by (Matheron's rule).
+    In turn: the covariance between layers given their values is inverse Wishart, with K - 4 degrees of freedom under the flat
+    prior; the mean is normal; the values are normal: drawn from the model, with noise, and moved by what the measurement then still
+    differs by (Matheron's rule).
     """
     layers = measured_PK.shape[1]
     true_PK, kept = measured_PK, []
@@ -261,10 +262,13 @@ def vote_over_policies(policies: Sequence[Outcomes], each: int = 1) -> FloatArra
 
     Policies take turns in a block, and another one begins at each item: the first sample breaks ties, so no policy is favoured.
     """
+    there = min(outcomes.correct_IS.shape[1] for outcomes in policies)
+    if not 1 <= each <= there:
+        raise ValueError(f"a vote over {each} samples of each policy, which have {there}")
+    samples = there // each * each
     answers_IS, correct_IS = [], []
     for item in range(len(policies[0].items)):
         turns = [policies[(item + turn) % len(policies)] for turn in range(len(policies))]
-        samples = min(outcomes.correct_IS.shape[1] for outcomes in policies) // each * each
         answers_IS.append([outcomes.answers_IS[item][s] for s in range(samples) for outcomes in turns])
         correct_IS.append([outcomes.correct_IS[item, s] for s in range(samples) for outcomes in turns])
     return majority_correct(answers_IS, correct_IS, len(policies) * each)

@@ -24,7 +24,6 @@ from onelayer.evals.statistics import (
     majority,
     mcnemar,
     mean_and_se,
-    mean_covariance,
     mean_difference,
     minimum_detectable_effect,
     paired_difference,
