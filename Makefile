@@ -61,8 +61,9 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(VLLM_VENV)/bin/pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
+# One thread each: the processes of these tests (this one, two servers) take turns on a few cores.
 test-vllm: $(VLLM_VENV)/.installed ## install vLLM for CPUs in an environment of its own, train and evaluate the tiny base through it
-	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/vllm $(ARGS)
 
 lint: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## check style (ruff) and types (pyright)
 	$(bin)/ruff check .

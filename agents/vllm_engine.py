@@ -89,6 +89,11 @@ class VllmEngine:
         for completion in self.backend.stream(wanted, sorted(self.base.end_ids)) if wanted else ():
             if self._unchecked:
                 sample.append(completion)
+            if completion.finish is FinishReason.LENGTH and len(completion.token_ids) < wanted[completion.index].sampling.max_tokens:
+                raise UserError(
+                    f"vLLM cut a reply off after {len(completion.token_ids)} tokens of {wanted[completion.index].sampling.max_tokens}: "
+                    "the server was started with max_new_tokens (--generation-config, --override-generation-config); start it without"
+                )
             yield completion
         if sample:
             sample.sort(key=lambda completion: completion.index)

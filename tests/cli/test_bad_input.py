@@ -137,7 +137,7 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "damaged manifest": ("train --resume finished", "finished/run.json config remove"),
     "resume under another recipe": ("study held/config.yaml --output stopped", "stopped study.yaml"),
     "resume and output": ("train --resume held --output x", "--resume --output"),
-    "a server that cuts replies off": ("eval --suite arithmetic agent.engine=SERVER/cutting", "1 tokens of 40 generation_config.json"),
+    "a server that cuts replies off": ("eval --suite arithmetic agent.engine=SERVER/cutting", "1 tokens of 40 max_new_tokens"),
     "nothing to compare": ("compare", "RUN"),
     "comparison of a missing run": ("compare nowhere", "nowhere"),
     "comparison of a file": ("compare typo.yaml", "typo.yaml file"),

@@ -109,6 +109,11 @@ def test_what_vllm_would_not_follow_exactly_is_refused(base: Base, make_engine: 
     assert list(engine.generate([])) == []
 
 
+def test_a_reply_cut_off_early_is_refused(base: Base, plain_server: str):
+    with pytest.raises(UserError, match="after 25 tokens of 40: the server was started with max_new_tokens"):
+        generate(on_server(base, plain_server), requests(base, max_tokens=40))
+
+
 def test_no_server_no_engine(base: Base):
     with pytest.raises(UserError, match="no answer from a vLLM server"):
         on_server(base, "http://127.0.0.1:9")

@@ -11,7 +11,7 @@ import torch
 from onelayer.agents import vllm_worker
 from onelayer.agents.engine import Completion, Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base, select
-from onelayer.agents.vllm_engine import VllmEngine, check_logprobs, in_process, on_server, whole_modules
+from onelayer.agents.vllm_engine import InProcess, Server, VllmEngine, check_logprobs, in_process, on_server, whole_modules
 from onelayer.envs.errors import UserError
 
 MakeEngine = Callable[[Base], VllmEngine]
@@ -62,11 +62,16 @@ def test_only_whole_layers_that_have_changed_are_sent(base: Base):
     assert whole_modules(base.model).keys() == dict(base.model.named_parameters()).keys()
 
 
-def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
-    engine = in_process(base, 64, 0.25)
+def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch):
+    engine = make_engine(base)
     answer(engine, base)
     with monkeypatch.context() as patch:
-        patch.setattr(engine.backend.llm, "reset_prefix_cache", lambda: True)  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(backend := engine.backend, Server):
+            call = backend._call
+            keep = lambda path, kind, body=None: kind(success=True) if path == "/reset_prefix_cache" else call(path, kind, body)  # noqa: E731
+            patch.setattr(backend, "_call", keep)
+        elif isinstance(backend, InProcess):
+            patch.setattr(backend.llm, "reset_prefix_cache", lambda: True)
         engine.sync(change(base, "layer:3"))
         with pytest.raises(UserError, match="not those of the model in training"):
             answer(engine, base)

@@ -15,6 +15,7 @@ from onelayer.agents import patch
 from onelayer.agents.agent import Agent, make_agent
 from onelayer.agents.config import AgentConfig
 from onelayer.agents.policy import Base, select
+from onelayer.cli.main import main
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig, PoolConfig
 from onelayer.envs.pool import open_pool
@@ -31,7 +32,7 @@ PLAIN = AgentConfig(max_tokens=40)
 VLLM = AgentConfig(max_tokens=40, engine="vllm", max_batch=64, kv_cache_gib=0.25)
 
 
-def rewards(folder: Path, agent: AgentConfig, trained_set: str, lr: float, seed: int, steps: int = 10) -> list[float]:
+def rewards(folder: Path, agent: AgentConfig, trained_set: str, lr: float, seed: int, steps: int = 6) -> list[float]:
     """Mean reward of each step of one run."""
     trainer = TrainerConfig(trained_set=trained_set, seed=seed, steps=steps, prompts_per_step=16, group_size=8, lr=lr)
     training.train(Config(env=ENV, agent=agent, trainer=trainer), folder)
@@ -40,14 +41,17 @@ def rewards(folder: Path, agent: AgentConfig, trained_set: str, lr: float, seed:
 
 @pytest.mark.parametrize(("trained_set", "lr"), [("layer:3", 1e-3), ("full", 3e-4)])
 def test_grpo_learns_as_through_transformers(trained_set: str, lr: float, tmp_path: Path):
-    """Three seeds each; the same items step by step. 384 episodes a step leave a standard error of 0.026 in each curve at most."""
+    """Three seeds each; the same items step by step.
+
+    384 episodes a step leave a standard error of 0.026 in each curve at most, so of 0.036 in a difference and of 0.015 in the mean of six.
+    """
     plain = np.array([rewards(tmp_path / f"plain-{seed}", PLAIN, trained_set, lr, seed) for seed in range(3)])
     vllm = np.array([rewards(tmp_path / f"vllm-{seed}", VLLM, trained_set, lr, seed) for seed in range(3)])
     print(f"{trained_set}: Transformers {plain.mean(0).round(3).tolist()}, vLLM {vllm.mean(0).round(3).tolist()}")
     for curve in (plain.mean(0), vllm.mean(0)):
-        assert curve[-4:].mean() > curve[:4].mean() + 0.05, "it learns"
+        assert curve[-2:].mean() > curve[:2].mean() + 0.1, "it learns"
     difference = vllm.mean(0) - plain.mean(0)
-    assert abs(difference.mean()) < 0.04
+    assert abs(difference.mean()) < 0.06
     assert np.abs(difference).max() < 0.15
 
 
@@ -75,14 +79,12 @@ def test_the_commands(tmp_path: Path, server: str):
     """A study in process: base, all layers and one, each on the vLLM that the one before it used; then its patch on a server."""
     settings = ["agent.engine=vllm", "agent.max_batch=64", "agent.kv_cache_gib=0.25", "env.suite=arithmetic", "env.difficulty=3"]
     settings += ["trainer.steps=2", "trainer.prompts_per_step=4", "eval.items=16", "eval.n=2", "study.trained_sets=[layer:3]"]
-    run("study", "quickstart", *settings, "study.lr_grid=[3e-4]", "--output", tmp_path / "study")
+    study = ["study", "quickstart", *settings, "study.lr_grid=[3e-4]", "--output", tmp_path / "study"]
+    subprocess.run([sys.executable, "-m", "onelayer", *map(str, study)], check=True)
     (found,) = (tmp_path / "study" / "layer-3").glob("*/patch.safetensors")
     result = ["--suite", "arithmetic", "--items", "16", "--n", "2", "--patch", found, "env.difficulty=3"]
-    run("eval", *result, "--output", tmp_path / "server", f"agent.engine={server}")
-    run("eval", *result, "--output", tmp_path / "plain")
-    greedy = [(tmp_path / name / "greedy.jsonl").read_text() for name in ("server", "plain")]
-    assert greedy[0] == greedy[1]
-
-
-def run(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "onelayer", *map(str, arguments)], check=True)
+    for name, engine in {"server": server, "vllm": "vllm", "plain": "transformers"}.items():
+        settings = [f"agent.engine={engine}", "agent.max_batch=64", "agent.kv_cache_gib=0.25"]
+        assert main(["eval", *map(str, result), *settings, "--output", str(tmp_path / name)]) == 0
+    greedy = [(tmp_path / name / "greedy.jsonl").read_text() for name in ("server", "vllm", "plain")]
+    assert greedy[0] == greedy[1] == greedy[2]
