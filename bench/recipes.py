@@ -15,8 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from onelayer.evals.records import Decoding, read_evaluation
-from onelayer.evals.statistics import Difference, Rate, paired_difference
+from onelayer.evals.statistics import Difference, FloatArray, Rate, paired_difference
 from onelayer.trainers.run import finished
 
 RECIPES = [f"{domain}/{algorithm}" for domain in ("math", "code", "alfworld") for algorithm in ("grpo", "dr_grpo", "gigpo")]
@@ -62,10 +64,15 @@ def versus(first: Path, second: Path) -> str:
     lines = [f"{second.name} - {first.name}"]
     for arm in sorted({path.parent.parent.parent.name for path in first.glob("*/*/test/evaluation.json")}):
         for decoding in Decoding:
-            rates = [[read_evaluation(path.parent).outcomes(decoding).rate_I for path in sorted(study.glob(f"{arm}/*/test/evaluation.json"))]
-                     for study in (second, first)]  # fmt: skip
-            lines.append(f"  {arm:8s} {decoding.value:8s} {difference(paired_difference(*rates))}")
+            gap = paired_difference(rates(second / arm, decoding), rates(first / arm, decoding))
+            lines.append(f"  {arm:8s} {decoding.value:8s} {difference(gap)}")
     return "\n".join(lines)
+
+
+def rates(arm: Path, decoding: Decoding) -> FloatArray:
+    """Share of right samples, training seeds x items."""
+    runs = sorted(arm.glob("*/test/evaluation.json"))
+    return np.stack([read_evaluation(path.parent).outcomes(decoding).rate_I for path in runs])
 
 
 def rate(found: Rate) -> str:
