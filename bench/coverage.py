@@ -242,8 +242,8 @@ def main() -> None:
             for rho in (0.6, 0.9):
                 print(agreement(items, seeds, spread, rho, 60), flush=True)
     print("\nThe best of 28 equal layers, reported above the truth by (standard error), points, 200 studies a row\nitems seeds  chosen on")
-    for items, seeds in ((164, 1), (164, 3), (500, 1), (500, 3)):
-        print(winners_curse(items, seeds, 0.1, 200), flush=True)
+    for items, seeds, luck in ((164, 1, 0.0), (500, 1, 0.0), (164, 3, 0.1), (500, 3, 0.1)):
+        print(winners_curse(items, seeds, luck, 200), flush=True)
     print(f"\n{time.process_time() - started:.0f} s of CPU time")
 
 
