@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,11 @@ from onelayer.evals.profiles import (
 from onelayer.evals.records import Outcomes
 from onelayer.evals.statistics import wilson
 
-SCIPY = {Coefficient.SPEARMAN: stats.spearmanr, Coefficient.KENDALL: stats.kendalltau, Coefficient.PEARSON: stats.pearsonr}
+SCIPY: dict[Coefficient, Any] = {
+    Coefficient.SPEARMAN: stats.spearmanr,
+    Coefficient.KENDALL: stats.kendalltau,
+    Coefficient.PEARSON: stats.pearsonr,
+}
 
 
 def profile(gain_K: np.ndarray, hard_I: np.ndarray, rng: np.random.Generator, seeds: int = 1) -> np.ndarray:
@@ -45,7 +50,8 @@ def test_bonett_wright_as_noted():
     """rho .8 over 28 layers gives [.57, .91]; and with no correction for rho it is Fisher's interval, as scipy has it for Pearson's r."""
     assert bonett_wright(0.8, 28, Coefficient.SPEARMAN) == pytest.approx((0.57, 0.91), abs=0.005)
     x, y = np.random.default_rng(0).normal(size=(2, 28))
-    found, theirs = stats.pearsonr(x, y), stats.pearsonr(x, y).confidence_interval()
+    found = SCIPY[Coefficient.PEARSON](x, y)
+    theirs = found.confidence_interval()
     assert bonett_wright(found.statistic, 28, Coefficient.PEARSON) == pytest.approx((theirs.low, theirs.high))
     assert bonett_wright(1.0, 28, Coefficient.KENDALL) == (1, 1)
 
@@ -56,11 +62,11 @@ def test_agreement_of_noisy_profiles_is_not_lost(coefficient, seeds, same_items)
     """One and the same true profile, measured twice with much noise: the interval still reaches far above what was measured."""
     rng = np.random.default_rng(0)
     gain_K, hard_I = rng.normal(0.5, 0.02, 28), rng.normal(0, 0.2, 300)
-    measured = [profile(gain_K, hard_I, rng, seeds) for _ in range(2)]
-    found = profile_agreement(*measured, coefficient, same_items=same_items, draws=300)
+    first, second = (profile(gain_K, hard_I, rng, seeds) for _ in range(2))
+    found = profile_agreement(first, second, coefficient, same_items=same_items, draws=300)
     assert found.measured < 0.85
     assert found.low < found.corrected < found.high and found.corrected > found.measured and found.high > 0.85
-    assert found == profile_agreement(*measured, coefficient, same_items=same_items, draws=300)
+    assert found == profile_agreement(first, second, coefficient, same_items=same_items, draws=300)
 
 
 def test_agreement_of_clear_profiles_is_what_was_measured():
@@ -70,7 +76,7 @@ def test_agreement_of_clear_profiles_is_what_was_measured():
     found = profile_agreement(
         profile(true, np.zeros(4000), rng), profile(other, np.zeros(4000), rng), Coefficient.SPEARMAN, same_items=True
     )
-    assert (found.low, found.high) == pytest.approx((stats.spearmanr(true, other).statistic,) * 2, abs=0.05)
+    assert (found.low, found.high) == pytest.approx((SCIPY[Coefficient.SPEARMAN](true, other).statistic,) * 2, abs=0.05)
     with pytest.raises(ValueError, match="no order"):
         profile_agreement(np.ones((8, 1, 9)), np.ones((8, 1, 9)), Coefficient.SPEARMAN, same_items=True)
 
