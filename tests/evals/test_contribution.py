@@ -61,7 +61,7 @@ def test_over_tasks_it_is_the_ratio_of_mean_gains():
     gain_full = ((full - base).mean() + (flat[1] - flat[0]).mean()) / 2
     assert found.point == pytest.approx(gain / gain_full)
     assert (found.gain.difference, found.gain_full.difference) == pytest.approx((gain, gain_full))
-    assert found.fieller != "unbounded" and found.bootstrap is not None
+    assert found.fieller != "unbounded" and found.bootstrap is not None and found.point is not None
     assert found.fieller[0] < found.point < found.fieller[1]
     assert found.fieller == pytest.approx(found.bootstrap, abs=0.02)
     assert contribution(*flat).fieller == "unbounded"
