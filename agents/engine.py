@@ -55,6 +55,10 @@ class Completion:
     token_ids: list[int]
     logprobs: list[float]
     finish: FinishReason
+    counted: int | None = None
+    """How many tokens there were, from an engine that does not return them."""
+    error: str | None = None
+    """Why there is no reply, and none will come: the episode is lost."""
 
 
 class Engine(Protocol):

@@ -45,6 +45,15 @@ class Step:
     info: dict[str, object]
     anchor: str = ""
     """The raw observation that was answered: steps of a group with the same one are compared with each other (GiGPO)."""
+    observation: str = ""
+    """What the environment said, which this step answers."""
+    counted: int | None = None
+    """How many tokens the reply has, where the engine returns none."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the reply."""
+        return len(self.token_ids) if self.counted is None else self.counted
 
     @property
     def valid(self) -> bool:
@@ -63,7 +72,10 @@ class Episode:
     overlong: bool = False
     """It ended because its next prompt is longer than the agent's context."""
     error: str | None = None
-    """Why the episode was lost, where the environment's infrastructure failed: neither its reward nor its last step means anything."""
+    """Why the episode was lost, where the environment's or the engine's infrastructure failed: neither its reward nor its last step means
+    anything."""
+    ending: str = ""
+    """What the environment said last."""
 
     @property
     def reward(self) -> float:
@@ -84,7 +96,7 @@ class Episode:
     @property
     def tokens(self) -> int:
         """Sampled tokens of all steps."""
-        return sum(len(step.token_ids) for step in self.steps)
+        return sum(step.tokens for step in self.steps)
 
 
 @dataclass
@@ -96,6 +108,7 @@ class _Seat:
     dialogue: Dialogue
     prompt_ids: list[int] = field(default_factory=list)
     anchor: str = ""
+    observation: str = ""
     reply: Completion | None = None
     said: tuple[str, str] = ("", "")
     """The reply as text, and the action in it."""
@@ -112,8 +125,10 @@ class _Seat:
             self.episode.error = str(error)
         if reply := self.reply:
             cut = reply.finish is FinishReason.LENGTH
-            step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, *self.said, turn.reward, cut, turn.info, self.anchor)
+            heard = (self.anchor, self.observation, reply.counted)
+            step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, *self.said, turn.reward, cut, turn.info, *heard)
             self.episode.steps.append(step)
+        self.episode.ending = self.observation = turn.observation
         if turn.over:
             return False
         prompt_ids = self.dialogue.hear(turn.observation, turn.info)
@@ -160,6 +175,11 @@ def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling) -
             turn, ready = sorted(ready, key=lambda seat: seat.episode.index), []
             for reply in agent.engine.generate([seat.request(sampling) for seat in turn]):
                 seat = turn[reply.index]
+                if reply.error:
+                    seat.episode.error = reply.error
+                    leave(seat)
+                    yield seat.episode
+                    continue
                 seat.reply, seat.said = reply, seat.dialogue.say(reply)
                 expect(seat.env.step(seat.said[1]), seat)
                 yield from ended(wait=False)

@@ -40,7 +40,9 @@ def load(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
     if not path.exists():
         path = RECIPES / f"{recipe}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in RECIPES.rglob("*.yaml")))
+        shipped = ", ".join(
+            sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in RECIPES.rglob("*.yaml") if file.parent.name != "suites")
+        )
         raise UserError(f"{recipe}: no such recipe file; give a YAML file or one that ships ({shipped})")
     places: dict[Key, str] = {(): str(path)}
     tree = _parse(_text(path, "a recipe"), str(path), (), places)

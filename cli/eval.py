@@ -3,86 +3,226 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .arguments import Overrides
 
+if TYPE_CHECKING:
+    from ..agents.agent import Player
+    from ..agents.patch import Patch
+    from ..envs.items import Split
+    from ..evals.records import PolicyInfo, Trained
+    from ..trainers.config import Config
+
+    Cast = Callable[[Config, str, Split], tuple[Player, PolicyInfo]]
+    """Who plays one suite: from its configuration, the name of its split and the items."""
+
 
 def evaluate(
     suite: Annotated[
-        str, typer.Option(help="items to play: NAME or NAME/SPLIT; a suite, a .jsonl file, hub:OWNER/NAME or the id of an environment")
+        str,
+        typer.Option(
+            help="items to play: NAME or NAME/SPLIT; a suite, a .jsonl file, hub:OWNER/NAME, the id of an environment, lm-eval:TASK; "
+            "several with commas, or the name of a file in configs/suites"
+        ),
     ],
     overrides: Overrides = None,
-    model: Annotated[str, typer.Option(help="the base: tiny, a directory or a hub name")] = "tiny",
+    model: Annotated[str, typer.Option(help="the base: tiny, a directory or a hub name; or the model's name at an endpoint")] = "tiny",
     patch: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="patch to apply to the base; may be repeated")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="instead of a model here: a server of OpenAI's chat completions, up to and with /v1")
+    ] = None,
     baseline: Annotated[
         Literal["random", "gold"] | None, typer.Option(help="instead of a model: any admissible action, or the environment's own solution")
+    ] = None,
+    responses: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="instead of a model: responses made elsewhere, {item: ID, response: TEXT} a line"),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="samples of each item")] = 4,
     temperature: Annotated[float, typer.Option(help="sampling temperature; greedy is always measured too")] = 1.0,
     items: Annotated[int | None, typer.Option(metavar="N", min=2, help="only the first N items")] = None,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="a new directory  [default: runs/eval-SUITE-TIME]")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="a new directory, or one to go on in  [default: runs/eval-SUITE-TIME]")
+    ] = None,
 ) -> None:
-    """Measure a base, with or without patches, on fixed items.
+    """Measure a policy on fixed items: a base, with or without patches, an endpoint, a rule, or a file of responses.
 
-    Every policy plays the same items with the same seeds, sampled and greedy. The directory gets every sample
-    (sampled.jsonl, greedy.jsonl) and the figures (evaluation.json).
+    Every policy plays the same items with the same seeds, sampled and greedy. The directory gets every sample with its episode
+    (samples.parquet) and the figures (evaluation.json). The same command with the same --output continues an evaluation that was
+    interrupted, and with a larger --n or --items adds to a complete one; what is there is not played again.
 
     \b
     Examples:
       onelayer eval --suite arithmetic
       onelayer eval --suite arithmetic --patch runs/layer3/patch.safetensors --n 8 --items 200
       onelayer eval --suite alfworld/valid_seen --baseline random env.max_steps=30
-      onelayer eval --model Qwen/Qwen3-1.7B-Base --suite math500 agent.max_tokens=2048 model.dtype=bfloat16
+      onelayer eval --suite math500,humaneval+ --model Qwen/Qwen3-1.7B-Base agent.max_tokens=2048 model.dtype=bfloat16
+      onelayer eval --suite paper-math --endpoint http://localhost:8000/v1 --model NAME agent.max_tokens=2048
+      onelayer eval --suite math500 --responses theirs.jsonl
     """
     from rich.console import Console
 
-    from ..envs import load
-    from ..envs.files import check_new
-    from ..envs.pool import open_pool
+    from ..envs.errors import UserError
+    from ..evals import suites
+
+    others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
+    if len(given := [name for name, value in others.items() if value]) > 1:
+        raise UserError(f"{' and '.join(given)} name different policies; give one")
+    if given and patch:
+        raise UserError(f"{given[0]} plays without a model of ours; leave out --patch")
+    selection = suites.select(suite)
+    shorthands = {"model.path": model, "eval.n": n, "eval.temperature": temperature, "eval.items": items}
+    settings = [*selection.overrides, *(f"{key}={json.dumps(value)}" for key, value in shorthands.items())]
+    settings += [f"eval.endpoint.url={json.dumps(endpoint)}"] if endpoint else []
+    settings += overrides or []
+    directory = output or Path("runs") / f"eval-{suites.directory_name(suite)}-{datetime.now():%Y%m%d-%H%M%S}"
+    several = len(selection.suites) > 1 or bool(selection.groups)
+    places = {one: directory / suites.directory_name(one) if several else directory for one in selection.suites}
+    check_place(directory, several)
+
+    cast: Cast | None = None
+    found, console = {}, Console()
+    for one, place in places.items():
+        if several:
+            console.print(f"[bold]{one}[/]")
+        if one.startswith(suites.LM_EVAL):
+            found[one] = harness(one, settings, patch or [], place)
+            continue
+        config, split_name = composed(one, settings)
+        cast = cast or policies(config, patch or [], baseline, responses)
+        found[one] = play(cast, config, split_name, place, responses)
+    if several:
+        result = suites.write_suites(directory, found, selection)
+        if result.groups:
+            console.print(suites.table(result))
+    print(f"records: {directory}")
+
+
+def composed(suite: str, overrides: list[str]) -> tuple[Config, str]:
+    """The configuration for one suite and the name of its split."""
     from .config import compose_suite
 
-    shorthands = {"model.path": model, "eval.n": n, "eval.temperature": temperature, "eval.items": items}
-    config, split_name = compose_suite(suite, [f"{key}={json.dumps(value)}" for key, value in shorthands.items()] + (overrides or []))
-    env = config.env
-    directory = output or Path("runs") / f"eval-{re.sub(r'[^A-Za-z0-9.+-]+', '-', suite)}-{datetime.now():%Y%m%d-%H%M%S}"
-    check_new(directory)
-    split = load(env, split_name)
+    return compose_suite(suite, overrides)
 
-    from ..agents.agent import BASELINES, make_agent
-    from ..agents.patch import apply, read
-    from ..agents.policy import load_base, multiplied
+
+def check_place(directory: Path, several: bool) -> None:
+    """Raises UserError where the directory holds something that this command can not go on with."""
     from ..envs.errors import UserError
-    from ..evals.evaluator import evaluate as play_all
-    from ..evals.report import render_evaluation
+    from ..evals.journal import JOURNAL
+    from ..evals.records import MANIFEST
+    from ..evals.samples import SAMPLES
+    from ..evals.suites import SUITES
 
-    patches = [read(path) for path in patch or []]
-    if baseline:
-        if patches:
-            raise UserError(f"--baseline {baseline} plays without a model; leave out --patch")
-        agent, policy, fingerprint, parameters = BASELINES[baseline](env, split_name), baseline, "none", 0
-    else:
-        base = load_base(config.model)
-        apply(base, patches)
-        agent, fingerprint = make_agent(base, config.agent, env), base.fingerprint
-        parameters = multiplied(base.model)
-        policy = " + ".join(patch.trained_set for patch in patches) or "base"
-    with open_pool(env, split_name, config.pool) as pool:
-        result = play_all(
-            agent,
-            pool,
-            split,
-            config.eval,
-            directory,
-            policy=policy,
-            base=fingerprint,
-            patches=[patch.sha256 for patch in patches],
-            parameters=parameters,
-        )
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory}: a file; name a new directory")
+    inside = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    ours = {MANIFEST, JOURNAL, SAMPLES} if not several else {SUITES} | {path.parent.name for path in directory.glob(f"*/{JOURNAL}")}
+    ours |= {path.parent.name for path in directory.glob(f"*/{MANIFEST}")} if several else set()
+    if inside and not inside & ours:
+        raise UserError(f"{directory}: not empty, and not begun by this command; name a new directory")
+
+
+def play(cast: Cast, config: Config, split_name: str, directory: Path, responses: Path | None):
+    """Evaluate on one suite, and show the figures."""
+    from rich.console import Console
+
+    from ..envs import load
+    from ..envs.pool import open_pool
+    from ..evals.evaluator import evaluate, first_items
+    from ..evals.report import render_evaluation
+    from ..trainers.run import recipe_of
+
+    split = load(config.env, split_name)
+    agent, policy = cast(config, split_name, first_items(split, config.eval.items))
+    samples = None
+    if responses:
+        from ..evals.responses import read_responses
+
+        samples = read_responses(responses).samples
+    with open_pool(config.env, split_name, config.pool) as pool:
+        recipe = recipe_of(config, config.env, config.eval)
+        result = evaluate(agent, pool, split, config.eval, directory, policy=policy, recipe=recipe, samples=samples)
     Console().print(render_evaluation(result))
-    print(f"records: {directory}")
+    return result
+
+
+def policies(config: Config, patches: list[Path], baseline: str | None, responses: Path | None) -> Cast:
+    """Who plays; a model is loaded once for all suites."""
+    from ..evals.records import PolicyInfo, Source
+
+    if responses:
+        from ..evals.responses import read_responses
+
+        answers = read_responses(responses)
+        return lambda config, split_name, split: (answers.agent(split, config.eval.seed), answers.policy())
+    if baseline:
+        from ..agents.agent import BASELINES
+
+        policy = PolicyInfo(name=baseline, source=Source.BASELINE, base="none", identity=baseline)
+        return lambda config, split_name, split: (BASELINES[baseline](config.env, split_name), policy)
+    if config.eval.endpoint:
+        return _endpoint
+    from ..agents.agent import make_agent
+    from ..agents.patch import apply
+    from ..agents.policy import load_base
+    from ..evals.evaluator import model_policy
+
+    base = load_base(config.model)
+    read = [read_patch(path) for path in patches]
+    known = model_policy(base, config.model.path, [patch for patch, _ in read], [trained for _, trained in read])
+    apply(base, [patch for patch, _ in read])
+    return lambda config, split_name, split: (make_agent(base, config.agent, config.env), known)
+
+
+def _endpoint(config: Config, split_name: str, split: Split) -> tuple[Player, PolicyInfo]:
+    from ..agents.openai_engine import endpoint_agent
+    from ..evals.records import PolicyInfo, Source
+
+    assert config.eval.endpoint
+    place = config.eval.endpoint
+    identity = json.dumps([place.url, config.model.path, place.body], sort_keys=True)
+    policy = PolicyInfo(name=config.model.path, source=Source.ENDPOINT, model=config.model.path, base="none", identity=identity)
+    return endpoint_agent(place, config.model.path, config.agent, config.env), policy
+
+
+def read_patch(path: Path) -> tuple[Patch, Trained | None]:
+    """A patch, and what the manifest beside it tells of its training; None where there is none, or one of another patch."""
+    from ..agents import patch
+    from ..envs.errors import UserError
+    from ..trainers import run
+
+    found = patch.read(path)
+    try:
+        manifest = run.read_manifest(path.parent)
+    except UserError:
+        manifest = None
+    return found, run.trained(manifest) if manifest and manifest.patch_sha256 == found.sha256 else None
+
+
+def harness(suite: str, overrides: list[str], patches: list[Path], directory: Path):
+    """Evaluate on a task of lm-evaluation-harness, and show the figures."""
+    from rich.console import Console
+
+    from ..evals.harness import evaluate
+    from ..evals.report import render_evaluation
+    from ..evals.suites import LM_EVAL
+    from ..trainers.run import recipe_of
+    from .config import compose
+
+    config = compose(overrides)
+    result = evaluate(
+        suite.removeprefix(LM_EVAL),
+        config.model,
+        config.eval,
+        [read_patch(path) for path in patches],
+        directory,
+        recipe=recipe_of(config, config.env, config.eval),
+    )
+    Console().print(render_evaluation(result))
+    return result

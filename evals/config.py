@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..agents.openai_engine import EndpointConfig
+
 
 class EvalConfig(BaseModel):
     """Every policy is evaluated twice on the same items: sampled and greedy."""
@@ -18,3 +20,6 @@ class EvalConfig(BaseModel):
     n: int = Field(default=4, ge=1, description="samples of each item at the sampling temperature; greedy takes one more")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature")
     seed: int = Field(default=0, ge=0, description="seed that every item's sampling seeds derive from")
+    endpoint: EndpointConfig | None = Field(
+        default=None, description="`onelayer eval`: a server of chat completions that plays in place of a model here"
+    )

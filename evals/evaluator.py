@@ -1,26 +1,47 @@
-"""The evaluator: one policy on fixed items with fixed seeds, sampled and greedy."""
+"""The evaluator: one policy on fixed items with fixed seeds, sampled and greedy.
+
+Every sample has a key, a hash of all that it depends on. What a journal or an earlier evaluation in the same directory holds under the
+same key is not played again, so that an evaluation goes on where it was interrupted, and more samples can be added to it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..agents.agent import Player, derive_seed
+from ..agents.agent import Agent, Player, derive_seed
 from ..agents.engine import Sampling
-from ..agents.episodes import Episode, Play, play
+from ..agents.episodes import Play, play
+from ..agents.patch import Patch
+from ..agents.policy import Base, multiplied
 from ..envs.errors import UserError
 from ..envs.files import owned, write_atomically
-from ..envs.items import Split
+from ..envs.items import Item, Split
 from ..envs.pool import Pool
 from .config import EvalConfig
-from .cost import Meter, git_commit, hardware, tokens_forwarded, versions
-from .records import MANIFEST, Decoding, Evaluation, Outcomes, Sample, Scores, TypeScore, write_samples
+from .cost import Cost, Meter, git_commit, hardware, tokens_forwarded, versions
+from .journal import JOURNAL, Entries, Spent, add_up, open_journal, read_journal
+from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Trained, TypeScore, read_manifest
+from .samples import SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
+
+DOMAINS = {"onelayer/Math-v0": "math", "onelayer/Code-v0": "code", "onelayer/ALFWorld-v0": "alfworld"}
+PROBE = "What is 1 + 1?\n\n<b> {} \u00e9 \u4f60\u597d"
+"""A message whose tokens tell one tokenizer and chat template from another."""
+
+_log = logging.getLogger(__name__)
 
 
 def sample_seed(seed: int, item: str, sample: int) -> int:
@@ -33,6 +54,17 @@ def env_seed(seed: int, item: str) -> int:
     return derive_seed("environment", seed, item) % 2**32
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A sample that the evaluation is to have."""
+
+    key: str
+    decoding: Decoding
+    play: Play
+    sample: int
+    type: str | None
+
+
 def evaluate(
     agent: Player,
     pool: Pool,
@@ -40,65 +72,170 @@ def evaluate(
     config: EvalConfig,
     directory: Path,
     *,
-    policy: str,
-    base: str,
-    patches: Sequence[str] = (),
+    policy: PolicyInfo,
+    recipe: Mapping[str, JsonValue] | None = None,
     samples: int | None = None,
-    parameters: int = 0,
     console: Console | None = None,
 ) -> Evaluation:
     """Play every item `samples` times at the configured temperature and once greedily; write the records and the manifest.
 
-    pool: environments of `split`. policy, base, patches: name of what the agent plays, fingerprint of its base and SHA-256 of its patches.
-    samples: samples of each item (null: config.n). parameters: those that a token is multiplied with, for the FLOPs. The manifest is
-    written last; an interrupted evaluation has none. Raises UserError where
-    the split has fewer than two items or the directory cannot be written.
+    pool: environments of `split`. recipe: the resolved configuration, sections model, env, agent, pool and eval. samples: samples of each
+    item (null: config.n). Samples that are there already are not played again; the manifest is written last. Raises UserError where the
+    split has fewer than two items, the directory cannot be written, or holds a complete evaluation of which samples would be dropped.
     """
     played = first_items(split, config.items)
-    ids = [item.id for item in played.items]
-    types = {item.id: str(item.meta["type"]) for item in played.items if "type" in item.meta}
-    scores: dict[Decoding, Scores] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Meter() as meter, owned(directory), Progress(*columns, console=console, transient=True) as progress:
-        (directory / MANIFEST).unlink(missing_ok=True)
-        for decoding in Decoding:
-            sampled = decoding is Decoding.SAMPLED
-            count = (samples or config.n) if sampled else 1
-            sampling = Sampling(agent.config.max_tokens, config.temperature if sampled else 0.0)
-            plays = [
-                Play(item, group, sample_seed(config.seed, item, s), env_seed(config.seed, item))
-                for group, item in enumerate(ids)
-                for s in range(count)
-            ]
-            episodes = progress.track(play(agent, pool, plays, sampling), len(plays), description=f"evaluating {policy}, {decoding.value}")
-            ended = sorted(episodes, key=lambda episode: episode.index)
-            meter.tokens += sum(episode.tokens for episode in ended)
-            meter.flops += 2.0 * parameters * tokens_forwarded(ended)
-            records = [to_record(episode, episode.index % count) for episode in ended]
-            if len(records) != len(plays):
-                raise RuntimeError(f"{len(plays) - len(records)} of {len(plays)} episodes never ended")
-            write_samples(directory / decoding.file, records)
-            scores[decoding] = summarise(records, types)
-        evaluation = Evaluation(
+    protocol = protocol_of(agent, split.name, policy, recipe or {})
+    wanted = {one.key: one for one in plan(played, config, samples or config.n, protocol)}
+    with owned(directory), Meter() as meter:
+        there = _there(directory, wanted)
+        if there.manifest and len(there.samples) == len(wanted):
+            (directory / JOURNAL).unlink(missing_ok=True)
+            return there.manifest
+        counts = _Counts(agent)
+        with open_journal(directory / JOURNAL, there.journal) as journal:
+
+            def tell() -> None:
+                """Note what this process has spent."""
+                journal.tell(Spent(spent=meter.cost(), requests=counts.now(), process=process, **about))
+
+            about: dict[str, Any] = {"policy": policy.name, "split": split.name, "wanted": len(wanted)}
+            if there.manifest and not there.journal.spent:  # what the complete evaluation has cost must outlive its manifest
+                there.journal.spent[0] = Spent(spent=there.manifest.cost, requests=there.manifest.requests or {}, process=0, **about)
+                journal.tell(there.journal.spent[0])
+            process = 1 + max(there.journal.spent, default=-1)
+            tell()
+            try:
+                for sample in _play(agent, pool, wanted, there.samples, config, meter, policy, console):
+                    there.samples[sample.key] = sample
+                    journal.add(sample)
+                    if journal.due:
+                        tell()
+            except BaseException:
+                tell()
+                if not there.samples:  # nothing is lost with it
+                    (directory / JOURNAL).unlink()
+                raise
+        if lost := len(wanted) - len(there.samples):
+            raise RuntimeError(f"{lost} of {len(wanted)} episodes never ended")
+        evaluation = write_evaluation(
+            directory,
+            [there.samples[key] for key in wanted],
             policy=policy,
-            base=base,
-            patches=list(patches),
-            split=split.name,
-            digest=played.digest,
-            items=len(ids),
-            temperature=config.temperature,
+            split=played,
+            config=config,
             max_tokens=agent.config.max_tokens,
             prompt=agent.prompt,
-            seed=config.seed,
-            cost=meter.cost(),
-            hardware=hardware(),
-            versions=versions(),
-            git_commit=git_commit(),
-            sampled=scores[Decoding.SAMPLED],
-            greedy=scores[Decoding.GREEDY],
+            protocol=protocol,
+            recipe=recipe or {},
+            cost=there.journal.cost + meter.cost(),
+            requests=add_up([there.journal.requests, counts.now()]) if counts.counted else None,
         )
-        write_atomically(directory / MANIFEST, evaluation.model_dump_json(indent=2) + "\n")
+        (directory / JOURNAL).unlink()
     return evaluation
+
+
+def model_policy(base: Base, model: str, patches: Sequence[Patch], trained: Sequence[Trained | None]) -> PolicyInfo:
+    """A base with patches applied. model: as the recipe names it; trained: for each patch what is known of its training."""
+    return PolicyInfo(
+        name=" + ".join(patch.trained_set for patch in patches) or "base",
+        model=model,
+        base=base.fingerprint,
+        patches=[patch.sha256 for patch in patches],
+        trained=list(trained),
+        parameters=multiplied(base.model),
+    )
+
+
+def write_evaluation(
+    directory: Path,
+    samples: Sequence[Sample],
+    *,
+    policy: PolicyInfo,
+    split: Split,
+    config: EvalConfig,
+    max_tokens: int,
+    prompt: str,
+    protocol: str,
+    recipe: Mapping[str, JsonValue],
+    cost: Cost,
+    requests: Mapping[str, int] | None = None,
+) -> Evaluation:
+    """Write a complete evaluation: first its samples, in the order given, then the manifest. split: the items played."""
+    types = {item.id: str(item.meta["type"]) for item in split.items if "type" in item.meta}
+    scores = {decoding: summarise([one for one in samples if one.decoding == decoding], types) for decoding in Decoding}
+    (directory / MANIFEST).unlink(missing_ok=True)  # there is never a manifest beside the samples of another evaluation
+    data = write_samples(directory / SAMPLES, samples)
+    evaluation = Evaluation(
+        policy=policy.name,
+        source=policy.source,
+        model=policy.model,
+        base=policy.base,
+        patches=policy.patches,
+        trained=policy.trained,
+        domain=domain(recipe),
+        split=split.name,
+        digest=split.digest,
+        items=len(split.items),
+        temperature=config.temperature,
+        max_tokens=max_tokens,
+        prompt=prompt,
+        seed=config.seed,
+        protocol=protocol,
+        repeats=policy.repeats,
+        config=dict(recipe),
+        samples_sha256=hashlib.sha256(data).hexdigest(),
+        requests=None if requests is None else dict(requests),
+        cost=cost,
+        hardware=hardware(),
+        versions=versions(),
+        git_commit=git_commit(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        sampled=scores[Decoding.SAMPLED],
+        greedy=scores[Decoding.GREEDY],
+    )
+    write_atomically(directory / MANIFEST, evaluation.model_dump_json(indent=2) + "\n")
+    return evaluation
+
+
+def plan(split: Split, config: EvalConfig, samples: int, protocol: str) -> Iterator[Wanted]:
+    """Every sample of an evaluation in the order in which it is written."""
+    for decoding in Decoding:
+        sampled = decoding is Decoding.SAMPLED
+        temperature = config.temperature if sampled else 0.0
+        for group, item in enumerate(split.items):
+            content, start = digest_of(item), env_seed(config.seed, item.id)
+            kind = str(item.meta["type"]) if "type" in item.meta else None
+            for sample in range(samples if sampled else 1):
+                seed = sample_seed(config.seed, item.id, sample)
+                key = fingerprint(protocol, temperature, content, start, sample, seed)[:32]
+                yield Wanted(key, decoding, Play(item.id, group, seed, start), sample, kind)
+
+
+def protocol_of(agent: Player, split: str, policy: PolicyInfo, recipe: Mapping[str, JsonValue]) -> str:
+    """SHA-256 over all that an episode depends on besides its item, its seed and the temperature."""
+    settings = {name: value for name, value in section(recipe, "env").items() if name != "size"}  # which items, not what is in them
+    model = {"dtype": section(recipe, "model").get("dtype")}
+    who = [policy.source, policy.identity, policy.base, *policy.patches]
+    how: list[object] = [agent.prompt, agent.config.max_tokens, type(agent.engine).__name__]
+    if isinstance(agent, Agent):
+        how += [agent.history, agent.context, agent.encode(PROBE)]
+    return fingerprint(who, how, split, settings, model)
+
+
+def digest_of(item: Item) -> str:
+    """SHA-256 of one item, its content included."""
+    return Split("", (item,)).digest
+
+
+def section(recipe: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
+    """A section of a resolved configuration; empty where it is not there."""
+    found = recipe.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def domain(recipe: Mapping[str, JsonValue]) -> str:
+    """math, code, alfworld or other, by the environment."""
+    return DOMAINS.get(str(section(recipe, "env").get("id")), "other")
 
 
 def first_items(split: Split, count: int | None, key: str = "eval.items") -> Split:
@@ -109,25 +246,6 @@ def first_items(split: Split, count: int | None, key: str = "eval.items") -> Spl
     if count and there < count:
         raise UserError(f"{key}: {count} items wanted, but {split.name} has {there}; lower it")
     return Split(split.name, split.items[:count])
-
-
-def to_record(episode: Episode, sample: int) -> Sample:
-    """What is kept of an episode; the answer is that in the `info` of its last step (an environment may name none)."""
-    info = episode.steps[-1].info if episode.steps else {}
-    answer = info.get("answer")
-    return Sample(
-        item=episode.play.item,
-        sample=sample,
-        seed=episode.play.seed,
-        verdict=episode.verdict,
-        reward=0.0 if episode.error else episode.reward,
-        answer=None if answer is None else str(answer),
-        tokens=episode.tokens,
-        truncated=any(step.truncated for step in episode.steps),
-        steps=len(episode.steps),
-        response="\n".join(step.response for step in episode.steps),
-        error=episode.error,
-    )
 
 
 def summarise(samples: Sequence[Sample], types: Mapping[str, str] | None = None) -> Scores:
@@ -147,6 +265,100 @@ def summarise(samples: Sequence[Sample], types: Mapping[str, str] | None = None)
         by_type=_by_type(outcomes, types or {}),
         verdicts=dict(sorted(Counter(sample.verdict for sample in samples).items())),
     )
+
+
+def _play(
+    agent: Player,
+    pool: Pool,
+    wanted: Mapping[str, Wanted],
+    there: Mapping[str, Sample],
+    config: EvalConfig,
+    meter: Meter,
+    policy: PolicyInfo,
+    console: Console | None,
+) -> Iterator[Sample]:
+    """The samples that are not there yet, as they end."""
+    read, has_tokens = prompt_reader(agent), agent.engine.returns_tokens
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    missing = {decoding: [one for one in wanted.values() if one.decoding is decoding and one.key not in there] for decoding in Decoding}
+    with Progress(*columns, console=console, transient=True) as progress:
+        for decoding, due in missing.items():
+            if not due:
+                continue
+            of_all = sum(one.decoding is decoding for one in wanted.values())
+            task = progress.add_task(f"evaluating {policy.name}, {decoding.value}", total=of_all, completed=of_all - len(due))
+            sampling = Sampling(agent.config.max_tokens, config.temperature if decoding is Decoding.SAMPLED else 0.0)
+            for episode in play(agent, pool, [one.play for one in due], sampling):
+                one = due[episode.index]
+                meter.tokens += episode.tokens
+                meter.flops += 2.0 * policy.parameters * tokens_forwarded([episode])
+                yield Sample(
+                    key=one.key,
+                    decoding=decoding.value,
+                    type=one.type,
+                    sample=one.sample,
+                    **columns_of(episode, read, has_tokens),
+                )
+                progress.advance(task)
+
+
+@dataclass
+class _There:
+    """What a directory holds of an evaluation already."""
+
+    manifest: Evaluation | None
+    """Of a complete one."""
+    samples: dict[str, Sample]
+    """Those that are wanted, by key."""
+    journal: Entries
+
+
+def _there(directory: Path, wanted: Mapping[str, Wanted]) -> _There:
+    """Raises UserError where a complete evaluation has samples that are not wanted: it is never reduced."""
+    manifest = read_manifest(directory) if (directory / MANIFEST).exists() else None
+    compacted = {}
+    if (directory / SAMPLES).exists():
+        try:
+            compacted = {sample.key: sample for sample in read_samples(directory / SAMPLES)}
+        except UserError as error:
+            _log.warning("%s", error)
+            manifest = None
+    if manifest and (dropped := compacted.keys() - wanted.keys()):
+        raise UserError(
+            f"{directory}: holds a complete evaluation ({manifest.policy} on {manifest.split}, {manifest.items} items, "
+            f"{manifest.sampled.samples} samples of each) and {len(dropped)} of its {len(compacted)} records have no place in this one; "
+            "name another --output, or ask for the same policy and protocol with as many items and samples"
+        )
+    journal = read_journal(directory / JOURNAL)
+    if journal.unreadable:
+        _log.warning("%s: %d lines can not be read; their samples are made again", directory / JOURNAL, journal.unreadable)
+    if manifest and journal.samples.keys() <= compacted.keys():  # left behind when the evaluation was completed
+        (directory / JOURNAL).unlink(missing_ok=True)
+        journal = Entries()
+    found = compacted | journal.samples
+    if stale := len(found) - len(kept := {key: sample for key, sample in found.items() if key in wanted}):
+        _log.warning("%s: %d samples of another policy or protocol are left out", directory, stale)
+    return _There(manifest, kept, journal)
+
+
+class _Counts:
+    """The requests to an endpoint during one evaluation, where the agent's engine counts them."""
+
+    def __init__(self, agent: Player):
+        self._engine, self.counted = agent.engine, hasattr(agent.engine, "counts")
+        self._before = self._all()
+
+    def now(self) -> dict[str, int]:
+        return add_up([self._all(), {name: -count for name, count in self._before.items()}])
+
+    def _all(self) -> dict[str, int]:
+        return dict(getattr(self._engine, "counts", {}))
+
+
+def fingerprint(*parts: object) -> str:
+    """SHA-256 of anything that JSON can hold."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _by_type(outcomes: Outcomes, types: Mapping[str, str]) -> dict[str, TypeScore]:

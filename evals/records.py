@@ -1,25 +1,26 @@
-"""What an evaluation leaves behind: one JSON line per sample, and a manifest that is written last.
+"""What an evaluation leaves behind: its samples as parquet, and a manifest that is written last.
 
-A directory of an evaluation holds `sampled.jsonl`, `greedy.jsonl` and `evaluation.json`. Every file appears whole or not at all, and an
-evaluation without its manifest is not complete.
+A directory of an evaluation holds `samples.parquet` and `evaluation.json`; docs/run-store.md describes both. Every file appears whole or
+not at all, and an evaluation without its manifest is not complete.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..agents.episodes import CORRECT
 from ..envs.errors import UserError, first_problem
-from ..envs.files import write_atomically
 from .cost import Cost, Hardware
+from .samples import SAMPLES, read_table
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
 SCHEMA_VERSION = 3
@@ -34,33 +35,53 @@ class Decoding(StrEnum):
     GREEDY = "greedy"
     """One reply to each item, always the likeliest token."""
 
-    @property
-    def file(self) -> str:
-        return f"{self.value}.jsonl"
 
-
-class Sample(BaseModel):
-    """One reply to one item."""
+class Trained(BaseModel):
+    """Where a patch comes from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    item: str = Field(description="id of the item in the split")
-    sample: int = Field(ge=0, description="index of the sample within its item")
-    seed: int = Field(ge=0, description="seed that fixed its tokens: the same for every policy")
-    verdict: str = Field(
-        description="the environment's last one; where it gives none, correct for a reward of 1 and wrong for less; error: it was lost"
-    )
-    reward: float = Field(description="what the environment paid, the sum over the steps: 1 is solved; 0 where it was lost")
-    answer: str | None = Field(description="the answer found in the response; null where none was")
-    tokens: int = Field(ge=0, description="tokens of the response")
-    truncated: bool = Field(description="the response reached max_tokens without an end")
-    steps: int = Field(ge=0, description="actions that the episode took")
-    response: str = Field(description="text of the response; the turns of an episode are joined by line breaks")
-    error: str | None = Field(default=None, description="how the environment failed, where the sample was lost by that")
+    algorithm: str = Field(description="grpo, dr_grpo or gigpo")
+    trained_set: str = Field(description="what was trained")
+    seed: int = Field(description="training seed")
+    lr: float = Field(description="peak learning rate")
+    parameters: int = Field(ge=1, description="parameters that were trained")
+    total_parameters: int = Field(ge=1, description="parameters of the whole model")
+    recipe: str = Field(description="name of the recipe")
+    split: str = Field(description="split that it was trained on")
+    split_digest: str = Field(description="SHA-256 of its items")
+    cost: Cost = Field(description="of the training")
 
-    @property
-    def correct(self) -> bool:
-        return self.verdict == CORRECT
+
+class Source(StrEnum):
+    """What plays."""
+
+    MODEL = "model"
+    """A base with its patches, whose tokens are sampled here or by a vLLM server that holds the same weights."""
+    ENDPOINT = "endpoint"
+    """A model behind an API that takes messages and returns text."""
+    BASELINE = "baseline"
+    """A rule."""
+    RESPONSES = "responses"
+    """A file of responses that were made elsewhere."""
+    LM_EVAL = "lm-eval"
+    """A model, measured by lm-evaluation-harness."""
+
+
+class PolicyInfo(BaseModel):
+    """Who is evaluated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="base, full, layer:3 ...")
+    source: Source = Source.MODEL
+    model: str = Field(default="", description="model.path of the recipe, or the model's name at an endpoint")
+    base: str = Field(description="fingerprint of the base, of whoever has none: none")
+    patches: list[str] = Field(default=[], description="SHA-256 of each patch applied to the base, in order")
+    trained: list[Trained | None] = Field(default=[], description="where each patch comes from, as far as that is known")
+    parameters: int = Field(default=0, ge=0, description="those that a token is multiplied with, for the FLOPs; 0: not known")
+    repeats: Decoding | None = Field(default=None, description="a decoding that is not measured; its records repeat the other's")
+    identity: str = Field(default="", description="what else tells it from others: an endpoint's address, a file's SHA-256")
 
 
 class TypeScore(BaseModel):
@@ -98,8 +119,12 @@ class Evaluation(BaseModel):
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="of this file and of the records beside it")
     policy: str = Field(description="name of the policy: base, full, layer:3 ...")
-    base: str = Field(description="fingerprint of the base model")
+    source: Source = Field(default=Source.MODEL, description="what played")
+    model: str = Field(default="", description="model.path of the recipe, or the model's name at an endpoint")
+    base: str = Field(description="fingerprint of the base model; none where there is no model here to take it of")
     patches: list[str] = Field(description="SHA-256 of each patch applied to the base, in order")
+    trained: list[Trained | None] = Field(default=[], description="where each patch comes from, as far as that is known")
+    domain: str = Field(default="other", description="math, code, alfworld or other")
     split: str = Field(description="split that the items are from")
     digest: str = Field(description="SHA-256 of the items that were played, in order")
     items: int = Field(ge=2, description="items played")
@@ -107,12 +132,18 @@ class Evaluation(BaseModel):
     max_tokens: int = Field(description="most tokens of one reply")
     prompt: str = Field(description="template of the prompt")
     seed: int = Field(description="the seed that every sample's seed derives from")
+    protocol: str = Field(default="", description="SHA-256 over all that an episode depends on besides its item and seed")
+    repeats: Decoding | None = Field(default=None, description="a decoding that was not measured; its records repeat the other's")
+    config: dict[str, JsonValue] = Field(default={}, description="the resolved configuration: model, env, agent, pool and eval")
+    samples_sha256: str = Field(default="", description="SHA-256 of samples.parquet")
+    requests: dict[str, int] | None = Field(default=None, description="to an endpoint, by what became of them; null: there was none")
     cost: Cost = Field(description="what it took, summed over resumptions")
     hardware: Hardware = Field(description="the machine that finished it")
     versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
     git_commit: str | None = Field(
         description="commit of the source that it ran from, with -dirty where files differed; null: an installed package"
     )
+    finished: str = Field(default="", description="UTC time of completion, ISO 8601")
     sampled: Scores
     greedy: Scores
 
@@ -135,6 +166,26 @@ class Evaluation(BaseModel):
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
+class Reply(Protocol):
+    """What statistics ask of a sample."""
+
+    @property
+    def item(self) -> str: ...
+    @property
+    def sample(self) -> int: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def answer(self) -> str | None: ...
+
+
+class _Row(NamedTuple):
+    item: str
+    sample: int
+    verdict: str
+    answer: str | None
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """The records of one decoding as arrays: item by item in the split's order, samples in order."""
@@ -144,9 +195,9 @@ class Outcomes:
     answers_IS: list[list[str | None]]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> Outcomes:
+    def of(cls, samples: Iterable[Reply]) -> Outcomes:
         """Raises ValueError where items have different numbers of samples, or a sample occurs twice."""
-        by_item: dict[str, dict[int, Sample]] = {}
+        by_item: dict[str, dict[int, Reply]] = {}
         for sample in samples:
             if by_item.setdefault(sample.item, {}).setdefault(sample.sample, sample) is not sample:
                 raise ValueError(f"item {sample.item} has sample {sample.sample} twice")
@@ -155,8 +206,13 @@ class Outcomes:
             if sorted(found) != list(wanted):
                 raise ValueError(f"item {item} has samples {sorted(found)} where others have {list(wanted)}")
         rows = [[found[index] for index in wanted] for found in by_item.values()]
-        correct = np.array([[sample.correct for sample in row] for row in rows], dtype=np.float64)
+        correct = np.array([[sample.verdict == CORRECT for sample in row] for row in rows], dtype=np.float64)
         return cls(list(by_item), correct, [[sample.answer for sample in row] for row in rows])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Items, and samples of each."""
+        return len(self.items), len(self.answers_IS[0]) if self.items else 0
 
     @property
     def votable(self) -> bool:
@@ -187,28 +243,6 @@ class Recorded:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
-def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """One JSON line per sample. Raises UserError where the file cannot be written."""
-    write_atomically(path, "".join(sample.model_dump_json() + "\n" for sample in samples))
-
-
-def read_samples(path: Path) -> list[Sample]:
-    """Raises UserError with file and line where a line is no record, and where there is none."""
-    samples = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    samples.append(Sample.model_validate_json(line))
-                except ValidationError as error:
-                    raise UserError(f"{path}:{number}: broken record ({first_problem(error)}); run this evaluation again") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run this evaluation again") from error
-    if not samples:
-        raise UserError(f"{path}: holds no record; run this evaluation again")
-    return samples
-
-
 def schema_version(data: bytes) -> object:
     """The version that a manifest names; None where it names none, or is no JSON. It is looked at before the rest is."""
     with suppress(ValueError):
@@ -232,17 +266,19 @@ def read_manifest(directory: Path) -> Evaluation:
 def read_evaluation(directory: Path) -> Recorded:
     """Manifest and records of a complete evaluation. Raises UserError where anything is missing or broken."""
     manifest = read_manifest(directory)
+    path = directory / SAMPLES
+    columns = read_table(path, ["decoding", "item", "sample", "verdict", "answer"]).to_pydict()
+    found = list(zip(columns.pop("decoding"), map(_Row, *columns.values()), strict=True))
     outcomes = {}
     for decoding in Decoding:
-        path = directory / decoding.file
         try:
-            outcomes[decoding] = Outcomes.of(read_samples(path))
-        except UserError:
-            raise
+            outcomes[decoding] = Outcomes.of(row for kind, row in found if kind == decoding)
         except ValueError as error:
-            raise UserError(f"{path}: {error}; run this evaluation again") from error
+            raise UserError(f"{path}: {decoding}: {error}; run this evaluation again") from error
         expected = (manifest.items, manifest.scores(decoding).samples)
-        if outcomes[decoding].correct_IS.shape != expected:
-            found = " x ".join(map(str, outcomes[decoding].correct_IS.shape))
-            raise UserError(f"{path}: {found} records, the manifest says {expected[0]} x {expected[1]}; run this evaluation again")
+        if (shape := outcomes[decoding].shape) != expected:
+            raise UserError(
+                f"{path}: {shape[0]} x {shape[1]} {decoding} records, the manifest says {expected[0]} x {expected[1]}; "
+                "run this evaluation again"
+            )
     return Recorded(manifest, outcomes[Decoding.SAMPLED], outcomes[Decoding.GREEDY])

@@ -24,17 +24,19 @@ from types import FrameType
 from typing import Any, TextIO
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..agents import patch
 from ..agents.policy import Base, TrainedSet
+from ..envs.config import EnvConfig
 from ..envs.errors import UserError, first_problem
 from ..envs.files import owned, write_atomically
 from ..envs.items import Split
+from ..evals.config import EvalConfig
 from ..evals.cost import Cost, Hardware, Meter, git_commit, hardware, versions
-from ..evals.records import schema_version
+from ..evals.records import Trained, schema_version
 from .config import Config, dump
 
 SCHEMA_VERSION = 2
@@ -252,6 +254,30 @@ def finished(directory: Path) -> Manifest:
     if manifest is None:
         raise UserError(f"{directory}: no finished run here, it has no {MANIFEST}; `onelayer train` writes it at the end")
     return manifest
+
+
+def trained(manifest: Manifest) -> Trained:
+    """What an evaluation tells of the run that its patch comes from."""
+    settings = manifest.config.trainer
+    return Trained(
+        algorithm=settings.algorithm,
+        trained_set=manifest.trained_set,
+        seed=settings.seed,
+        lr=settings.lr,
+        parameters=manifest.trained_parameters,
+        total_parameters=manifest.total_parameters,
+        recipe=manifest.config.name,
+        split=manifest.split,
+        split_digest=manifest.split_digest,
+        cost=manifest.cost,
+    )
+
+
+def recipe_of(config: Config, env: EnvConfig, settings: EvalConfig) -> dict[str, JsonValue]:
+    """The part of a recipe that an evaluation rests on."""
+    return config.model_copy(update={"env": env, "eval": settings}).model_dump(
+        mode="json", include={"model", "env", "agent", "pool", "eval"}
+    )
 
 
 def read_patch(directory: Path) -> patch.Patch:

@@ -18,19 +18,19 @@ from rich.console import Console
 
 from ..agents import patch
 from ..agents.agent import make_agent
-from ..agents.policy import Base, TrainedSet, multiplied
+from ..agents.policy import Base, TrainedSet
 from ..envs import check_disjoint, load
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
 from ..envs.files import owned
 from ..envs.pool import open_pool
 from ..evals.config import EvalConfig
-from ..evals.evaluator import evaluate, first_items
+from ..evals.evaluator import evaluate, first_items, model_policy
 from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..evals.report import render_table, write_report
 from ..evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 from .config import Config
-from .run import METRICS, Interrupted, claim, finished, read_patch
+from .run import METRICS, Interrupted, claim, finished, read_patch, recipe_of, trained
 from .train import evaluation_suite, prepare, train
 
 CONFIG = "study.yaml"
@@ -141,11 +141,9 @@ def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: l
                 split,
                 settings,
                 directory,
-                policy=" + ".join(found.trained_set for found in patches) or "base",
-                base=base.fingerprint,
-                patches=[found.sha256 for found in patches],
+                policy=model_policy(base, config.model.path, patches, [trained(finished(run)) for run in runs]),
+                recipe=recipe_of(config, env, settings),
                 samples=None if runs else config.study.base_samples,
-                parameters=multiplied(base.model),
                 console=Console(stderr=True),
             )
     recorded = read_evaluation(directory)

@@ -34,7 +34,7 @@ FILES = {
     "stopped/checkpoint.pt": "garbage",
     "finished/config.yaml": dump(load("quickstart")),
     "finished/run.json": '{"schema_version": 2}',
-    "begun/sampled.jsonl": "",
+    "begun/journal.jsonl": "",
     "question.txt": "Solve it.\n{observation}\n{question}\n",
     "questionless.txt": "Solve it.\n",
     "latin.txt": "\xbf{observation}?",

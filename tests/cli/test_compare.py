@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from e2e.commands import replies
 
 from onelayer.cli.main import main
 
@@ -56,8 +57,8 @@ def test_runs_side_by_side(copy: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("gold", []),
     ]
     for row in section["rows"]:
-        samples = [line for at in row["directories"] for line in (Path(at) / "sampled.jsonl").read_text().splitlines()]
-        solved = sum(json.loads(line)["verdict"] == "correct" for line in samples) / len(samples)
+        samples = [sample for at in row["directories"] for sample in replies(Path(at), "sampled")]
+        solved = sum(sample["verdict"] == "correct" for sample in samples) / len(samples)
         assert row["sampled"]["pass_rate"]["mean"] == pytest.approx(solved)
         assert f"{solved:.3f}" in shown
     pooled = found["policies"][0]
@@ -145,7 +146,7 @@ def empty_study() -> None:
         (damage("one/metrics.jsonl"), "one/metrics.jsonl: read"),
         (damage("one/metrics.jsonl", '{"step": 0}\n'), "one/metrics.jsonl:1: reward"),
         (damage("one/metrics.jsonl", ""), "one/metrics.jsonl: 0 2"),
-        (damage("one/test/greedy.jsonl"), "one/test/greedy.jsonl: eval"),
+        (damage("one/test/samples.parquet"), "one/test/samples.parquet: evaluation"),
         (damage("one/test/evaluation.json", "{}"), "one/test/evaluation.json: again"),
         (lambda: shutil.copytree("gold", "one/gold"), "one/gold: ended evaluate"),
         (unfinished_with_result, "one/test: ended evaluate"),

@@ -81,5 +81,5 @@ def test_baselines_play_without_a_model(tmp_path: Path, capsys: pytest.CaptureFi
     words = ("eval", "--suite", "functions", "--items", 6, "--n", 1, "env.max_turns=2", "pool.workers=0")
     run(capsys, *words, "--baseline", "gold", "--output", tmp_path / "gold")
     manifest = json.loads((tmp_path / "gold" / "evaluation.json").read_text())
-    assert (manifest["policy"], manifest["sampled"]["pass_rate"]["mean"], manifest["tokens"]) == ("gold", 1.0, 0)
+    assert (manifest["policy"], manifest["sampled"]["pass_rate"]["mean"], manifest["cost"]["tokens"]) == ("gold", 1.0, 0)
     assert "names no admissible actions" in run(capsys, *words, "--baseline", "random", "--output", tmp_path / "random", code=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from e2e.commands import replies
 
 from onelayer.agents.agent import default_prompt
 from onelayer.cli.main import main
@@ -60,5 +61,5 @@ def test_an_evaluation_asks_with_it_and_says_so() -> None:
     assert main([*words, "--output", "default"]) == 0
     prompts = {name: json.loads(Path(name, "evaluation.json").read_text())["prompt"] for name in ("mine", "text", "default")}
     assert prompts == {"mine": TEXT, "text": TEXT, "default": default_prompt("onelayer/Math-v0")}
-    answers = {name: Path(name, "greedy.jsonl").read_text() for name in prompts}
+    answers = {name: replies(Path(name), "greedy") for name in prompts}
     assert answers["mine"] == answers["text"] != answers["default"]

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from onelayer.evals.samples import SAMPLES, read_table
+
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 DEADLY = """
 import os, signal, sys
@@ -72,6 +74,12 @@ def message(stderr: str) -> str:
     """The one line of the command itself, beside the progress display."""
     (line,) = [line for line in stderr.splitlines() if line.startswith("onelayer: ")]
     return line
+
+
+def replies(directory: Path, decoding: str | None = None) -> list[dict]:
+    """The records of a complete evaluation, without what names the policy."""
+    table = read_table(directory / SAMPLES).drop_columns(["key"]).to_pylist()
+    return [row for row in table if decoding in (None, row["decoding"])]
 
 
 def lines(path: Path) -> list[dict]:

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from e2e.commands import dies_at, finish, lines, message, onelayer, start, stop_when
+from e2e.commands import dies_at, finish, lines, message, onelayer, replies, start, stop_when
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from onelayer.cli.main import main
+from onelayer.evals.records import read_evaluation
 
 STEPS = 6
 SIZES = [f"trainer.steps={STEPS}", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.checkpoint_every=2", "trainer.lr=1e-3"]
@@ -142,9 +143,12 @@ def test_a_patch_and_its_exported_model_are_the_same_policy(runs: Path, tmp_path
     for process in [start(*evaluation, *policy, "--output", tmp_path / name) for name, policy in policies.items()]:
         finish(process)
     assert main([*evaluation, "--output", str(tmp_path / "base")]) == 0
-    for name in ("sampled.jsonl", "greedy.jsonl"):
-        patched, exported, before = ((tmp_path / which / name).read_bytes() for which in ("patched", "exported", "base"))
+    for decoding in ("sampled", "greedy"):
+        patched, exported, before = (replies(tmp_path / which, decoding) for which in ("patched", "exported", "base"))
         assert patched == exported != before
+    manifest = read_evaluation(tmp_path / "patched").manifest
+    (origin,) = manifest.trained
+    assert origin and (origin.algorithm, origin.trained_set, origin.seed, origin.lr) == ("grpo", "layer:3", 0, 1e-3)
     capsys.readouterr()
     assert main([*evaluation, *policies["patched"], *policies["exported"], "--output", str(tmp_path / "refused")]) == 2
     assert "patch layer:3 belongs to base" in message(capsys.readouterr().err)

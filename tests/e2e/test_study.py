@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from e2e.commands import finish, lines, message, onelayer, start, stop_when
+from e2e.commands import finish, lines, message, onelayer, replies, start, stop_when
 
 from onelayer.agents.patch import Patch
 from onelayer.cli.main import main
@@ -38,7 +38,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     command = shlex.split(message(finish(process, 143).stderr).partition("continue with: ")[2])
     assert command == ["onelayer", "study", str(stopped / "study.yaml"), "--output", str(stopped)]
     process = start(*command[1:])
-    stop_when(process, lambda: any(stopped.glob("layer-1/*/test/sampled.jsonl")), signal.SIGKILL)
+    stop_when(
+        process, lambda: any(journal.stat().st_size > 20_000 for journal in stopped.glob("layer-1/*/test/journal.jsonl")), signal.SIGKILL
+    )
     onelayer(*command[1:])
     shown = finish(at_once).stdout
     assert shown.endswith(f"report: {whole / 'report.html'}\n")
@@ -74,7 +76,7 @@ def test_what_a_study_leaves(studies: tuple[Path, Path]) -> None:
         assert runs == {"lr-0.0003-seed-0", "lr-0.001-seed-0", f"lr-{chosen}-seed-1"}
         assert [curve["seed"] for curve in arm["curves"]] == [0, 1]
         for seed, rate in enumerate(arm["sampled"]["by_seed"]):
-            samples = lines(finished / name / f"lr-{chosen}-seed-{seed}" / "test" / "sampled.jsonl")
+            samples = replies(finished / name / f"lr-{chosen}-seed-{seed}" / "test", "sampled")
             assert len(samples) == 80 and rate == pytest.approx(sum(sample["reward"] for sample in samples) / 80)
     page = (finished / "report.html").read_text()
     assert "<title>" in page and f"{full['sampled']['pass_rate']['mean']:.3f}" in page

@@ -9,7 +9,8 @@ import pytest
 
 from onelayer.evals.cost import Cost, Hardware
 from onelayer.evals.evaluator import summarise
-from onelayer.evals.records import Evaluation, Outcomes, Recorded, Sample
+from onelayer.evals.records import Evaluation, Outcomes, Recorded
+from onelayer.evals.samples import Sample
 from onelayer.evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 
 
@@ -17,6 +18,12 @@ def to_samples(correct_IS: np.ndarray) -> list[Sample]:
     """Records of given outcomes; wrong answers differ from each other, so a majority can be right."""
     return [
         Sample(
+            key=f"{i}/{s}",
+            decoding="sampled",
+            type=None,
+            env_seed=0,
+            error=None,
+            ending="",
             item=f"item-{i}",
             sample=s,
             seed=1000 * i + s,
@@ -25,8 +32,7 @@ def to_samples(correct_IS: np.ndarray) -> list[Sample]:
             answer="gold" if right else f"wrong-{s}",
             tokens=20 + s,
             truncated=False,
-            steps=1,
-            response=f"</script><script>alert({i})</script> \\boxed{{gold}}",
+            steps=[],
         )
         for i, row in enumerate(correct_IS)
         for s, right in enumerate(row)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from onelayer.agents.agent import Agent
@@ -18,10 +23,13 @@ from onelayer.envs.errors import UserError
 from onelayer.envs.items import Item, Split
 from onelayer.envs.pool import Pool
 from onelayer.evals.config import EvalConfig
-from onelayer.evals.evaluator import evaluate, sample_seed
-from onelayer.evals.records import read_evaluation, read_samples, write_samples
+from onelayer.evals.evaluator import env_seed, evaluate, sample_seed
+from onelayer.evals.journal import JOURNAL, read_journal
+from onelayer.evals.records import PolicyInfo, read_evaluation
 from onelayer.evals.report import render_evaluation
+from onelayer.evals.samples import SAMPLES, read_samples, write_samples
 
+BASE = PolicyInfo(name="base", base="f" * 64)
 SPLIT = Split("toy/test", tuple(Item(f"toy-{i}", f"question {i}", str(i % 3)) for i in range(12)))
 
 
@@ -36,17 +44,22 @@ class ToyTokenizer:
 
 
 class ToyEngine:
-    """Replies with a digit that the seed decides; at temperature 0 always with 0. Finishes in the reverse order."""
+    """Replies with a digit that the seed decides; at temperature 0 always with 0. Finishes in the reverse order.
+
+    It is interrupted after `fails_after` replies, and notes the seeds and temperatures of those that it gave.
+    """
 
     returns_tokens = True
 
     def __init__(self, fails_after: int | None = None):
         self.fails_after = fails_after
+        self.asked: list[tuple[int, float]] = []
 
     def generate(self, requests):
-        for count, (index, request) in enumerate(reversed(list(enumerate(requests)))):
-            if self.fails_after == count:
+        for index, request in reversed(list(enumerate(requests))):
+            if len(self.asked) == self.fails_after:
                 raise KeyboardInterrupt
+            self.asked.append((request.seed, request.sampling.temperature))
             digit = request.seed % 4 if request.sampling.temperature else 0
             yield Completion(index, [ord(str(digit))], [0.0], FinishReason.STOP)
 
@@ -66,12 +79,12 @@ class ToyEnv(gym.Env):
 
 def run(directory, *, engine=None, **config):
     agent = Agent(engine or ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    return evaluate(agent, Pool(ToyEnv), SPLIT, EvalConfig(**config), directory, policy="base", base="f" * 64)
+    return evaluate(agent, Pool(ToyEnv), SPLIT, EvalConfig(**config), directory, policy=BASE)
 
 
 def test_records_and_figures(tmp_path):
     evaluation = run(tmp_path, n=6, seed=5)
-    samples = read_samples(tmp_path / "sampled.jsonl")
+    samples = sampled(tmp_path)
     assert [(sample.item, sample.sample) for sample in samples] == [(item.id, s) for item in SPLIT.items for s in range(6)]
     assert all(sample.seed == sample_seed(5, sample.item, sample.sample) < 2**63 for sample in samples)
     assert len({sample.seed for sample in samples}) == 72
@@ -91,7 +104,7 @@ def test_no_answers_no_majority_vote(tmp_path):
             return *rest, {"verdict": info["verdict"]}
 
     agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluation = evaluate(agent, Pool(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy="base", base="f" * 64)
+    evaluation = evaluate(agent, Pool(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
     assert evaluation.sampled.pass_rate.mean > 0 and evaluation.sampled.majority is None
 
 
@@ -108,15 +121,15 @@ def test_what_environments_lose_is_wrong_and_shown(tmp_path):
             return super().reset(seed=seed, options=options)
 
     agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluation = evaluate(agent, Pool(Breaking), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy="base", base="f" * 64)
+    evaluation = evaluate(agent, Pool(Breaking), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
     assert (evaluation.sampled.errors, evaluation.greedy.errors, evaluation.errors) == (8, 2, 10)
     assert evaluation.sampled.verdicts["error"] == 8
-    lost = [sample for sample in read_samples(tmp_path / "sampled.jsonl") if sample.error]
+    lost = [sample for sample in sampled(tmp_path) if sample.error]
     assert [(sample.item, sample.verdict, sample.reward, sample.correct) for sample in lost[::4]] == [
         ("toy-3", "error", 0.0, False),
         ("toy-4", "error", 0.0, False),
     ]
-    assert "OSError: disk full" in str(lost[0].error) and lost[0].response and lost[4].response == ""
+    assert "OSError: disk full" in str(lost[0].error) and lost[0].steps[0].response and lost[4].steps == []
     assert read_evaluation(tmp_path).sampled.rate_I[3:5].tolist() == [0, 0]
     shown = printed(evaluation)
     assert "Environments failed in 10 samples" in shown and "errors" in shown and "task type" not in shown
@@ -143,7 +156,7 @@ def test_success_without_a_verdict_is_a_reward_of_one_and_types_have_their_own_f
     types = ["heat", "cool", "heat", "clean"] * 2 + ["heat"] * 3 + ["single"]
     typed = Split("toy/test", tuple(replace(item, meta={"type": kind}) for item, kind in zip(SPLIT.items, types, strict=True)))
     agent = Agent(Same(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluation = evaluate(agent, Pool(Parts), typed, EvalConfig.model_validate({"n": 2}), tmp_path, policy="base", base="f" * 64)
+    evaluation = evaluate(agent, Pool(Parts), typed, EvalConfig.model_validate({"n": 2}), tmp_path, policy=BASE)
     assert evaluation.sampled.verdicts == {"correct": 8, "wrong": 16}
     assert evaluation.sampled.pass_rate.mean == pytest.approx(1 / 3)
     assert evaluation.sampled.mean_reward == pytest.approx(1 / 3 + 2 / 3 * 0.8)
@@ -155,6 +168,10 @@ def test_success_without_a_verdict_is_a_reward_of_one_and_types_have_their_own_f
     assert read_evaluation(tmp_path).manifest == evaluation
     shown = printed(evaluation)
     assert "By task type" in shown and "heat" in shown and "reward" in shown and "errors" not in shown
+
+
+def sampled(directory):
+    return [sample for sample in read_samples(directory / SAMPLES) if sample.decoding == "sampled"]
 
 
 def printed(evaluation) -> str:
@@ -172,60 +189,177 @@ def test_an_item_starts_from_the_same_state_in_every_sample(tmp_path):
             return super().reset(seed=seed, options=options)
 
     agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluate(agent, Pool(Seeded), SPLIT, EvalConfig.model_validate({"n": 3}), tmp_path, policy="base", base="f" * 64)
+    evaluate(agent, Pool(Seeded), SPLIT, EvalConfig.model_validate({"n": 3}), tmp_path, policy=BASE)
     assert all(len(found) == 1 for found in seeds.values()) and len(set.union(*seeds.values())) == 12
 
 
 def test_same_seed_same_records_and_a_subset_keeps_its_seeds(tmp_path):
     run(tmp_path / "a", n=3)
     run(tmp_path / "b", n=3)
-    assert (tmp_path / "a/sampled.jsonl").read_bytes() == (tmp_path / "b/sampled.jsonl").read_bytes()
+    assert (tmp_path / "a" / SAMPLES).read_bytes() == (tmp_path / "b" / SAMPLES).read_bytes()
     run(tmp_path / "c", n=2, items=5)
-    whole = {(sample.item, sample.sample): sample for sample in read_samples(tmp_path / "a/sampled.jsonl")}
-    assert all(whole[sample.item, sample.sample] == sample for sample in read_samples(tmp_path / "c/sampled.jsonl"))
+    whole = {(sample.item, sample.sample): sample for sample in sampled(tmp_path / "a")}
+    assert all(whole[sample.item, sample.sample] == sample for sample in sampled(tmp_path / "c"))
 
 
-def test_an_interrupted_evaluation_is_not_complete(tmp_path):
-    run(tmp_path, n=2)
+@settings(max_examples=25, deadline=None)
+@given(stops=st.lists(st.integers(0, 30), max_size=5), torn=st.integers(0, 80), broken=st.booleans())
+def test_an_interrupted_evaluation_goes_on_without_loss_or_repetition(stops, torn, broken):
+    """Whatever number of samples each process ends after, and however torn its last line is."""
+    with TemporaryDirectory() as name:
+        whole, stopped = Path(name, "whole"), Path(name, "stopped")
+        run(whole, n=3)
+        asked, again = [], 0
+        for stop in stops:
+            engine = ToyEngine(stop)
+            try:
+                run(stopped, n=3, engine=engine)
+            except KeyboardInterrupt:
+                with pytest.raises(UserError, match="no complete evaluation"):
+                    read_evaluation(stopped)
+            asked += engine.asked
+            if (stopped / "evaluation.json").exists():
+                break
+            journal = stopped / JOURNAL
+            before = len(read_journal(journal).samples)
+            data = journal.read_bytes()
+            if broken and data.count(b"\n") > 2:
+                first, second, rest = data.split(b"\n", 2)
+                data = first + b"\n" + second[: len(second) // 2] + b"\n" + rest
+            journal.write_bytes(data[: len(data) - torn])
+            again += before - len(read_journal(journal).samples)
+        engine = ToyEngine()
+        evaluation = run(stopped, n=3, engine=engine)
+        asked += engine.asked
+        assert len(asked) == 48 + again and len(set(asked)) == 48
+        assert (stopped / SAMPLES).read_bytes() == (whole / SAMPLES).read_bytes()
+        assert (torn or broken or evaluation.tokens == 48) and not (stopped / JOURNAL).exists()
+        assert read_evaluation(stopped).manifest.sampled == read_evaluation(whole).manifest.sampled
+
+
+def test_more_samples_and_items_are_added_without_repeating_what_is_there(tmp_path):
+    run(tmp_path / "grown", n=2, items=5)
+    for n, items, new in ((4, 5, 10), (4, 12, 35), (4, 12, 0)):
+        engine = ToyEngine()
+        evaluation = run(tmp_path / "grown", n=n, items=items, engine=engine)
+        assert len(engine.asked) == new and evaluation.cost.tokens == items * (n + 1)  # of the samples that were there, too
+    run(tmp_path / "whole", n=4)
+    assert (tmp_path / "grown" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
+
+
+def test_an_extension_that_is_stopped_leaves_the_complete_evaluation(tmp_path):
+    before = run(tmp_path, n=2)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, n=2, engine=ToyEngine(fails_after=4))
-    with pytest.raises(UserError, match="no complete evaluation"):
-        read_evaluation(tmp_path)
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        run(tmp_path, n=4, engine=ToyEngine(3))
+    assert read_evaluation(tmp_path).manifest == before
+    engine = ToyEngine()
+    after = run(tmp_path, n=4, engine=engine)
+    assert len(engine.asked) == 21 and after.cost.tokens == 60 and after.sampled.samples == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"temperature": 0.5},
+        {"policy": PolicyInfo(name="base", base="e" * 64)},
+        {"policy": PolicyInfo(name="layer:3", base="f" * 64, patches=["a" * 64])},
+        {"recipe": {"env": {"id": "x", "max_turns": 2}}},
+        {"recipe": {"model": {"dtype": "bfloat16"}}},
+        {"prompt": "Answer: {observation}"},
+        {"max_tokens": 7},
+        {"content": "changed"},
+    ],
+)
+def test_what_a_sample_depends_on_is_in_its_key(tmp_path, change):
+    """A changed key is a new record, never a wrong reuse: begun samples are made again, and a complete evaluation is not overwritten."""
+    items = tuple(replace(item, gold=item.gold + change["content"]) for item in SPLIT.items) if "content" in change else SPLIT.items
+    options: Any = {"policy": BASE} | {name: value for name, value in change.items() if name in ("policy", "recipe")}
+    config = {name: value for name, value in change.items() if name in ("seed", "temperature")}
+
+    def changed(directory, engine):
+        agent = Agent(
+            engine,
+            ToyTokenizer(),  # type: ignore[arg-type]
+            AgentConfig(max_tokens=change.get("max_tokens", 40)),
+            change.get("prompt", "{observation}"),
+        )
+        settings = EvalConfig.model_validate({"n": 2} | config)
+        return evaluate(agent, Pool(ToyEnv), Split("toy/test", items), settings, directory, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "begun", n=2, engine=ToyEngine(20))
+    engine = ToyEngine()
+    evaluation = changed(tmp_path / "begun", engine)
+    assert len(engine.asked) == 36 and evaluation.items == 12
+    before = run(tmp_path / "complete", n=2)
+    with pytest.raises(UserError, match=r"holds a complete evaluation .* have no place in this one; name another --output"):
+        changed(tmp_path / "complete", ToyEngine())
+    assert read_evaluation(tmp_path / "complete").manifest == before
+
+
+def test_a_complete_evaluation_is_never_reduced(tmp_path):
+    run(tmp_path, n=4)
+    for less in ({"n": 3}, {"n": 4, "items": 5}):
+        with pytest.raises(UserError, match="name another --output"):
+            run(tmp_path, **less)
 
 
 def test_bad_input_names_its_place(tmp_path):
     with pytest.raises(UserError, match=r"eval\.items: 99 items wanted, but toy/test has 12"):
         run(tmp_path, items=99)
     run(tmp_path, n=2)
-    path = tmp_path / "sampled.jsonl"
-    lines = path.read_text().splitlines()
+    path = tmp_path / SAMPLES
+    records, intact = read_samples(path), path.read_bytes()
 
-    def broken(number: int, line: str) -> str:
-        path.write_text("\n".join([*lines[: number - 1], line, *lines[number:]]) + "\n")
+    def broken() -> str:
         with pytest.raises(UserError) as error:
             read_evaluation(tmp_path)
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert f"{path}:3: broken record" in broken(3, lines[2][:20])
-    assert f"{path}:7: broken record (seed" in broken(7, json.dumps(json.loads(lines[6]) | {"seed": "no"}))
-    assert "sample 0 twice" in broken(2, lines[0])
-    path.write_text("\n".join(lines[:-2]) + "\n")
-    with pytest.raises(UserError, match=r"11 x 2 records, the manifest says 12 x 2"):
-        read_evaluation(tmp_path)
-    path.write_text("")
-    with pytest.raises(UserError, match="holds no record"):
-        read_evaluation(tmp_path)
+    write_samples(path, [*records, records[0]])
+    assert f"{path}: sampled: item toy-0 has sample 0 twice" in broken()
+    write_samples(path, [record for record in records if record.item != "toy-11"])
+    assert "11 x 2 sampled records, the manifest says 12 x 2" in broken()
+    write_samples(path, records[:-1])
+    assert "11 x 1 greedy records, the manifest says 12 x 1" in broken()
+    for damaged in (b"", intact[: len(intact) // 2], b"no parquet"):
+        path.write_bytes(damaged)
+        assert f"{path}: cannot be read" in broken()
+    run(tmp_path, n=2)
+    assert path.read_bytes() == intact  # made again
+    manifest = json.loads((tmp_path / "evaluation.json").read_text())
+    (tmp_path / "evaluation.json").write_text(json.dumps(manifest | {"schema_version": 2}))
+    assert "evaluation.json: schema version 2, this release reads 3" in broken()
     (tmp_path / "evaluation.json").write_text("{")
-    with pytest.raises(UserError, match=r"evaluation\.json"):
-        read_evaluation(tmp_path)
+    assert "evaluation.json" in broken()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         run(tmp_path / "file" / "below", n=2)
 
 
-def test_records_survive_hostile_text(tmp_path, samples):
-    records = [sample.model_copy(update={"response": "line\nbreak \u2028 \x00 \x1b[31m \r\n"}) for sample in samples(np.ones((2, 2)))]
-    write_samples(tmp_path / "sampled.jsonl", records)
-    assert read_samples(tmp_path / "sampled.jsonl") == records
+def test_the_whole_episode_is_kept_whatever_text_is_in_it(tmp_path):
+    hostile = "</script>\u2028\x00\x1b[31m\r\n\ud800"
+
+    class Hostile(ToyEnv):
+        def reset(self, **arguments):
+            self.turns = 0
+            return super().reset(**arguments)
+
+        def step(self, action):
+            self.turns += 1
+            return f"{hostile} {self.turns}", 0.5, self.turns == 2, False, {"valid": self.turns == 1, "answer": hostile}
+
+    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig(), "<{observation}>")  # type: ignore[arg-type]
+    evaluate(agent, Pool(Hostile), SPLIT, EvalConfig.model_validate({"n": 2}), tmp_path, policy=BASE)
+    sample = read_samples(tmp_path / SAMPLES)[0]
+    kept = hostile.replace("\ud800", "\\ud800")
+    assert (sample.ending, sample.answer, sample.verdict, sample.env_seed) == (f"{kept} 2", kept, "correct", env_seed(0, "toy-0"))
+    assert [step.observation for step in sample.steps] == ["question 0", f"{kept} 1"]
+    assert [step.prompt for step in sample.steps] == ["<question 0>", f"<{kept} 1>"]
+    assert [(step.reward, step.valid, step.truncated, step.advantage) for step in sample.steps] == [
+        (0.5, True, False, None),
+        (0.5, False, False, None),
+    ]
+    assert all(step.token_ids == [ord(step.response)] and step.action == step.response for step in sample.steps)

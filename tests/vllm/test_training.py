@@ -21,7 +21,8 @@ from onelayer.envs.config import MathConfig, PoolConfig
 from onelayer.envs.pool import open_pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import evaluate
-from onelayer.evals.records import Evaluation
+from onelayer.evals.records import Evaluation, PolicyInfo
+from onelayer.evals.samples import SAMPLES, read_samples
 from onelayer.trainers import train as training
 from onelayer.trainers.config import Config, TrainerConfig
 
@@ -66,13 +67,19 @@ def test_evaluation_through_vllm(base: Base, tmp_path: Path):
             vllm = play(make_agent(base, VLLM, ENV), base, tmp_path / name / "vllm")
         assert plain.greedy == vllm.greedy
         assert plain.sampled.pass_rate.low <= vllm.sampled.pass_rate.mean <= plain.sampled.pass_rate.high
-    greedy = [(tmp_path / name / "vllm" / "greedy.jsonl").read_text() for name in ("patched", "base")]
+    greedy = [greedy_steps(tmp_path / name / "vllm") for name in ("patched", "base")]
     assert greedy[0] != greedy[1], "the patch makes a difference"
+
+
+def greedy_steps(folder: Path) -> list:
+    return [(sample.item, sample.verdict, sample.steps) for sample in read_samples(folder / SAMPLES) if sample.decoding == "greedy"]
 
 
 def play(agent: Agent, base: Base, folder: Path) -> Evaluation:
     with open_pool(ENV, "test", PoolConfig()) as pool:
-        return evaluate(agent, pool, load(ENV, "test"), EvalConfig(items=64, n=4), folder, policy="test", base=base.fingerprint)
+        return evaluate(
+            agent, pool, load(ENV, "test"), EvalConfig(items=64, n=4), folder, policy=PolicyInfo(name="test", base=base.fingerprint)
+        )
 
 
 def test_the_commands(tmp_path: Path, server: str):
@@ -86,5 +93,5 @@ def test_the_commands(tmp_path: Path, server: str):
     for name, engine in {"server": server, "vllm": "vllm", "plain": "transformers"}.items():
         settings = [f"agent.engine={engine}", "agent.max_batch=64", "agent.kv_cache_gib=0.25"]
         assert main(["eval", *map(str, result), *settings, "--output", str(tmp_path / name)]) == 0
-    greedy = [(tmp_path / name / "greedy.jsonl").read_text() for name in ("server", "vllm", "plain")]
+    greedy = [greedy_steps(tmp_path / name) for name in ("server", "vllm", "plain")]
     assert greedy[0] == greedy[1] == greedy[2]

@@ -1,0 +1,126 @@
+"""The journal of an evaluation under way: a line for each sample as it ends, so that a kill at any moment loses none that is in it.
+
+A line is a JSON object: a `Sample`, or a `Spent` that tells what a process has cost so far. It is handed to the system at once, which keeps
+it when the process is killed. A last line without its line break is torn; it, and any other line that can not be read, count as not there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .cost import Cost
+from .samples import Sample
+
+JOURNAL = "journal.jsonl"
+SPENT_EVERY = 5.0
+"""Seconds between lines that tell the cost: what a killed process had spent since the last one is not counted."""
+
+
+class Spent(BaseModel):
+    """What a process has spent on the evaluation so far, and what it is making."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spent: Cost = Field(description="of this process")
+    requests: dict[str, int] = Field(description="of this process, to an endpoint; by what became of them")
+    process: int = Field(ge=0, description="how many were at work before it")
+    policy: str = Field(description="name of the policy")
+    split: str = Field(description="split that the items are from")
+    wanted: int = Field(ge=0, description="samples that the evaluation has when it is complete")
+
+
+@dataclass
+class Entries:
+    """What stands in a journal."""
+
+    samples: dict[str, Sample] = field(default_factory=dict)
+    """By key."""
+    spent: dict[int, Spent] = field(default_factory=dict)
+    """The last that each process wrote."""
+    unreadable: int = 0
+    """Lines that count as not there, a torn last one included."""
+    end: int = 0
+    """Bytes up to the last line break."""
+
+    @property
+    def cost(self) -> Cost:
+        return sum((one.spent for one in self.spent.values()), Cost())
+
+    @property
+    def requests(self) -> dict[str, int]:
+        return add_up([one.requests for one in self.spent.values()])
+
+
+def add_up(counts: list[dict[str, int]]) -> dict[str, int]:
+    """Counts by name, summed."""
+    return {name: sum(one.get(name, 0) for one in counts) for name in sorted({name for one in counts for name in one})}
+
+
+def read_journal(path: Path) -> Entries:
+    """All that can be read of a journal; nothing of one that is not there."""
+    entries = Entries()
+    if not path.exists():
+        return entries
+    data = path.read_bytes()
+    entries.end = data.rfind(b"\n") + 1
+    lines = data[: entries.end].split(b"\n")[:-1]
+    entries.unreadable = int(entries.end < len(data))
+    for line in lines:
+        try:
+            if line.startswith(b'{"spent"'):
+                spent = Spent.model_validate_json(line)
+                entries.spent[spent.process] = spent
+            else:
+                sample = Sample.model_validate_json(line)
+                entries.samples.setdefault(sample.key, sample)
+        except ValidationError:
+            entries.unreadable += 1
+    return entries
+
+
+class Journal:
+    """A journal open for writing."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._told = file, time.monotonic()
+
+    def add(self, sample: Sample) -> None:
+        self._write(sample)
+
+    def tell(self, spent: Spent) -> None:
+        """Note what was spent."""
+        self._write(spent)
+        self._told = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to `tell`."""
+        return time.monotonic() - self._told > SPENT_EVERY
+
+    def _write(self, line: Sample | Spent) -> None:
+        self._file.write(line.model_dump_json().encode() + b"\n")  # unbuffered: one call of the system
+
+
+@contextmanager
+def open_journal(path: Path, entries: Entries) -> Iterator[Journal]:
+    """Go on after the last whole line of `entries`, which were read from it."""
+    with path.open("ab", buffering=0) as file:
+        os.truncate(file.fileno(), entries.end)
+        yield Journal(file)
+
+
+def progress(path: Path) -> Mapping[str, object]:
+    """What an unfinished evaluation is: policy, split, samples there and wanted; empty where the journal does not tell."""
+    entries = read_journal(path)
+    if not entries.spent:
+        return {}
+    last = entries.spent[max(entries.spent)]
+    return {"policy": last.policy, "split": last.split, "samples": len(entries.samples), "wanted": last.wanted}

@@ -1,0 +1,195 @@
+"""A sample with its whole episode, and the parquet files that hold samples: of an evaluation, and of a training run.
+
+docs/run-store.md describes every column.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..agents.agent import Player
+from ..agents.episodes import CORRECT, Episode
+from ..envs.errors import UserError, first_problem
+from ..envs.files import write_atomically
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLES = "samples.parquet"
+ROWS_PER_GROUP = 4096
+Reader = Callable[[Sequence[int]], str]
+"""Turns a prompt's tokens into text."""
+
+
+class SampleStep(BaseModel):
+    """One turn of an episode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    observation: str = Field(description="what the environment said, which this step answers")
+    prompt: str = Field(description="all that the model read, special tokens included")
+    response: str = Field(description="what it wrote, without special tokens")
+    action: str = Field(description="what the environment got of it")
+    reward: float = Field(description="what the environment paid")
+    truncated: bool = Field(description="the response reached max_tokens without an end")
+    valid: bool = Field(description="the environment took the action for one of its own")
+    token_ids: list[int] | None = Field(description="the sampled tokens; null where only text came back")
+    advantage: float | None = Field(default=None, description="in training, where anything was learned from it; else null")
+
+
+class Sample(BaseModel):
+    """One reply to one item."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str = Field(description="what the sample depends on, as a hash: equal keys are the same sample")
+    decoding: str = Field(description="sampled or greedy")
+    item: str = Field(description="id of the item in the split")
+    type: str | None = Field(description="kind of task, where items have one")
+    sample: int = Field(ge=0, description="index of the sample within its item")
+    seed: int = Field(ge=0, description="seed that fixed its tokens: the same for every policy")
+    env_seed: int = Field(ge=0, description="seed of the environment: the same for all samples of an item")
+    verdict: str = Field(
+        description="the environment's last one; where it gives none, correct for a reward of 1 and wrong for less; error: it was lost"
+    )
+    reward: float = Field(description="what the environment paid, the sum over the steps: 1 is solved; 0 where it was lost")
+    answer: str | None = Field(description="the answer found in the response; null where none was")
+    tokens: int = Field(ge=0, description="tokens of the response")
+    truncated: bool = Field(description="a response reached max_tokens without an end")
+    error: str | None = Field(description="how the sample was lost, where the environment or an endpoint failed")
+    ending: str = Field(description="what the environment said last")
+    steps: list[SampleStep] = Field(description="the episode")
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict == CORRECT
+
+
+def prompt_reader(agent: Player) -> Reader:
+    """Prompts as text, each that comes again decoded once; empty for who reads none."""
+    tokenizer = getattr(agent, "tokenizer", None)
+    if tokenizer is None:
+        return lambda token_ids: ""
+
+    @lru_cache(maxsize=1024)
+    def read(token_ids: tuple[int, ...]) -> str:
+        return str(tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    return lambda token_ids: read(tuple(token_ids))
+
+
+def columns_of(episode: Episode, read: Reader, has_tokens: bool, advantages: Sequence[float] | None = None) -> dict[str, Any]:
+    """What both kinds of files hold of an episode. advantages: one for each step; null: nothing was learned from it.
+
+    The answer is that in the `info` of its last step (an environment may name none).
+    """
+    steps = [
+        {
+            "observation": step.observation,
+            "prompt": read(step.prompt_ids),
+            "response": step.response,
+            "action": step.action,
+            "reward": step.reward,
+            "truncated": step.truncated,
+            "valid": step.valid,
+            "token_ids": step.token_ids if has_tokens else None,
+            "advantage": None if advantages is None else advantages[number],
+        }
+        for number, step in enumerate(episode.steps)
+    ]
+    answer = episode.steps[-1].info.get("answer") if episode.steps else None
+    columns = {
+        "item": episode.play.item,
+        "seed": episode.play.seed,
+        "env_seed": episode.play.env_seed,
+        "verdict": episode.verdict,
+        "reward": 0.0 if episode.error else episode.reward,
+        "answer": None if answer is None else str(answer),
+        "tokens": episode.tokens,
+        "truncated": any(step.truncated for step in episode.steps),
+        "error": episode.error,
+        "ending": episode.ending,
+        "steps": steps,
+    }
+    return {name: _clean(value) for name, value in columns.items()}
+
+
+def samples_schema() -> pa.Schema:
+    """Columns of samples.parquet."""
+    import pyarrow as pa
+
+    head = [("key", pa.string()), ("decoding", pa.string()), ("item", pa.string()), ("type", pa.string())]
+    return pa.schema([*head, ("sample", pa.int32()), *_episode_fields()])
+
+
+def training_schema() -> pa.Schema:
+    """Columns of a training run's episodes."""
+    import pyarrow as pa
+
+    head = [("step", pa.int32()), ("group", pa.int32()), ("item", pa.string()), ("sample", pa.int32())]
+    return pa.schema([*head, *_episode_fields()])
+
+
+def _episode_fields() -> list[tuple[str, pa.DataType]]:
+    import pyarrow as pa
+
+    text, number, truth, count = pa.string(), pa.float64(), pa.bool_(), pa.int32()
+    step = {"observation": text, "prompt": text, "response": text, "action": text, "reward": number, "truncated": truth, "valid": truth}
+    step |= {"token_ids": pa.list_(count), "advantage": number}
+    fields = {"seed": pa.int64(), "env_seed": pa.int64(), "verdict": text, "reward": number, "answer": text, "tokens": count}
+    fields |= {"truncated": truth, "error": text, "ending": text, "steps": pa.list_(pa.struct(list(step.items())))}
+    return list(fields.items())
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
+    """Write a parquet file, whole or not at all; returns its bytes. The same rows give the same bytes under one version of pyarrow."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    write_atomically(path, data := sink.getvalue())
+    return data
+
+
+def write_samples(path: Path, samples: Sequence[Sample]) -> bytes:
+    """Raises UserError where the file cannot be written."""
+    return write_rows(path, [sample.model_dump() for sample in samples], samples_schema())
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The named columns (null: all). Raises UserError where the file can not be read, or lacks one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        if missing := [name for name in columns or samples_schema().names if name not in table.column_names]:
+            raise UserError(f"{path}: without the column {missing[0]}; run this evaluation again")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); run this evaluation again") from error
+    return table
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Raises UserError where the file can not be read."""
+    try:
+        return [Sample.model_validate(row) for row in read_table(path).to_pylist()]
+    except ValidationError as error:
+        raise UserError(f"{path}: broken record ({first_problem(error)}); run this evaluation again") from error
+
+
+def _clean(value: Any) -> Any:
+    """Text that UTF-8 can hold: an environment may leave half a surrogate pair."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [{name: _clean(item) for name, item in step.items()} for step in value]
+    return value
