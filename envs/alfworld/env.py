@@ -27,9 +27,9 @@ class ALFWorldEnv(gym.Env[str, str]):
     The reward is 1.0 for the step that wins, which ends the episode, and 0.0 for any other; after `max_steps` it is truncated.
     Any text is a command; one that is not possible is answered `Nothing happens.` and costs a step.
 
-    `info` holds the item's id (item), the goal (task), the commands possible next, sorted (admissible), and the observation as such, by which
-    steps are grouped (anchor); after a step also whether the command was possible (valid) and whether the game is won (won); at
-    the end of the episode the verdict, `correct` or `wrong`.
+    `info` holds the item's id (item), the type of task (type), the goal (task), the commands possible next, sorted (admissible), and
+    the observation as such, by which steps are grouped (anchor); after a step also whether the command was possible (valid) and
+    whether the game is won (won); at the end of the episode the verdict, `correct` or `wrong`.
     `reset(options={"item": id})` plays exactly that item; without the option one is drawn with the environment's generator.
     """
 

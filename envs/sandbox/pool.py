@@ -34,7 +34,15 @@ del sys.path[0]
 server.main(frozenset(sys.argv[2].split()), sys.argv[3:])
 """
 # Of the candidates too. A fixed hash seed makes the order of sets the same in every check.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8", "TZ": "UTC", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "LD_BIND_NOW": "1"}
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "LD_BIND_NOW": "1",  # linked once, in the worker, and not again in every child
+}
 
 
 def _packages() -> list[str]:
