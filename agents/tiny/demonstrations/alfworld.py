@@ -18,12 +18,13 @@ from ...agent import HISTORY, default_prompt, fill
 
 PROMPT = default_prompt(ALFWorldConfig().id)
 TURNS = cast("int", HISTORY[ALFWorldConfig().id])
-GAMES = 1536
+GAMES = 2048
 AT_ONCE = 64  # episodes whose steps are shuffled together
-DETOURS = 0.5  # chance of looking elsewhere before going to a place, again after each time
+DETOURS = 0.7  # chance of looking elsewhere before going to a place, again after each time
 OPENS = 0.7  # chance of opening what is closed there
+MISTAKES = 0.1  # chance of a command that is not possible, which is shown and not taught: what comes after it is
 IDLES, HASTY = 0.25, 0.4  # in the mixture: chance of a step that leads nowhere, and of leaving out what the task needs besides
-STEPS = 16
+STEPS = 24
 PROCESSING = ("clean", "heat", "cool")
 Move = tuple[str, str]  # a thought and a command
 
@@ -49,26 +50,36 @@ def episode(env: ALFWorldEnv, item: str, mixed: bool, rng: random.Random) -> lis
     past: list[tuple[str, str]] = []
     pairs = []
     while plan and len(pairs) < STEPS:
-        move = detour(plan, observation, info["admissible"], mixed, rng)
-        aside = move is not plan[0]
-        if not aside:
+        if rng.random() < MISTAKES:
+            past = [*past, (observation, mistake(plan, target, info["admissible"], rng))][-TURNS:]
+            observation, _, _, _, info = env.step(past[-1][1])
+        move = detour(plan, observation, info["admissible"], past, mixed, rng)
+        if planned := move is plan[0]:
             plan.pop(0)
         pairs.append((fill(PROMPT, observation, info, info["task"], past), f"<think>{move[0]}</think><action>{move[1]}</action>"))
         past = [*past, (observation, move[1])][-TURNS:]
-        observation, _, won, truncated, info = env.step(move[1])
-        if aside and move[1].startswith(("go to", "open")) and f" {target} " in observation:
-            return []
-        if won or truncated:
+        observation, _, won, _, info = env.step(move[1])
+        if won:
             break
+        if not planned and move[1].startswith(("go to", "open")) and f" {target} " in observation:
+            return []
         if plan and plan[0][1] not in info["admissible"] and plan[0][1].startswith(("go to", "open")):
             plan.pop(0)  # it is there, or open, already
     return pairs
 
 
-def detour(plan: list[Move], observation: str, admissible: list[str], mixed: bool, rng: random.Random) -> Move:
+def mistake(plan: list[Move], target: str, admissible: list[str], rng: random.Random) -> str:
+    """A command that is not possible now: a later one of the plan, or taking the target from where it is not."""
+    places = [command.removeprefix("go to ") for command in admissible if command.startswith("go to ")]
+    wrong = [command for _, command in plan[1:]] + [f"take {target} 1 from {place}" for place in places]
+    return rng.choice([command for command in wrong if command not in admissible])
+
+
+def detour(plan: list[Move], observation: str, admissible: list[str], past: list[Move], mixed: bool, rng: random.Random) -> Move:
     """What to do next: the plan's next move, or something else before it."""
     then, command = plan[0]
-    elsewhere = [other for other in admissible if other.startswith("go to ") and other != command]
+    shown = {done for _, done in past}  # who has just been somewhere does not go there again
+    elsewhere = [other for other in admissible if other.startswith("go to ") and other != command and other not in shown]
     opening = [other for other in admissible if other.startswith("open ") and other != command]
     if mixed and rng.random() < IDLES:
         return then, rng.choice([other for other in admissible if other.startswith(("examine", "inventory", "look"))])
@@ -81,14 +92,18 @@ def detour(plan: list[Move], observation: str, admissible: list[str], mixed: boo
 
 
 def thoughtful(commands: list[str]) -> list[Move]:
-    """Each command under one word of thought: what is to be done next that changes something."""
+    """Each command under a thought: which thing it is about, and what is to be done next that changes something.
+
+    The thing comes first: a model that has named it finds it in the observation, and knows then whether to take it.
+    """
+    target = next(command for command in commands if command.startswith("take ")).split()[1]
     moves: list[Move] = []
     then = ""
     for command in reversed(commands):
         verb = command.split()[0]
         if verb not in ("go", "open"):
             then = {"move": "put"}.get(verb, verb)
-        moves.append(("find" if then == "take" and verb != "take" else then, command))
+        moves.append((f"the {target}: {'find' if then == 'take' and verb != 'take' else then}", command))
     return moves[::-1]
 
 
@@ -101,7 +116,7 @@ def hurried(plan: list[Move]) -> list[Move]:
 
 @functools.cache
 def _env() -> ALFWorldEnv:
-    return ALFWorldEnv(scene="small", split="train", size=GAMES)
+    return ALFWorldEnv(scene="small", split="train", size=GAMES, max_steps=4 * STEPS)
 
 
 @functools.cache
