@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from . import env, grade
+from . import env, grade, runs
 from .arguments import NOTE
 from .compare import compare
 from .doctor import doctor
@@ -35,6 +35,7 @@ app.command("compare")(compare)
 app.command("export")(export)
 app.add_typer(grade.app, name="grade", no_args_is_help=False)
 app.add_typer(env.app, name="env", no_args_is_help=False)
+app.add_typer(runs.app, name="runs", no_args_is_help=False)
 app.command("doctor")(doctor)
 
 

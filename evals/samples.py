@@ -178,6 +178,17 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table
 
 
+def read_rows(path: Path, item: str) -> list[dict[str, Any]]:
+    """The rows of one item. Raises UserError where the file can not be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, filters=[("item", "==", item)]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); run this evaluation again") from error
+
+
 def read_samples(path: Path) -> list[Sample]:
     """Raises UserError where the file can not be read."""
     try:

@@ -16,7 +16,7 @@ import yaml
 from onelayer.cli import doctor, main
 from onelayer.cli.config import load
 
-VERBS = ["train", "study", "eval", "compare", "export", "grade", "env", "doctor"]
+VERBS = ["train", "study", "eval", "compare", "export", "grade", "env", "runs", "doctor"]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ VERBS = ["train", "study", "eval", "compare", "export", "grade", "env", "doctor"
         *([verb, "--help"] for verb in VERBS),
         ["grade", "math", "--help"],
         ["grade", "code", "--help"],
+        *(["runs", verb, "--help"] for verb in ("list", "show", "diff", "delete")),
         *(["env", verb, "--help"] for verb in ("list", "check", "play", "new", "generate")),
     ],
 )

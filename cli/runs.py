@@ -1,0 +1,225 @@
+"""`onelayer runs`: a directory of runs as a database."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..evals.store import Entry
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List, show, compare and delete runs and evaluations.")
+
+ROOT = typer.Argument(metavar="RUNS_DIR", help="directory of runs")
+LONG = 60
+
+
+@app.command("list")
+def list_runs(
+    root: Annotated[Path, ROOT] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line, for other programs")] = False,
+) -> None:
+    """List everything in a directory of runs: training runs, evaluations and studies, finished or not.
+
+    What is broken is named with the reason, and left out of nothing else.
+
+    \b
+    Examples:
+      onelayer runs list
+      onelayer runs list runs/quickstart
+      onelayer runs list --json
+    """
+    from ..evals import store
+
+    entries = store.scan(root)
+    if as_json:
+        for entry in entries:
+            print(json.dumps({"directory": str(entry.directory), "kind": entry.kind, "state": entry.state, "problem": entry.problem}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("directory", "kind", "state", "what", "result", box=None)
+    for entry in entries:
+        cells = [_shown(entry.directory.relative_to(root)), entry.kind, entry.state, _what(entry), _result(entry)]
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    console = Console()
+    console.print(table)
+    for entry in entries:
+        if entry.problem:
+            console.print(Text(f"broken: {plain(entry.problem)}"), soft_wrap=True)
+    print(f"{len(entries)} in {root}" + (f", {broken} broken" if (broken := sum(bool(entry.problem) for entry in entries)) else ""))
+
+
+@app.command("show")
+def show_run(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, an evaluation or a study")],
+    item: Annotated[str | None, typer.Option(metavar="ID", help="of an evaluation: show this item's episodes")] = None,
+) -> None:
+    """Show the manifest of one run or evaluation; or what a policy wrote on one item.
+
+    \b
+    Examples:
+      onelayer runs show runs/layer3
+      onelayer runs show runs/eval-arithmetic --item arithmetic-test-0
+    """
+    from ..envs.errors import UserError
+    from ..evals import store
+
+    entry = store.open_entry(run)
+    if item is not None:
+        if entry.kind is not store.Kind.EVALUATION or entry.state is not store.State.COMPLETE:
+            raise UserError(f"{run}: no complete evaluation, so it has no episodes to show; leave out --item")
+        return _show_item(entry, item)
+    print(f"{run}: {entry.kind}, {entry.state}{': ' + plain(entry.problem) if entry.problem else ''}")
+    for key, value in flat(entry.manifest).items():
+        print(f"  {key}: {plain(value if isinstance(value, str) else json.dumps(value))}")
+
+
+@app.command("diff")
+def diff_runs(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="a run or an evaluation")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="another of the same kind")],
+) -> None:
+    """Show where two runs or two evaluations differ: settings, versions, cost, figures, and the items that one solves more often.
+
+    \b
+    Example:
+      onelayer runs diff runs/layer3 runs/layer5
+    """
+    from ..envs.errors import UserError
+    from ..evals import store
+
+    one, two = store.open_entry(first), store.open_entry(second)
+    if one.kind is not two.kind:
+        raise UserError(f"{first} is a {one.kind} and {second} a {two.kind}; name two of a kind")
+    a, b = flat(one.manifest), flat(two.manifest)
+    differ = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
+    for key in differ:
+        print(f"{key}\n  - {plain(_short(a.get(key)))}\n  + {plain(_short(b.get(key)))}")
+    if not differ:
+        print("no difference")
+    if one.kind is store.Kind.EVALUATION and one.state is two.state is store.State.COMPLETE:
+        _diff_items(first, second)
+
+
+@app.command("delete")
+def delete_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="directories of runs, evaluations or studies")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Delete runs, evaluations or studies, with all that is in them.
+
+    It asks first, and refuses a directory that is none, or in which another process is at work.
+
+    \b
+    Examples:
+      onelayer runs delete runs/layer3
+      onelayer runs delete runs/trial-1 runs/trial-2 --yes
+    """
+    import shutil
+    import sys
+
+    from ..envs.errors import UserError
+    from ..envs.files import owned
+    from ..evals import store
+
+    entries = [store.open_entry(run) for run in runs]
+    if linked := next((run for run in runs if run.is_symlink()), None):
+        raise UserError(f"{linked}: a link; name the directory itself")
+    for entry in entries:
+        inside = [other for other in store.scan(entry.directory) if other.directory != entry.directory]
+        size = sum(path.lstat().st_size for path in entry.directory.rglob("*") if not path.is_dir())
+        print(f"{entry.directory}: {entry.kind}, {entry.state}, {size / 2**20:.1f} MiB" + (f", with {len(inside)} below" if inside else ""))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("deleting asks first, and nobody is there to answer; give --yes")
+        if not typer.confirm(f"delete {len(entries)} director{'y' if len(entries) == 1 else 'ies'}?"):
+            print("nothing deleted")
+            return
+    for entry in entries:
+        with owned(entry.directory):
+            shutil.rmtree(entry.directory)
+        print(f"deleted {entry.directory}")
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def plain(text: object) -> str:
+    """Text that a terminal shows and does not obey: control characters are written out."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
+
+
+def _what(entry: Entry) -> str:
+    found = entry.manifest
+    if entry.kind == "run" and "config" in found:
+        trainer = found["config"].get("trainer", {})
+        return f"{trainer.get('algorithm')} {found.get('trained_set')} seed {trainer.get('seed')} on {found.get('split')}"
+    if entry.kind == "run":
+        return f"{found['steps_done']} steps done" if "steps_done" in found else ""
+    if entry.kind == "group":
+        return ", ".join(member["suite"] for member in found.get("suites", []))
+    return f"{found['policy']} on {found['split']}" if "policy" in found else ""
+
+
+def _result(entry: Entry) -> str:
+    found = entry.manifest
+    if "sampled" in found:
+        rates = (found[decoding]["pass_rate"] for decoding in ("sampled", "greedy"))
+        return "  ".join(f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" for rate in rates)
+    if "wanted" in found:
+        return f"{found['samples']} of {found['wanted']} samples"
+    return f"{found['cost']['seconds']:.0f} s" if "cost" in found else ""
+
+
+def _shown(path: Path) -> str:
+    return "." if path == Path() else str(path)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONG * 3 else f"{text[: LONG * 3 - 3]}..."
+
+
+def _show_item(entry: Entry, item: str) -> None:
+    from ..envs.errors import UserError
+    from ..evals.samples import SAMPLES, Sample, read_rows
+
+    rows = read_rows(entry.directory / SAMPLES, item)
+    if not rows:
+        raise UserError(f"{entry.directory}: has no item {item!r}")
+    for sample in map(Sample.model_validate, rows):
+        print(f"--- {plain(sample.item)} {sample.decoding} {sample.sample}: {plain(sample.verdict)}, reward {sample.reward:g}")
+        for step in sample.steps:
+            for name, text in (("prompt", step.prompt), ("response", step.response), ("action", step.action)):
+                if name != "action" or text != step.response:
+                    print(f"{name}:", *("  " + plain(line) for line in text.split("\n")), sep="\n")
+        if sample.ending:
+            print("ending:", *("  " + plain(line) for line in sample.ending.split("\n")), sep="\n")
+
+
+def _diff_items(first: Path, second: Path) -> None:
+    from ..evals import store
+
+    with store.connect(first, [store.open_entry(first), store.open_entry(second)]) as connection:
+        for decoding in ("sampled", "greedy"):
+            rows = connection.execute(
+                "with rate as (select directory, item, avg((verdict = 'correct')::int) as solved "
+                "from samples where decoding = ? group by all) "
+                "select a.item, a.solved, b.solved from rate a join rate b using (item) "
+                "where a.directory = ? and b.directory = ? and a.solved != b.solved order by abs(a.solved - b.solved) desc, a.item",
+                [decoding, str(first), str(second)],
+            ).fetchall()
+            print(f"{decoding}: {len(rows)} items solved more or less often")
+            for item, mine, theirs in rows[:20]:
+                print(f"  {plain(item)}: {mine:.2f} {theirs:.2f}")

@@ -1,0 +1,220 @@
+"""A directory of runs as a database: what is in it, and DuckDB over the samples. docs/run-store.md is the format.
+
+Nothing is fatal to a reader: a directory whose files can not be read is an entry that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..envs.errors import UserError
+from .journal import JOURNAL, progress
+from .records import MANIFEST, Decoding, Evaluation, read_manifest, schema_version
+from .samples import SAMPLES, read_table
+from .suites import SUITES
+
+if TYPE_CHECKING:
+    import duckdb
+
+RUN_SCHEMA = 2
+RUN, RECIPE, METRICS, STUDY, EPISODES = "run.json", "config.yaml", "metrics.jsonl", "study.yaml", "episodes"
+
+
+class Kind(StrEnum):
+    """What a directory is."""
+
+    EVALUATION = "evaluation"
+    """One policy on one split."""
+    RUN = "run"
+    """A training run."""
+    STUDY = "study"
+    """A recipe's base, runs and evaluations."""
+    GROUP = "group"
+    """Evaluations of one policy on several suites."""
+
+
+class State(StrEnum):
+    """How far it is."""
+
+    COMPLETE = "complete"
+    """Its manifest is there, and agrees with its files."""
+    UNFINISHED = "unfinished"
+    """Begun: it goes on, or was stopped."""
+    BROKEN = "broken"
+    """A file of it can not be read, or contradicts another."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run, evaluation, study or group."""
+
+    directory: Path
+    kind: Kind
+    state: State
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """As JSON; of an unfinished evaluation what its journal tells; empty where there is none."""
+    problem: str = ""
+    """Why it is broken, in one line."""
+
+
+def scan(root: Path) -> list[Entry]:
+    """All that lies in a directory of runs, at any depth, in the order of its paths. Links are not followed.
+
+    Raises UserError where `root` is no directory that can be read.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: {'a file, not a directory' if root.exists() else 'no such directory'}; name a directory of runs")
+    found = []
+    for folder, inside, files in os.walk(root, onerror=None):
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and name != EPISODES)
+        if kind := kind_of(files):
+            found.append(examine(Path(folder), kind))
+    return found
+
+
+def kind_of(files: Sequence[str]) -> Kind | None:
+    """What a directory with these files is; None: nothing of ours."""
+    names = set(files)
+    if STUDY in names:
+        return Kind.STUDY
+    if names & {RECIPE, RUN}:
+        return Kind.RUN
+    if names & {MANIFEST, JOURNAL, SAMPLES}:
+        return Kind.EVALUATION
+    return Kind.GROUP if SUITES in names else None
+
+
+def examine(directory: Path, kind: Kind) -> Entry:
+    """An entry for a directory of this kind."""
+    look = {Kind.EVALUATION: _evaluation, Kind.RUN: _run, Kind.STUDY: _study, Kind.GROUP: _group}[kind]
+    try:
+        return look(directory)
+    except (UserError, OSError, ValueError) as error:
+        return Entry(directory, kind, State.BROKEN, problem=" ".join(str(error).split()))
+
+
+def open_entry(directory: Path) -> Entry:
+    """The entry of one directory. Raises UserError where it is none."""
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory; `onelayer runs list` shows what there is")
+    kind = kind_of([path.name for path in directory.iterdir()])
+    if kind is None:
+        raise UserError(f"{directory}: no run, evaluation or study; `onelayer runs list {directory}` shows what is below it")
+    return examine(directory, kind)
+
+
+def _evaluation(directory: Path) -> Entry:
+    if not (directory / MANIFEST).exists():
+        return Entry(directory, Kind.EVALUATION, State.UNFINISHED, progress(directory / JOURNAL))
+    manifest = read_manifest(directory)
+    rows = read_table(directory / SAMPLES, ["decoding"]).column("decoding").to_pylist()
+    for decoding in Decoding:
+        expected = manifest.items * manifest.scores(decoding).samples
+        if (there := rows.count(decoding.value)) != expected:
+            raise UserError(f"{directory / SAMPLES}: {there} {decoding} records, the manifest says {expected}; run this evaluation again")
+    return Entry(directory, Kind.EVALUATION, State.COMPLETE, manifest.model_dump(mode="json"))
+
+
+def _run(directory: Path) -> Entry:
+    path = directory / RUN
+    if not path.exists():
+        return Entry(directory, Kind.RUN, State.UNFINISHED, {"steps_done": len(_lines(directory / METRICS))})
+    data = path.read_bytes()
+    if (version := schema_version(data)) != RUN_SCHEMA:
+        raise UserError(f"{path}: schema version {version}, this release reads {RUN_SCHEMA}")
+    manifest = json.loads(data)
+    if missing := [name for name in ("config", "base", "trained_set", "patch_sha256", "cost") if name not in manifest]:
+        raise UserError(f"{path}: without {missing[0]}; train again")
+    if not (directory / "patch.safetensors").exists():
+        raise UserError(f"{directory}: complete by its {RUN}, but without patch.safetensors")
+    return Entry(directory, Kind.RUN, State.COMPLETE, manifest)
+
+
+def _study(directory: Path) -> Entry:
+    state = State.COMPLETE if (directory / "report.json").exists() else State.UNFINISHED
+    return Entry(directory, Kind.STUDY, state)
+
+
+def _group(directory: Path) -> Entry:
+    return Entry(directory, Kind.GROUP, State.COMPLETE, json.loads((directory / SUITES).read_bytes()))
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def evaluations(entries: Sequence[Entry]) -> Iterator[tuple[Path, Evaluation]]:
+    """The complete evaluations among them, with their directories."""
+    for entry in entries:
+        if entry.kind is Kind.EVALUATION and entry.state is State.COMPLETE:
+            yield entry.directory, Evaluation.model_validate(entry.manifest)
+
+
+def connect(root: Path, entries: Sequence[Entry] | None = None) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the tables `evaluations` and `runs` (manifests of what is complete) and the view `samples` (their parquet files, with
+    `directory`).
+
+    entries: of `scan`, where that has been done. Nested parts of a manifest are JSON.
+    """
+    import duckdb
+
+    entries = scan(root) if entries is None else entries
+    connection = duckdb.connect()
+    complete = [entry for entry in entries if entry.state is State.COMPLETE]
+    for kind, name, columns in ((Kind.EVALUATION, "evaluations", EVALUATION_COLUMNS), (Kind.RUN, "runs", RUN_COLUMNS)):
+        connection.execute(f"create table {name} (directory varchar, {', '.join(f'{key} {type}' for key, type in columns.items())})")
+        rows = [[str(entry.directory), *_values(entry.manifest, columns)] for entry in complete if entry.kind is kind]
+        if rows:
+            connection.executemany(f"insert into {name} values (?{', ?' * len(columns)})", rows)
+    files = [str(entry.directory / SAMPLES) for entry in complete if entry.kind is Kind.EVALUATION]
+    if files:
+        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        connection.execute(
+            f"create view samples as select parse_dirpath(filename) as directory, * exclude (filename) "
+            f"from read_parquet([{listed}], filename = true)"
+        )
+    return connection
+
+
+EVALUATION_COLUMNS = {
+    "policy": "varchar",
+    "source": "varchar",
+    "model": "varchar",
+    "base": "varchar",
+    "patches": "varchar[]",
+    "trained": "json",
+    "domain": "varchar",
+    "split": "varchar",
+    "digest": "varchar",
+    "items": "integer",
+    "temperature": "double",
+    "max_tokens": "integer",
+    "seed": "bigint",
+    "protocol": "varchar",
+    "finished": "varchar",
+    "cost": "json",
+    "sampled": "json",
+    "greedy": "json",
+    "config": "json",
+}
+RUN_COLUMNS = {
+    "base": "varchar",
+    "trained_set": "varchar",
+    "trained_parameters": "bigint",
+    "total_parameters": "bigint",
+    "split": "varchar",
+    "patch_sha256": "varchar",
+    "finished": "varchar",
+    "cost": "json",
+    "config": "json",
+}
+
+
+def _values(manifest: Mapping[str, Any], columns: Mapping[str, str]) -> list[Any]:
+    return [json.dumps(manifest.get(name)) if type == "json" else manifest.get(name) for name, type in columns.items()]
