@@ -20,10 +20,10 @@ PROMPT = default_prompt(ALFWorldConfig().id)
 TURNS = cast("int", HISTORY[ALFWorldConfig().id])
 GAMES = 2048
 AT_ONCE = 64  # episodes whose steps are shuffled together
-DETOURS = 0.7  # chance of looking elsewhere before going to a place, again after each time
+SEARCHES, STRAYS = 0.7, 0.3  # chance of looking elsewhere before going to a place, again after each time: to find the thing, and later
 OPENS = 0.7  # chance of opening what is closed there
 MISTAKES = 0.1  # chance of a command that is not possible, which is shown and not taught: what comes after it is
-IDLES, HASTY = 0.25, 0.4  # in the mixture: chance of a step that leads nowhere, and of leaving out what the task needs besides
+IDLES, HASTY = 0.12, 0.35  # in the mixture: chance of a step that leads nowhere, and of leaving out what the task needs besides
 STEPS = 24
 PROCESSING = ("clean", "heat", "cool")
 Move = tuple[str, str]  # a thought and a command
@@ -86,7 +86,7 @@ def detour(plan: list[Move], observation: str, admissible: list[str], past: list
     if command.startswith("go to "):
         if opening and observation.endswith("is closed.") and rng.random() < OPENS:
             return then, opening[0]
-        if elsewhere and rng.random() < DETOURS:
+        if elsewhere and rng.random() < (SEARCHES if then.endswith("find") else STRAYS):
             return then, rng.choice(elsewhere)
     return plan[0]
 
