@@ -31,6 +31,7 @@ from .engine import Completion, FinishReason, Request
 
 ROLES = {"\ue000": "user", "\ue001": "assistant"}  # private characters of Unicode: no text that means anything holds them
 MARKS = {role: mark for mark, role in ROLES.items()}
+COUNTED = ("sent", "retried", "rate_limited", "timed_out", "broken", "refused")
 LONGEST_WAIT = 60.0
 ANSWER_LIMIT = 32 << 20  # bytes of one answer
 
@@ -125,7 +126,7 @@ class OpenAIEngine:
 
     def __init__(self, config: EndpointConfig, model: str):
         """Raises UserError where the variable that is to hold the key is not set."""
-        self.config, self.model, self.counts = config, model, Counter[str]()
+        self.config, self.model, self.counts = config, model, Counter(dict.fromkeys(COUNTED, 0))
         self._key = os.environ.get(config.key_variable, "") if config.key_variable else ""
         if config.key_variable and not self._key:
             raise UserError(f"eval.endpoint.key_variable: {config.key_variable} is not set; export it with the API key in it")

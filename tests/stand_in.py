@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -14,12 +15,23 @@ from onelayer.agents.policy import load_base
 
 class StandIn:
     """troubles: that many requests, the first ones, go wrong, each in another way. dies_after: requests answered before it hangs up on all.
+    hangs: that many requests, the first ones, are answered `seconds` late; refuses: then one is refused, for a reason with this word.
 
     `bodies` has every request that came. Texts are those of the model, decoded one request at a time.
     """
 
-    def __init__(self, troubles: int = 0, key: str | None = None, dies_after: int | None = None, port: int = 0):
+    def __init__(
+        self,
+        troubles: int = 0,
+        key: str | None = None,
+        dies_after: int | None = None,
+        port: int = 0,
+        hangs: int = 0,
+        refuses: str = "",
+        seconds: float = 0.0,
+    ):
         self.troubles, self.key, self.dies_after = troubles, key, dies_after
+        self.hangs, self.refuses, self.seconds = hangs, refuses, seconds
         self.base = load_base(ModelConfig())
         self.engine = TransformersEngine(self.base.model, self.base.end_ids)
         self.bodies: list[dict[str, Any]] = []
@@ -55,6 +67,10 @@ class StandIn:
             return send(call, 401, f"no such key: {call.headers.get('Authorization')}".encode())
         if self.dies_after is not None and number >= self.dies_after:
             return call.connection.close()
+        if number < self.hangs:
+            return time.sleep(self.seconds)
+        if self.refuses and number == self.hangs:
+            return send(call, 400, f"what a {self.refuses}".encode())
         if number < self.troubles:
             return self.misbehave(call, number)
         send(call, 200, json.dumps(self.complete(body)).encode())
@@ -80,13 +96,9 @@ class StandIn:
         with self.lock:
             (reply,) = self.engine.generate([Request(ids, body["seed"], Sampling(body["max_tokens"], body["temperature"]))])
         text = tokenizer.decode(reply.token_ids, skip_special_tokens=True)
+        finish = "length" if reply.finish is FinishReason.LENGTH else "stop"
         return {
-            "choices": [
-                {
-                    "message": {"role": "assistant", "content": text},
-                    "finish_reason": "length" if reply.finish is FinishReason.LENGTH else "stop",
-                }
-            ],
+            "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish}],
             "usage": {"completion_tokens": len(reply.token_ids)},
         }
 

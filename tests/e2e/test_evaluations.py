@@ -61,7 +61,7 @@ def test_an_endpoint_gives_what_the_model_gives_in_process(tmp_path: Path, capsy
     difference = there.sampled.pass_rate.mean - here.sampled.pass_rate.mean
     assert abs(difference) < 4 * (here.sampled.pass_rate.se**2 + there.sampled.pass_rate.se**2) ** 0.5
     assert there.requests is not None and there.requests["sent"] == asked == 200 + 12
-    assert there.requests["retried"] == 12 == sum(there.requests[kind] for kind in ("rate_limited", "timed_out", "broken"))
+    assert there.requests == {"sent": 212, "retried": 12, "rate_limited": 2, "broken": 10, "timed_out": 0, "refused": 0}
     assert (there.source, there.model, there.base) == ("endpoint", "tiny", "none")
     capsys.readouterr()
 
@@ -69,25 +69,29 @@ def test_an_endpoint_gives_what_the_model_gives_in_process(tmp_path: Path, capsy
 def test_an_endpoint_that_goes_away_is_continued(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What was answered is kept; the key of the API is neither written nor said."""
     monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
-    command = ["eval", "--suite", "arithmetic", "--items", "10", "--n", "2", "--model", "tiny", "--output", str(tmp_path / "eval")]
+    command = ["eval", "--suite", "arithmetic", "--items", "10", "--n", "2", "--model", "tiny"]
     command += ["eval.endpoint.key_variable=SECRET_KEY", "eval.endpoint.attempts=1", "eval.endpoint.concurrency=2"]
+    place = tmp_path / "eval"
     with StandIn(key="sk-very-secret", dies_after=7) as server:
         port = server.port
-        assert main([*command, "--endpoint", server.url]) == 2
+        assert main([*command, "--output", str(place), "--endpoint", server.url]) == 2
     said = message(capsys.readouterr().err)
     assert "no answer in 1 attempts" in said and "the same command continues" in said
-    kept = len([line for line in lines(tmp_path / "eval" / JOURNAL) if "key" in line])
+    kept = len([line for line in lines(place / JOURNAL) if "key" in line])
     assert 5 <= kept <= 7
     with StandIn(key="sk-very-secret", port=port) as server:
-        assert main([*command, "--endpoint", server.url]) == 0
+        assert main([*command, "--output", str(place), "--endpoint", server.url]) == 0
         assert len(server.bodies) == 30 - kept
-    assert not [path for path in (tmp_path / "eval").iterdir() if b"sk-very-secret" in path.read_bytes()]
-    assert "sk-very-secret" not in capsys.readouterr().out
+    assert not [path for path in place.iterdir() if b"sk-very-secret" in path.read_bytes()]
     with StandIn(key="another") as server:
-        assert main([*command[:-5], str(tmp_path / "refused"), *command[-3:], "--endpoint", server.url]) == 2
-    said = message(capsys.readouterr().err)
-    assert "refuses the key" in said and "sk-very-secret" not in said
+        assert main([*command, "--output", str(tmp_path / "refused"), "--endpoint", server.url]) == 2
+    shown = capsys.readouterr()
+    assert "refuses the key" in message(shown.err) and "sk-very-secret" not in shown.out + shown.err
+    monkeypatch.delenv("SECRET_KEY")
+    assert main([*command, "--output", str(tmp_path / "refused"), "--endpoint", "http://127.0.0.1:9/v1"]) == 2
+    assert "SECRET_KEY is not set" in message(capsys.readouterr().err)
 
 
 def test_responses_made_elsewhere_are_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,10 +105,8 @@ def test_responses_made_elsewhere_are_graded(tmp_path: Path, capsys: pytest.Capt
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(text) + "\n" for text in kept))
         assert main([*suite, "--responses", str(path), "--output", str(tmp_path / name)]) == 0
-    verdicts = {
-        name: [(row["item"], row["sample"], row["verdict"], row["answer"]) for row in replies(tmp_path / name)]
-        for name in ("model", "both")
-    }
+    told = ("item", "sample", "verdict", "answer", "tokens", "decoding")
+    verdicts = {name: [[row[key] for key in told] for row in replies(tmp_path / name)] for name in ("model", "both")}
     assert verdicts["both"] == verdicts["model"]
     manifests = {name: read_evaluation(tmp_path / name).manifest for name in ("model", "both", "greedy")}
     assert manifests["both"].sampled == manifests["model"].sampled and manifests["both"].repeats is None
