@@ -164,14 +164,14 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> bytes:
     return write_rows(path, [sample.model_dump() for sample in samples], samples_schema())
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The named columns (null: all). Raises UserError where the file can not be read, or lacks one."""
+def read_table(path: Path, columns: Sequence[str] = ()) -> pa.Table:
+    """The named columns (none named: all). Raises UserError where the file can not be read, or lacks one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
-        if missing := [name for name in columns or samples_schema().names if name not in table.column_names]:
+        table = pq.read_table(path, columns=list(columns) if columns else None)
+        if missing := [name for name in columns or () if name not in table.column_names]:
             raise UserError(f"{path}: without the column {missing[0]}; run this evaluation again")
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); run this evaluation again") from error

@@ -89,6 +89,9 @@ class TrainerConfig(BaseModel):
     rows_per_forward: int = Field(default=256, ge=1, description="rows held in memory together; gradients add up to the minibatch's")
     skip_zero_rows: bool = Field(default=True, description="leave out rows that have no advantage and no KL term; the gradient is the same")
     checkpoint_every: int = Field(default=10, ge=1, description="steps between checkpoints")
+    keep_episodes: bool = Field(
+        default=True, description="keep what was played, with prompts, responses and advantages, as parquet in the run's directory"
+    )
     tensorboard: bool = Field(default=False, description="also write TensorBoard event files (needs the extra [tensorboard])")
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@ at most the steps since the last checkpoint.
 
     config.yaml        the resolved configuration
     metrics.jsonl      a line a step
+    episodes/          what was played, a file for the steps between two checkpoints
     checkpoint.pt      optimiser state and float32 masters, replaced as a whole
     patch.safetensors  the result
     run.json           the manifest; there only when the run is complete
@@ -38,6 +39,7 @@ from ..evals.config import EvalConfig
 from ..evals.cost import Cost, Hardware, Meter, git_commit, hardware, versions
 from ..evals.records import Trained, schema_version
 from .config import Config, dump
+from .kept import KeptEpisodes
 
 SCHEMA_VERSION = 2
 CONFIG, METRICS, CHECKPOINT, PATCH, MANIFEST = "config.yaml", "metrics.jsonl", "checkpoint.pt", "patch.safetensors", "run.json"
@@ -90,6 +92,7 @@ class Run:
         self._base, self._trained, self._split = base, trained, split
         self.checkpoint = _read_checkpoint(directory / CHECKPOINT, self._origin)
         self.meter, self._before = Meter(), Cost.model_validate((self.checkpoint or {}).get("cost", {}))
+        self.episodes: KeptEpisodes | None = None
         self._signal: int | None = None
         self._phases: dict[str, float] = {}
         self._lines: TextIO
@@ -142,6 +145,8 @@ class Run:
         """Write a checkpoint where one is due. Raises Interrupted where the run was asked to stop."""
         if self._signal is None and not last and state["step"] % self.config.trainer.checkpoint_every:
             return
+        if self.episodes:
+            self.episodes.write()
         buffer = io.BytesIO()
         torch.save(state | self._origin | {"cost": self._cost().model_dump()}, buffer)
         write_atomically(self.directory / CHECKPOINT, buffer.getvalue())

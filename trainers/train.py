@@ -24,6 +24,7 @@ from ..envs.pool import Pool, open_pool
 from ..evals.cost import tokens_forwarded, training_flops
 from . import algorithms
 from .config import Config, TrainerConfig
+from .kept import KeptEpisodes
 from .learner import Learner
 from .optimizer import learning_rates
 from .rows import Row, make_rows, survivors
@@ -57,6 +58,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
     parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
     with open_pool(config.env, "train", config.pool) as pool, Run.open(directory, config, base, trained, split, resume) as run:
         learner.load(run.checkpoint)
+        if config.trainer.keep_episodes:
+            run.episodes = KeptEpisodes(directory, agent, learner.step)
         agent.engine.sync(trained.parameters)
         for step in run.steps(learner.step, config.trainer.steps):
             try:
@@ -66,6 +69,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
                 run.save_checkpoint(learner.state(), last=True)
                 raise UserError(f"{error}; then continue with: {shlex.join(['onelayer', 'train', '--resume', str(directory)])}") from error
             assert_prompts_fit(played, agent, config, step)
+            if run.episodes:
+                run.episodes.add(step, played, advantages_of(groups))
             with run.phase("update"):
                 metrics = learner.update(rows_of(groups, config, learner.optimizer.steps))
             run.meter.tokens += sum(episode.tokens for episode in played)
@@ -226,6 +231,15 @@ def advantages(episodes: Sequence[Episode], settings: TrainerConfig) -> list[flo
         [step.valid for _, step in steps],
     )
     return algorithms.advantages(rollout, settings).tolist()
+
+
+def advantages_of(groups: Sequence[Group]) -> dict[int, list[float]]:
+    """The advantages of each episode's steps, by its index."""
+    found = {}
+    for group in groups:
+        rest = iter(group.advantages)
+        found |= {episode.index: list(islice(rest, len(episode.steps))) for episode in group.episodes}
+    return found
 
 
 def rows_of(groups: Sequence[Group], config: Config, version: int) -> list[Row]:

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from onelayer.cli.main import main
 from onelayer.evals.records import read_evaluation
+from onelayer.evals.samples import read_table
 
 STEPS = 6
 SIZES = [f"trainer.steps={STEPS}", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.checkpoint_every=2", "trainer.lr=1e-3"]
@@ -42,12 +43,24 @@ def assert_same_run(found: Path, expected: Path) -> None:
         for run in (found, expected)
     ]
     assert without_times[0] == without_times[1]
+    assert episodes(found) == episodes(expected)
     assert sorted(path.name for path in found.iterdir() if path.is_file()) == [
         "config.yaml",
         "metrics.jsonl",
         "patch.safetensors",
         "run.json",
     ]
+
+
+def episodes(run: Path) -> list[dict]:
+    """What was played, of all steps in order; the files go from checkpoint to checkpoint, so interruptions move their bounds."""
+    files = sorted((run / "episodes").iterdir())
+    bounds = [tuple(map(int, file.stem.split("-"))) for file in files]
+    assert [first for first, _ in bounds] == [0, *(last + 1 for _, last in bounds[:-1])] and bounds[-1][1] == STEPS - 1
+    rows = [row for file in files for row in read_table(file).to_pylist()]
+    assert [row["step"] for row in rows] == [step for step in range(STEPS) for _ in range(16)]
+    assert all(step["advantage"] is not None and step["token_ids"] and step["prompt"] for row in rows for step in row["steps"])
+    return rows
 
 
 def test_the_same_command_gives_the_same_bytes(runs: Path) -> None:

@@ -1,0 +1,42 @@
+"""What a training run has played: its episodes as parquet, a file for the steps between two checkpoints (docs/run-store.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..agents.agent import Agent
+from ..agents.episodes import Episode
+from ..evals.samples import columns_of, prompt_reader, training_schema, write_rows
+
+EPISODES = "episodes"
+
+
+class KeptEpisodes:
+    """Collects the episodes of each step, and writes them when a checkpoint is written."""
+
+    def __init__(self, run: Path, agent: Agent, done: int):
+        """done: steps that the checkpoint holds; what was written of later ones is removed, since they are about to be done again."""
+        self._directory, self._read = run / EPISODES, prompt_reader(agent)
+        self._rows: list[dict[str, Any]] = []
+        for path in self._directory.glob("*.parquet"):
+            if int(path.stem.partition("-")[2]) >= done:
+                path.unlink()
+
+    def add(self, step: int, played: Sequence[Episode], advantages: Mapping[int, Sequence[float]]) -> None:
+        """The episodes of a step. advantages: for each step of an episode, by the episode's index; without those not learned from."""
+        samples: Counter[str] = Counter()
+        for episode in played:
+            item = episode.play.item
+            columns = columns_of(episode, self._read, True, advantages.get(episode.index))
+            self._rows.append({"step": step, "group": episode.play.group, "sample": samples[item], **columns})
+            samples[item] += 1
+
+    def write(self) -> None:
+        """Write what was collected. Raises UserError where that can not be done."""
+        if self._rows:
+            first, last = self._rows[0]["step"], self._rows[-1]["step"]
+            write_rows(self._directory / f"{first:06}-{last:06}.parquet", self._rows, training_schema())
+            self._rows.clear()
