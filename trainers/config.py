@@ -180,6 +180,14 @@ _Dumper.add_implicit_resolver(
 )
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Line breaks of Unicode's are written as escapes: as they are, a reader would fold them."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if re.search("[\x85\u2028\u2029]", text) else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def dump(config: Config) -> str:
     """The configuration as YAML, every key written out; loading it gives an equal `Config`."""
     return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
