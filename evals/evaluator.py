@@ -33,7 +33,7 @@ from ..envs.pool import Pool
 from .config import EvalConfig
 from .cost import Cost, Meter, git_commit, hardware, tokens_forwarded, versions
 from .journal import JOURNAL, Entries, Spent, add_up, open_journal, read_journal
-from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Trained, TypeScore, read_manifest
+from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
 from .samples import SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
 
@@ -131,6 +131,8 @@ def evaluate(
             requests=add_up([there.journal.requests, counts.now()]) if counts.counted else None,
         )
         (directory / JOURNAL).unlink()
+    if policy.source is Source.ENDPOINT and not _differ([there.samples[key] for key in wanted]):
+        _log.warning("%s: the endpoint's sampled texts are its greedy ones, word by word; does it take the temperature?", directory)
     return evaluation
 
 
@@ -339,6 +341,14 @@ def _there(directory: Path, wanted: Mapping[str, Wanted]) -> _There:
     if stale := len(found) - len(kept := {key: sample for key, sample in found.items() if key in wanted}):
         _log.warning("%s: %d samples of another policy or protocol are left out", directory, stale)
     return _There(manifest, kept, journal)
+
+
+def _differ(samples: Sequence[Sample]) -> bool:
+    """Whether any sampled text differs from the greedy one of its item."""
+    texts: dict[str, set[str]] = {}
+    for sample in samples:
+        texts.setdefault(sample.item, set()).add("\n".join(step.response for step in sample.steps))
+    return any(len(found) > 1 for found in texts.values())
 
 
 class _Counts:

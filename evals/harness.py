@@ -40,7 +40,7 @@ def evaluate(
     *,
     recipe: Mapping[str, JsonValue],
 ) -> Evaluation:
-    """Measure a base with patches on one task. A complete evaluation of the same is left as it is.
+    """Measure a base with patches on one task, a name or a .yaml file that defines one. A complete evaluation of the same is left as it is.
 
     Raises UserError where the harness is not installed, has no such task, or the task says nothing of right and wrong.
     """
@@ -62,7 +62,12 @@ def evaluate(
         language_model: Any = HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=8)
         try:
             result: Any = lm_eval.simple_evaluate(
-                model=language_model, tasks=[task], limit=config.items, log_samples=True, random_seed=config.seed, bootstrap_iters=0
+                model=language_model,
+                tasks=[task],
+                limit=config.items,
+                log_samples=True,
+                random_seed=config.seed,
+                bootstrap_iters=0,
             )
         except (KeyError, ValueError, OSError, ConnectionError) as error:
             raise UserError(f"lm-eval:{task}: the harness can not run it ({' '.join(str(error).split())[:300]})") from error

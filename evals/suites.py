@@ -80,7 +80,9 @@ def select(text: str) -> Selection:
     overrides: list[str] = []
     for part in filter(None, map(str.strip, text.split(","))):
         path = Path(part) if part.endswith((".yaml", ".yml")) else FOLDER / f"{part}.yaml"
-        if path.is_file():
+        if part.startswith(LM_EVAL):
+            suites.append(part)
+        elif path.is_file():
             found = read_suite_file(path)
             groups |= found.groups
             overrides += found.overrides

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,8 @@ def test_several_suites_and_named_groups(tmp_path: Path, monkeypatch: pytest.Mon
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     capsys.readouterr()
-    for suite, said in (("arithmetic,arithmetic", "named twice"), (",", "names nothing"), ("none.yaml", "no such file")):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # as where it is not installed
+    extra = ("lm-eval:hellaswag", "pip install 'onelayer[lm-eval]'")
+    for suite, said in (("arithmetic,arithmetic", "named twice"), (",", "names nothing"), ("none.yaml", "no such file"), extra):
         assert main(["eval", "--suite", suite, "--output", "bad"]) == 2
         assert said in message(capsys.readouterr().err)
