@@ -31,7 +31,7 @@ from .engine import Completion, FinishReason, Request
 
 ROLES = {"\ue000": "user", "\ue001": "assistant"}  # private characters of Unicode: no text that means anything holds them
 MARKS = {role: mark for mark, role in ROLES.items()}
-COUNTED = ("sent", "retried", "rate_limited", "timed_out", "broken", "refused")
+COUNTED: tuple[str, ...] = ("sent", "retried", "rate_limited", "timed_out", "broken", "refused")
 LONGEST_WAIT = 60.0
 ANSWER_LIMIT = 32 << 20  # bytes of one answer
 
