@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onelayer.cli.config import load
+from onelayer.cli.config import compose_suite, load
 from onelayer.envs.config import MathConfig
 from onelayer.envs.errors import UserError
+from onelayer.evals.suites import LM_EVAL, named, select
 from onelayer.trainers.config import Config, dump
 
 RECIPE = """\
@@ -52,8 +53,25 @@ def test_a_recipe_is_read_and_later_overrides_win(recipe: str) -> None:
     assert (config.env, config.study.layer_lr) == (MathConfig(difficulty=4), None)
 
 
-def test_a_shipped_recipe_is_found_by_name() -> None:
+def test_shipped_recipes_are_found_by_name() -> None:
     assert load("quickstart").name == "quickstart"
+    for domain in ("math", "code", "alfworld"):
+        for algorithm in ("grpo", "dr_grpo", "gigpo"):
+            config = load(f"{domain}/{algorithm}")
+            assert (config.name, config.env.id.lower(), config.trainer.algorithm) == (
+                f"{domain}-{algorithm}",
+                f"onelayer/{domain}-v0",
+                algorithm,
+            )
+            if algorithm == "gigpo":
+                assert config.env.model_dump().get("max_turns", 15) > 1, "in a single turn GiGPO is GRPO"
+
+
+def test_shipped_suite_files_name_suites_that_there_are() -> None:
+    for name in named():
+        for suite in select(name).suites:
+            if not suite.startswith(LM_EVAL):
+                compose_suite(suite, select(name).overrides)
 
 
 @given(
