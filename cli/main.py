@@ -16,6 +16,7 @@ from .compare import compare
 from .doctor import doctor
 from .eval import evaluate
 from .export import export
+from .leaderboard import leaderboard
 from .study import study
 from .train import train
 
@@ -32,6 +33,7 @@ app.command("study", epilog=NOTE)(study)
 app.command("train", epilog=NOTE)(train)
 app.command("eval", epilog=NOTE)(evaluate)
 app.command("compare")(compare)
+app.command("leaderboard")(leaderboard)
 app.command("export")(export)
 app.add_typer(grade.app, name="grade", no_args_is_help=False)
 app.add_typer(env.app, name="env", no_args_is_help=False)

@@ -1,0 +1,44 @@
+"""`onelayer leaderboard`"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def leaderboard(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="directory of runs")],
+    output: Annotated[Path, typer.Option(metavar="SITE", help="where the site goes; its three files are replaced")],
+) -> None:
+    """Rank everything in a directory of runs: one table for each domain and suite, as a page, JSON and CSV.
+
+    SITE gets index.html, which opens from the file and loads nothing, leaderboard.json and leaderboard.csv. What is broken is named and
+    left out.
+
+    \b
+    Examples:
+      onelayer leaderboard runs --output site
+      onelayer verify theirs.tar --unpack runs/theirs && onelayer leaderboard runs --output site
+    """
+    from ..envs.files import make_writable
+    from ..evals.leaderboard import build
+    from ..evals.leaderboard_site import write_site
+
+    make_writable(output)
+    board = build(runs, settings)
+    page = write_site(board, output)
+    for one in board.left_out:
+        print(f"left out: {one.directory}: {one.problem}")
+    measured = [table for table in board.tables if table.items]
+    print(f"{sum(len(table.entries) for table in board.tables)} entries in {len(board.tables)} tables, {len(measured)} of them measured")
+    print(f"page: {page}")
+
+
+def settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keys of a run's configuration that bear on the result, without the seed."""
+    from .compare import ASIDE, flatten
+
+    return {key: value for key, value in flatten(dict(config)).items() if not key.startswith(ASIDE)}

@@ -1,0 +1,204 @@
+"""The leaderboard: what a directory of runs holds, as one table for each domain and suite, with intervals and shared ranks.
+
+An entry is a policy on a suite; runs that differ in their seed alone are one entry. Differences and C(k) are taken only between
+measurements of the same items under the same protocol. docs/leaderboard.md says how a table is to be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .contribution import contribution
+from .leaderboard_measured import Measured, Pool, Settings, collect, pools
+from .leaderboard_published import published_tables
+from .leaderboard_records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
+from .marks import Mark
+from .paper import published
+from .records import Decoding, Trained
+from .statistics import Difference, holm, paired_difference, pass_rate
+
+DRAWS = 1  # of the bootstrap beside Fieller's set, which the leaderboard does not show
+
+
+def build(root: Path, settings: Settings) -> Leaderboard:
+    """The leaderboard of a directory of runs. What is broken in it is named and left out.
+
+    Raises UserError where `root` is no directory that can be read.
+    """
+    measured, broken = collect(root, settings)
+    by_table: defaultdict[tuple[str, str, str, str], list[Measured]] = defaultdict(list)
+    for one in measured:
+        by_table[one.table].append(one)
+    source = published().source
+    return Leaderboard(
+        published=f"{source.authors}: {source.title}. arXiv:{source.arxiv} ({source.date})",
+        tables=_with_published([_table(rows) for rows in by_table.values()]),
+        left_out=[
+            LeftOut(directory=plain(str(directory.relative_to(root))), problem=plain(problem.replace(f"{root}/", "")))
+            for directory, problem in sorted(broken.items())
+        ],
+    )
+
+
+def plain(text: str) -> str:
+    """Text without characters that are obeyed and not shown: control sequences, and those that turn the direction of reading."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _table(rows: Sequence[Measured]) -> Table:
+    """All entries on the same items."""
+    found = pools(rows)
+    bases = {pool.one.measured_as: pool for pool in found if pool.is_base}
+    fulls = [pool for pool in found if pool.is_full]
+    standings: dict[tuple[int, Decoding], Standing] = {}
+    for decoding in Decoding:
+        measured = [(at, pool) for at, pool in enumerate(found) if pool.has(decoding)]
+        drafts = [_Draft(pool, decoding, bases.get(pool.one.measured_as), pool.full(fulls)) for _, pool in measured]
+        standings |= {(at, decoding): one for (at, _), one in zip(measured, _standings(drafts), strict=True)}
+    entries = [_entry(pool, *(standings.get((at, decoding)) for decoding in Decoding)) for at, pool in enumerate(found)]
+    seen = rows[0].manifest
+    return Table(domain=seen.domain, suite=plain(seen.split), items=seen.items, digest=seen.digest, entries=_by_score(_distinct(entries)))
+
+
+class _Draft:
+    """The figures of an entry under one decoding, before they are compared with those of others."""
+
+    def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None):
+        rates_RI = pool.rates(decoding)
+        self.family = pool.one.measured_as
+        self.rate, self.by_seed = pass_rate(rates_RI), rates_RI.mean(axis=1).tolist()
+        self.to_base: tuple[Difference, int] | None = None
+        self.to_full: tuple[Difference, int] | None = None
+        self.share: Share | None = None
+        base_I = base.rates(decoding)[0] if base and base is not pool and base.has(decoding) else None
+        if base_I is not None:
+            self.to_base = paired_difference(rates_RI, base_I), len(rates_RI)
+        common = sorted(pool.by_seed.keys() & full.by_seed.keys()) if full and full.has(decoding) else []
+        if full and common:
+            layer_RI, full_RI = pool.rates(decoding, common), full.rates(decoding, common)
+            self.to_full = paired_difference(layer_RI, full_RI), len(common)
+            if base_I is not None:
+                found = contribution(base_I, full_RI, layer_RI, draws=DRAWS)
+                self.share = Share(point=found.point, interval=found.fieller)
+
+
+def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
+    """With ranks, and p values corrected."""
+    to_base, to_full = (_corrected([getattr(draft, name) for draft in drafts], drafts) for name in ("to_base", "to_full"))
+    return [
+        Standing(
+            rank=rank,
+            pass_rate=draft.rate.mean,
+            interval=(draft.rate.low, draft.rate.high),
+            by_seed=draft.by_seed,
+            to_base=base,
+            to_full=full,
+            contribution=draft.share,
+        )
+        for draft, rank, base, full in zip(drafts, ranks([(d.rate.low, d.rate.high) for d in drafts]), to_base, to_full, strict=True)
+    ]
+
+
+def ranks(intervals: Sequence[tuple[float, float]]) -> list[int]:
+    """1 + how many intervals lie wholly above: entries that the intervals can not tell apart from the best share rank 1."""
+    lows, highs = np.sort([low for low, _ in intervals]), [high for _, high in intervals]
+    return (1 + len(lows) - np.searchsorted(lows, highs, side="right")).tolist()
+
+
+def _corrected(found: Sequence[tuple[Difference, int] | None], drafts: Sequence[_Draft]) -> list[Compared | None]:
+    """With p values corrected over the entries that are measured alike, on the same base."""
+    families: defaultdict[object, list[int]] = defaultdict(list)
+    for at, (one, draft) in enumerate(zip(found, drafts, strict=True)):
+        if one:
+            families[draft.family].append(at)
+    p_holm: dict[int, float] = {}
+    for family in families.values():
+        p_holm |= dict(zip(family, holm([one[0].p for at in family if (one := found[at])]), strict=True))
+    return [one and Compared(difference=one[0], p_holm=p_holm[at], seeds=one[1]) for at, one in enumerate(found)]
+
+
+def _entry(pool: Pool, sampled: Standing | None, greedy: Standing | None) -> Entry:
+    one, rows = pool.one, list(pool.by_seed.values())
+    seen, trained = one.manifest, [row.trained for row in rows if row.trained]
+    known = [patch for patch in seen.trained if patch]
+    whole = len(known) == len(seen.patches)
+    first = known[0] if known else None
+    return Entry(
+        id=hashlib.sha256(one.identity.encode()).hexdigest()[:12],
+        mark=min((row.mark for row in rows), key=list(Mark)[::-1].index),
+        model=plain(_model_name(seen.model)),
+        base=plain(seen.base),
+        source=seen.source,
+        trained_set=plain(seen.policy) + (", rates by layer" if one.has_rates_by_layer else ""),
+        algorithm=first and plain(first.algorithm),
+        recipe=first and plain(first.recipe),
+        lr=first.lr if first and len(known) == 1 else None,
+        trained_on=first and plain(first.split),
+        seeds=sorted(pool.by_seed) if trained else [],
+        runs=len(rows),
+        samples=min(row.manifest.sampled.samples for row in rows),
+        interval_over="seeds and items" if len(rows) > 1 else "items",
+        parameters=sum(patch.parameters for patch in known) if known and whole else None,
+        total_parameters=first and first.total_parameters,
+        spent=_spent(trained) if trained else None,
+        protocol={"temperature": seen.temperature, "max_tokens": seen.max_tokens, "prompt": seen.prompt, "seed": seen.seed},
+        directories=sorted(plain(row.directory) for row in rows),
+        sampled=sampled,
+        greedy=greedy,
+    )
+
+
+def _spent(trained: Sequence[Trained]) -> Spent:
+    costs = [one.cost for one in trained]
+    gpu = [cost.gpu_seconds for cost in costs if cost.gpu_seconds is not None]
+    gpu_memory = [cost.peak_gpu_memory for cost in costs if cost.peak_gpu_memory is not None]
+    return Spent(
+        seconds=float(np.mean([cost.seconds for cost in costs])),
+        cpu_seconds=float(np.mean([cost.cpu_seconds for cost in costs])),
+        gpu_seconds=float(np.mean(gpu)) if len(gpu) == len(costs) else None,
+        flops=float(np.mean([cost.flops for cost in costs])),
+        tokens=float(np.mean([cost.tokens for cost in costs])),
+        peak_memory=max(cost.peak_memory for cost in costs),
+        peak_gpu_memory=max(gpu_memory, default=None),
+    )
+
+
+def _model_name(path: str) -> str:
+    """A model as a page may name it: of a directory only its last part, which tells nothing of the machine."""
+    return Path(path).name if path.startswith(("/", ".", "~")) else path
+
+
+def _distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """Ids made unique: a repeated run has the identity of the first."""
+    seen: defaultdict[str, int] = defaultdict(int)
+    found = []
+    for entry in entries:
+        seen[entry.id] += 1
+        found.append(entry if seen[entry.id] == 1 else entry.model_copy(update={"id": f"{entry.id}-{seen[entry.id]}"}))
+    return found
+
+
+def _by_score(entries: Sequence[Entry]) -> list[Entry]:
+    def score(entry: Entry) -> float:
+        standing = entry.sampled or entry.greedy
+        return standing.pass_rate if standing else 0.0
+
+    return sorted(entries, key=lambda entry: (-score(entry), entry.id))
+
+
+def _with_published(tables: Sequence[Table]) -> list[Table]:
+    """Published figures as entries: in the table of the suite with the most items, where there is one, else in one of their own."""
+    found = list(tables)
+    for (domain, suite), rows in published_tables().items():
+        sizes = {at: table.items or 0 for at, table in enumerate(found) if (table.domain, table.suite) == (domain, suite)}
+        if sizes:
+            at = max(sizes, key=sizes.__getitem__)
+            found[at] = found[at].model_copy(update={"entries": _by_score([*found[at].entries, *rows])})
+        else:
+            found.append(Table(domain=domain, suite=suite, items=None, digest="", entries=_by_score(rows)))
+    return sorted(found, key=lambda table: (table.items is None, table.domain, table.suite, -(table.items or 0), table.digest))

@@ -1,0 +1,212 @@
+"use strict";
+const board = JSON.parse(document.getElementById("data").textContent);
+const byId = id => document.getElementById(id);
+const defaults = {table: "", decoding: "sampled", sort: "-pass", q: "", model: "", algorithm: "", mark: "", entry: ""};
+const marks = ["regenerated", "checked", "unverified", "published"];
+let state = {...defaults};
+
+// An element; children that are text are only ever text.
+function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(name, value);
+  made.append(...children.filter(child => child !== null && child !== undefined));
+  return made;
+}
+
+const small = text => text ? el("small", {}, text) : null;
+const fixed = (value, digits = 3) => value.toFixed(digits).replace("-", "\u2212");
+const signed = value => (value > 0 ? "+" : "") + fixed(value);
+const interval = (bounds, show = fixed) => `[${show(bounds[0])}, ${show(bounds[1])}]`;
+const pValue = (p, name = "p") => p < 0.001 ? `${name} < 0.001` : `${name} = ${p.toFixed(3)}`;
+const tableKey = table => [table.domain, table.suite, table.digest.slice(0, 8)].filter(Boolean).join(":");
+const standing = entry => entry[state.decoding];
+const spent = entry => entry.spent ?? {};
+
+function duration(seconds) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) if (seconds >= size) return `${(seconds / size).toFixed(1)} ${unit}`;
+  return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+}
+function metric(value) {
+  for (const [size, unit] of [[1e9, "B"], [1e6, "M"], [1e3, "k"]]) if (value >= size) return (value / size).toPrecision(3) + unit;
+  return String(value);
+}
+const bytes = value => value >= 2 ** 30 ? `${(value / 2 ** 30).toFixed(1)} GiB` : `${Math.round(value / 2 ** 20)} MiB`;
+function seedsOf(entry) {
+  if (entry.seeds.length > 4) return `${entry.seeds.length} seeds`;
+  return entry.seeds.join(", ") || (entry.source === "published" && entry.trained_set !== "base" ? (entry.runs > 1 ? `${entry.runs} runs` : "single run") : "");
+}
+function range({pass_rate, interval}) {
+  const [low, high] = interval.map(bound => 100 * bound), bar = el("i"), dot = el("b");
+  Object.assign(bar.style, {left: `${low}%`, width: `${high - low}%`});
+  dot.style.left = `${100 * pass_rate}%`;
+  return el("span", {class: "range", "aria-hidden": "true"}, bar, dot);
+}
+function difference(found) {
+  if (!found) return [];
+  return [signed(found.difference.difference), small(`${interval([found.difference.low, found.difference.high], signed)}\n${pValue(found.difference.p)}`)];
+}
+function share(found) {
+  if (!found) return [];
+  const figure = found.point === null ? "" : fixed(found.point, 2);
+  if (found.interval === "unbounded") return [figure || "unbounded", small(figure && "unbounded")];
+  const bounds = found.interval && interval(found.interval, bound => fixed(bound, 2));
+  return figure ? [figure, small(bounds)] : [small(bounds)];
+}
+
+// Of a column: what it is called, what it sorts by (null comes last), and what it shows.
+const columns = {
+  rank: {title: "rank", value: entry => standing(entry).rank, cell: entry => [standing(entry).rank === null ? "\u2013" : String(standing(entry).rank)]},
+  set: {title: "trained set", text: true, value: entry => entry.trained_set, cell: name},
+  model: {title: "model", text: true, value: entry => entry.model || entry.source, cell: entry => [entry.model || entry.source]},
+  algorithm: {title: "algorithm", text: true, value: entry => entry.algorithm, cell: entry => [entry.algorithm ?? ""]},
+  seeds: {title: "seeds", value: entry => entry.seeds.length || null, cell: entry => [seedsOf(entry), small(entry.seeds.length === 1 && "items only")]},
+  pass: {title: "pass@1", value: entry => standing(entry).pass_rate, cell: entry => standing(entry).interval
+    ? [fixed(standing(entry).pass_rate), small(interval(standing(entry).interval)), range(standing(entry))] : [fixed(standing(entry).pass_rate)]},
+  base: {title: "minus base", value: entry => standing(entry).to_base?.difference.difference ?? null, cell: entry => difference(standing(entry).to_base)},
+  full: {title: "minus full", value: entry => standing(entry).to_full?.difference.difference ?? null, cell: entry => difference(standing(entry).to_full)},
+  share: {title: "C(k)", value: entry => standing(entry).contribution?.point ?? null, cell: entry => share(standing(entry).contribution)},
+  parameters: {title: "trained parameters", value: entry => entry.parameters, cell: entry => entry.parameters === null ? []
+    : [metric(entry.parameters), small(entry.total_parameters && `${(100 * entry.parameters / entry.total_parameters).toFixed(1)}%`)]},
+  cost: {title: "cost", value: entry => spent(entry).seconds ?? null, cell: entry => entry.spent
+    ? [duration(entry.spent.seconds), small(`${entry.spent.flops.toExponential(1).replace("+", "")} FLOPs`)] : []},
+  memory: {title: "peak memory", value: entry => spent(entry).peak_gpu_memory ?? spent(entry).peak_memory ?? null, cell: entry => !entry.spent ? []
+    : [bytes(entry.spent.peak_gpu_memory ?? entry.spent.peak_memory), small(entry.spent.peak_gpu_memory === null ? "" : "GPU")]},
+  mark: {title: "mark", value: entry => marks.indexOf(entry.mark), cell: entry => [el("span", {class: `mark ${entry.mark}`}, entry.mark)]},
+};
+const ascending = new Set(["rank", "set", "model", "algorithm", "mark"]);  // what sorts so at the first click
+
+function name(entry) {
+  const link = el("a", {href: fragment({...state, entry: entry.id === state.entry ? "" : entry.id}), "aria-expanded": String(entry.id === state.entry)});
+  link.append(entry.trained_set);
+  return [link];
+}
+
+// The state that a link holds is all that differs from the defaults.
+function fragment(of) {
+  return "#" + new URLSearchParams(Object.entries(of).filter(([key, value]) => value !== defaults[key]));
+}
+function fromFragment() {
+  const read = {...defaults};
+  for (const [key, value] of new URLSearchParams(location.hash.slice(1))) if (key in defaults) read[key] = value;
+  if (!["sampled", "greedy"].includes(read.decoding)) read.decoding = defaults.decoding;
+  if (!Object.hasOwn(columns, read.sort.replace(/^-/, ""))) read.sort = defaults.sort;
+  if (!board.tables.some(table => tableKey(table) === read.table)) {
+    const holder = board.tables.find(table => table.entries.some(entry => entry.id === read.entry));
+    read.table = holder ? tableKey(holder) : defaults.table;
+  }
+  return read;
+}
+
+function shown(table) {
+  const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+  const text = entry => [entry.trained_set, entry.model, entry.algorithm, entry.mark, entry.recipe, entry.source, entry.trained_on].join(" ").toLowerCase();
+  const found = table.entries.filter(entry => standing(entry) && words.every(word => text(entry).includes(word))
+    && ["model", "algorithm", "mark"].every(key => !state[key] || entry[key] === state[key]));
+  const {value} = columns[state.sort.replace(/^-/, "")], sign = state.sort.startsWith("-") ? -1 : 1;
+  const compare = (a, b) => typeof a === "string" ? a.localeCompare(b, "en", {numeric: true}) : a - b;
+  return found.map(entry => [value(entry), entry]).sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b))
+    .map(([, entry]) => entry);
+}
+
+function row(entry) {
+  const cells = Object.entries(columns).map(([key, {title, text, cell}]) => key === "set" ? el("th", {scope: "row"}, ...cell(entry))
+    : el("td", {"data-label": title, class: text ? "left" : undefined}, ...cell(entry)));
+  return el("tr", {id: `entry-${entry.id}`, class: entry.mark === "published" ? "published" : undefined}, ...cells);
+}
+
+// What an opened entry tells: label and text, where there is one.
+function facts(entry) {
+  const at = standing(entry), over = found => found && found.seeds < entry.runs ? ` (over ${found.seeds} of its ${entry.runs} seeds)` : "";
+  const tested = found => found && `smallest difference found in 80% of repetitions ${fixed(found.difference.detectable)}; ${pValue(found.p_holm, "Holm p")}${over(found)}`;
+  return Object.entries({
+    "interval over": entry.interval_over,
+    "pass@1 by seed": entry.seeds.length > 1 && at.by_seed.map((rate, number) => `${entry.seeds[number]}: ${fixed(rate)}`).join(", "),
+    "minus base": tested(at.to_base), "minus full": tested(at.to_full),
+    "learning rate": entry.lr && String(entry.lr), "recipe": entry.recipe, "trained on": entry.trained_on,
+    "sampled in training": entry.spent && `${metric(Math.round(entry.spent.tokens))} tokens`,
+    "processor time": entry.spent && duration(entry.spent.cpu_seconds), "GPU time": entry.spent?.gpu_seconds && duration(entry.spent.gpu_seconds),
+    "samples of each item": entry.samples && `${entry.samples} at temperature ${entry.protocol.temperature}, and 1 greedy`,
+    "most tokens of a reply": entry.protocol.max_tokens && String(entry.protocol.max_tokens), "prompt": entry.protocol.prompt,
+    "evaluation seed": entry.protocol.seed !== undefined && String(entry.protocol.seed),
+    "base fingerprint": entry.base !== "none" && entry.base, "played by": entry.source, "evaluations": entry.directories.join("\n"),
+  }).filter(([, text]) => text);
+}
+
+function openEntry() {
+  document.querySelectorAll("tr.details").forEach(old => old.remove());
+  document.querySelectorAll("tr.open").forEach(old => old.classList.remove("open"));
+  const entry = current().entries.find(one => one.id === state.entry), at = entry && byId(`entry-${entry.id}`);
+  for (const link of document.querySelectorAll("tbody th a")) {
+    const id = link.closest("tr").id.slice("entry-".length);
+    link.setAttribute("href", fragment({...state, entry: id === state.entry ? "" : id}));
+    link.setAttribute("aria-expanded", String(id === state.entry));
+  }
+  if (!at) return;
+  at.classList.add("open");
+  const list = el("dl", {}, ...facts(entry).flatMap(([label, text]) => [el("dt", {}, label), el("dd", {}, text)]));
+  at.after(el("tr", {class: "details"}, el("td", {colspan: Object.keys(columns).length}, list)));
+}
+
+const current = () => board.tables.find(table => tableKey(table) === state.table) ?? board.tables[0];
+
+function options(select, values, chosen) {
+  select.replaceChildren(...values.map(([value, label]) => el("option", {value}, label)));
+  select.value = chosen;
+}
+
+function render() {
+  const table = current(), rows = shown(table);
+  byId("table").value = tableKey(table);
+  document.querySelector(`input[name=decoding][value=${state.decoding}]`).checked = true;
+  if (byId("q").value !== state.q) byId("q").value = state.q;
+  for (const key of ["model", "algorithm", "mark"]) {
+    const there = [...new Set(table.entries.map(entry => entry[key]).filter(Boolean))].sort();
+    options(byId(key), [["", "any"], ...there.map(value => [value, value])], state[key]);
+  }
+  byId("sort").value = state.sort;
+  for (const [key, head] of Object.entries(heads)) {
+    head.setAttribute("aria-sort", state.sort === key ? "ascending" : state.sort === `-${key}` ? "descending" : "none");
+  }
+  document.querySelector("#entries tbody").replaceChildren(...rows.map(row));
+  byId("count").textContent = `${rows.length} of ${table.entries.length} entries` + (table.items ? ` on ${table.items} items of ${table.suite}` : ", published figures only");
+  openEntry();
+}
+
+function change(changes) {
+  state = {...state, ...changes};
+  history.replaceState(null, "", fragment(state));
+  render();
+}
+
+function follow() {
+  const before = fragment({...state, entry: ""});
+  state = fromFragment();
+  if (fragment({...state, entry: ""}) === before) openEntry();
+  else render();
+  byId(`entry-${state.entry}`)?.scrollIntoView({block: "nearest"});
+}
+
+const heads = Object.fromEntries(Object.entries(columns).map(([key, {title, text}]) => {
+  const button = el("button", {type: "button"}, title);
+  button.addEventListener("click", () => {
+    const first = ascending.has(key) ? key : `-${key}`, second = ascending.has(key) ? `-${key}` : key;
+    change({sort: state.sort === first ? second : first});
+  });
+  return [key, el("th", {scope: "col", class: text ? "left" : undefined}, button)];
+}));
+document.querySelector("#entries thead tr").append(...Object.values(heads));
+const groups = [...new Set(board.tables.map(table => table.domain))].map(domain => el("optgroup", {label: domain},
+  ...board.tables.filter(table => table.domain === domain)
+    .map(table => el("option", {value: tableKey(table)}, table.suite + (table.items ? `, ${table.items} items` : " (published)")))));
+byId("table").append(...groups);
+options(byId("sort"), Object.entries(columns).flatMap(([key, {title, text}]) => text ? [[key, `${title}, A to Z`]]
+  : [[`-${key}`, `${title}, highest first`], [key, `${title}, lowest first`]]), state.sort);
+byId("table").addEventListener("change", event => change({table: event.target.value, model: "", algorithm: "", mark: "", entry: ""}));
+document.querySelectorAll("input[name=decoding]").forEach(radio => radio.addEventListener("change", () => change({decoding: radio.value})));
+byId("q").addEventListener("input", event => change({q: event.target.value}));
+for (const key of ["model", "algorithm", "mark", "sort"]) byId(key).addEventListener("change", event => change({[key]: event.target.value}));
+document.querySelector("form").addEventListener("submit", event => event.preventDefault());
+addEventListener("hashchange", follow);
+state = fromFragment();
+render();
+byId(`entry-${state.entry}`)?.scrollIntoView({block: "center"});
