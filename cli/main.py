@@ -19,6 +19,7 @@ from .export import export
 from .leaderboard import leaderboard
 from .study import study
 from .train import train
+from .view import view
 
 INTERRUPTED = 130
 
@@ -34,6 +35,7 @@ app.command("train", epilog=NOTE)(train)
 app.command("eval", epilog=NOTE)(evaluate)
 app.command("compare")(compare)
 app.command("leaderboard")(leaderboard)
+app.command("view")(view)
 app.command("export")(export)
 app.add_typer(grade.app, name="grade", no_args_is_help=False)
 app.add_typer(env.app, name="env", no_args_is_help=False)

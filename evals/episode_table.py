@@ -145,6 +145,11 @@ class Listing:
         return int(found[0]) if len(found) else None
 
 
+def _storable(text: object) -> str:
+    """Text that UTF-8 can hold."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
 class Journal:
     """The samples in a journal that grows, read on from where it was read to; torn and broken lines count as not there."""
 
@@ -184,12 +189,13 @@ class Journal:
             # Within JSON text a quote is escaped, so neither of these can be a part of one: the steps need not be read.
             head, _, steps = line.partition(b',"steps":[')
             found = json.loads(head + b"}")
-            row = (found["decoding"], found["item"], found["sample"], found["verdict"], found["reward"], found["tokens"])
+            texts = [_storable(found[name]) for name in ("decoding", "item", "verdict")]
+            row = (*texts[:2], int(found["sample"]), texts[2], float(found["reward"]), int(found["tokens"]))
             if found["key"] not in self._keys:
                 self._keys.add(found["key"])
                 self._rows.append((*row, steps.count(b'"observation":'), None))
                 self._places.append((self._end, len(line)))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):  # half a line, or none of ours
             return
 
     def table(self) -> pa.Table:

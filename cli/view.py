@@ -1,0 +1,34 @@
+"""`onelayer view`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def view(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="directory of runs")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="0: any that is free")] = 8612,
+    host: Annotated[str, typer.Option(help="address to listen on; another than this lets others on the network read the runs")] = "127.0.0.1",
+) -> None:
+    """Show a directory of runs in a browser, live while runs train: curves, layer profiles, who solved what, every episode.
+
+    It listens on this machine alone, writes nothing, and asks nothing of the network. Ctrl-C ends it.
+
+    \b
+    Examples:
+      onelayer view runs
+      onelayer view runs/quickstart --port 0
+      ssh -L 8612:127.0.0.1:8612 MACHINE onelayer view runs
+    """
+    from ..evals.viewer import Server
+    from .leaderboard import settings
+
+    with Server(host, port, runs, settings) as server:
+        print(f"{runs} at {server.url} (Ctrl-C ends it)", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()

@@ -1,0 +1,285 @@
+"""The pages of `onelayer view`: from what lies in a directory of runs and a query to HTML. Everything shown is escaped text."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ..envs.errors import UserError
+from . import episode_page, item_matrix, profile_page
+from .episode_page import LONGEST, NotFound, Query, number, page_of, shown, url
+from .item_matrix import Order, Which
+from .leaderboard import build
+from .leaderboard_measured import Settings
+from .leaderboard_records import Entry as Standing
+from .leaderboard_records import Leaderboard, Table
+from .page import TEMPLATES
+from .profile_page import Measure
+from .records import Decoding
+from .run_index import Index, Signature, name_of
+from .store import Entry, Kind, State
+
+RUNS_PAGE = 200
+ITEMS_PAGE = 100
+MOST_POLICIES = 24
+"""Columns of the matrix: more are narrowed by name."""
+PATIENCE = 1.5
+"""Seconds that a page waits for figures that are being computed; it shows them later if they come later."""
+
+
+@dataclass
+class Board:
+    """The leaderboard of the directory, computed in the background when evaluations come or go."""
+
+    root: Path
+    settings: Settings
+    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _of: Signature | None = None
+    _future: Future[Leaderboard] | None = None
+    _last: Leaderboard | None = None
+
+    def get(self, signature: Signature) -> tuple[Leaderboard | None, bool]:
+        """The newest there is, and whether a newer one is being computed. Raises UserError where it can not be."""
+        if self._future is None or (self._of != signature and self._future.done()):
+            self._of, self._future = signature, self.worker.submit(build, self.root, self.settings)
+        with suppress(NotYet):
+            self._last = self._future.result(0 if self._last else PATIENCE)
+        return self._last, not self._future.done()
+
+
+class Site:
+    """All pages of a directory of runs."""
+
+    def __init__(self, root: Path, settings: Settings):
+        self.root = root
+        self.index = Index(root)
+        self._board = Board(root, settings)
+        self._settings = settings
+        self._layers: dict[str, int | None] = {}
+        self.pages: dict[str, Callable[[Query], str]] = {
+            "": self.runs,
+            "run": self.run,
+            "episodes": self.episodes,
+            "curves": self.curves,
+            "profiles": self.profiles,
+            "items": self.items,
+        }
+
+    @cached_property
+    def _templates(self) -> jinja2.Environment:
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        environment.globals |= {"url": url, "shown": shown, "number": number}
+        environment.filters["shown"] = shown
+        return environment
+
+    def render(self, template: str, **texts: object) -> str:
+        """A page as HTML."""
+        return self._templates.get_template(template).render(root=self.root.resolve().name or "/", **texts)
+
+    def runs(self, query: Query) -> str:
+        """Everything in the directory; what is broken with the reason."""
+        entries, wanted = self.index.entries(), query.get("q", "").casefold()
+        rows = [self._row(name, entry) for name, entry in entries.items()]
+        found = [row for row in rows if wanted in f"{row['name']} {row['what']} {row['state']}".casefold()]
+        page, pages = page_of(query, len(found), RUNS_PAGE)
+        return self.render(
+            "view_runs.html.j2",
+            rows=found[page * RUNS_PAGE : (page + 1) * RUNS_PAGE],
+            count=len(entries),
+            found=len(found),
+            broken=[(name, shown(entry.problem.replace(f"{self.root}/", ""))) for name, entry in entries.items() if entry.problem],
+            q=query.get("q", ""),
+            page=page,
+            pages=pages,
+        )
+
+    def _row(self, name: str, entry: Entry) -> dict[str, Any]:
+        found, recipe = entry.manifest, self.index.recipe(name, entry)
+        done = wanted = None
+        result = ""
+        if entry.kind is Kind.RUN and entry.state is State.UNFINISHED:
+            done, wanted = found.get("steps_done"), (recipe.get("trainer") or {}).get("steps")
+        if entry.kind is Kind.EVALUATION and entry.state is State.UNFINISHED:
+            done, wanted = found.get("samples"), found.get("wanted")
+        if "sampled" in found:
+            rate = found["sampled"]["pass_rate"]
+            result = f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
+        elif "cost" in found:
+            result = f"{found['cost']['seconds']:,.0f} s"
+        seed = (recipe.get("trainer") or {}).get("seed") if entry.kind is Kind.RUN else None
+        what = shown(name_of(entry, recipe)) + (f", seed {seed}" if seed is not None else "")
+        return {"name": name, "entry": entry, "what": what, "result": result, "done": done, "wanted": wanted}
+
+    def _entry(self, query: Query) -> tuple[str, Entry]:
+        """What a query names. Names are those that were found, so none leads out of the directory."""
+        name = query.get("run", "")
+        if (entry := self.index.entries().get(name)) is None:
+            raise NotFound(f"{shown(name)}: there is no such run here, or no longer")
+        return name, entry
+
+    def run(self, query: Query) -> str:
+        """One run or evaluation: its curves and its manifest."""
+        from .curve_page import run_charts
+
+        name, entry = self._entry(query)
+        problem, charts = entry.problem, []
+        if entry.kind is Kind.RUN:
+            try:
+                charts = run_charts(self.index.curve(name, entry))
+            except (UserError, OSError) as error:
+                problem = str(error)
+        inside = {other: found for other, found in self.index.entries().items() if other.startswith(f"{name}/")} if name != "." else {}
+        manifest = dict(_flat(entry.manifest)) or dict(_flat(self.index.recipe(name, entry)))
+        return self.render(
+            "view_run.html.j2",
+            row=self._row(name, entry),
+            problem=shown(problem),
+            charts=charts,
+            inside=[self._row(other, found) for other, found in inside.items()],
+            manifest={shown(key): shown(value)[:LONGEST] for key, value in manifest.items()},
+            has_episodes=entry.kind in (Kind.RUN, Kind.EVALUATION),
+        )
+
+    def episodes(self, query: Query) -> str:
+        """The episodes of a run or evaluation by pages, and one of them in full."""
+        name, entry = self._entry(query)
+        try:
+            there = self.index.episodes(name, entry)
+        except (UserError, OSError) as error:
+            return self.render("episodes_none.html.j2", name=name, problem=shown(error))
+        what = shown(name_of(entry, self.index.recipe(name, entry)))
+        return self.render("episodes.html.j2", name=name, what=what, entry=entry, **episode_page.texts(there, query))
+
+    def curves(self, query: Query) -> str:
+        """The learning curves of all training runs, as far as they have come."""
+        from .curve_page import X, Y, domain_charts, trained_policies
+
+        runs, problems = [], []
+        for name, entry in self.index.entries().items():
+            if entry.kind is not Kind.RUN or query.get("q", "").casefold() not in name.casefold():
+                continue
+            try:
+                points = self.index.curve(name, entry)
+            except (UserError, OSError) as error:
+                problems.append(shown(str(error).replace(f"{self.root}/", "")))
+                continue
+            if points:
+                runs.append((name, entry, self.index.recipe(name, entry), points))
+        there = {key: label for key, label in Y.items() if any(run[3][-1].get(key) is not None for run in runs)}
+        x, y = _one_of(query, "x", X), _one_of(query, "y", there or Y)
+        domains = domain_charts(trained_policies(runs, self._settings), x, y)
+        return self.render("view_curves.html.j2", domains=domains, problems=problems, xs=X, ys=there, x=x, y=y, q=query.get("q", ""))
+
+    def profiles(self, query: Query) -> str:
+        """Contribution profiles: heat maps of all, and one as a chart with intervals."""
+        board, computing = self._board.get(self.index.signature())
+        decoding, measure = Decoding(_one_of(query, "decoding", list(Decoding))), Measure(_one_of(query, "measure", list(Measure)))
+        found = profile_page.profiles(board, decoding, measure, self._layers_of) if board else []
+        chosen = next((profile for profile in found if profile.id == query.get("profile")), found[0] if found else None)
+        return self.render(
+            "profile.html.j2",
+            computing=computing,
+            maps=profile_page.heat_maps(found, measure),
+            chosen=chosen,
+            chart=profile_page.chart(chosen, measure, self._episodes_link) if chosen else None,
+            table=profile_page.table(chosen, measure, decoding, board.level) if chosen and board else None,
+            decoding=decoding,
+            measure=measure,
+            decodings=list(Decoding),
+            measures=list(Measure),
+            level=board.level if board else 0.95,
+        )
+
+    def items(self, query: Query) -> str:
+        """Who solved what: items against policies."""
+        board, computing = self._board.get(self.index.signature())
+        decoding, order = Decoding(_one_of(query, "decoding", list(Decoding))), Order(_one_of(query, "order", list(Order)))
+        which = Which(_one_of(query, "which", list(Which)))
+        tables = [table for table in board.tables if table.items] if board else []
+        chosen = next((table for table in tables if table.digest == query.get("suite")), tables[0] if tables else None)
+        policies = [entry for entry in chosen.entries if entry.directories and entry.standing(decoding)] if chosen else []
+        policies = [entry for entry in policies if query.get("q", "").casefold() in policy_name(entry).casefold()]
+        found, problem, rows = None, "", []
+        if chosen and policies:
+            try:
+                found = item_matrix.matrix(self.root, chosen, policies[:MOST_POLICIES], decoding)
+                rows = found.rows(which, order)
+            except (UserError, OSError, IndexError) as error:
+                problem = shown(error)
+        page, pages = page_of(query, len(rows), ITEMS_PAGE)
+        return self.render(
+            "matrix.html.j2",
+            computing=computing,
+            tables=[(table.digest, _table_name(table, tables)) for table in tables],
+            chosen=chosen,
+            matrix=found,
+            names=[policy_name(entry) for entry in policies[:MOST_POLICIES]],
+            rows=rows[page * ITEMS_PAGE : (page + 1) * ITEMS_PAGE],
+            listed=len(rows),
+            left_out=len(policies) - MOST_POLICIES,
+            problem=problem,
+            decoding=decoding,
+            decodings=list(Decoding),
+            order=order,
+            orders=list(Order),
+            which=which,
+            whiches=list(Which),
+            q=query.get("q", ""),
+            page=page,
+            pages=pages,
+            link=lambda entry, item: url("episodes", run=entry.directories[0], part=decoding.value, item=item),
+        )
+
+    def _layers_of(self, entry: Standing) -> int | None:
+        """Layers of an entry's model: by the path in its manifest, since a leaderboard names directories by their last part only."""
+        stored = self.index.entries().get(entry.directories[0]) if entry.directories else None
+        path = str(stored.manifest.get("model", "")) if stored else entry.model
+        if path not in self._layers:
+            self._layers[path] = profile_page.layers_of_model(path) if path else None
+        return self._layers[path]
+
+    def _episodes_link(self, entry: Standing) -> str:
+        return url("episodes", run=entry.directories[0]) if entry.directories else ""
+
+
+def policy_name(entry: Standing) -> str:
+    """Algorithm and trained set; what was not trained by its name."""
+    return f"{entry.algorithm} {entry.trained_set}" if entry.algorithm else entry.trained_set
+
+
+def _table_name(table: Table, tables: Sequence[Table]) -> str:
+    alike = [other for other in tables if other.suite == table.suite]
+    return f"{table.suite}, {table.items} items" + (f" ({table.digest[:8]})" if len(alike) > 1 else "")
+
+
+def _one_of(query: Query, name: str, allowed: Sequence[str] | Mapping[str, str]) -> str:
+    """A choice; the first where the query makes none that there is."""
+    return found if (found := query.get(name, "")) in allowed else next(iter(allowed))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
+    """Nested mappings as one with dotted keys."""
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(f"{prefix}{key}", value)]
+    return found
+
+
+def report_defect() -> None:
+    """Print the exception under way where the server was started."""
+    traceback.print_exc()

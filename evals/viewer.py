@@ -1,0 +1,157 @@
+"""`onelayer view`: the pages over HTTP, for browsers on this machine unless told otherwise.
+
+Nothing is written and nothing is fetched from elsewhere. Files are never served by their path: a page takes names that were found in the
+directory, and the one script is the package's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import ipaddress
+import re
+import socket
+import socketserver
+import sys
+from base64 import b64encode
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from ..envs.errors import UserError
+from .episode_page import NotFound
+from .page import TEMPLATES
+from .pages import Settings, Site, report_defect
+
+PORT = 8612
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the pages of one directory of runs."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, root: Path, settings: Settings):
+        """port: 0 takes one that is free. Raises UserError where the directory can not be read, or the port not be had."""
+        if not root.is_dir():
+            raise UserError(f"{root}: {'a file, not a directory' if root.exists() else 'no such directory'}; name a directory of runs")
+        self.site = Site(root, settings)
+        self.script = (TEMPLATES / "view.js").read_bytes()
+        self.named = host
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            self.address_family = found[0][0]
+            super().__init__(found[0][4][:2], Handler)
+        except OverflowError as error:
+            raise UserError(f"--port {port}: ports go from 0 to 65535") from error
+        except OSError as error:
+            raise UserError(f"{host}:{port}: {_why(error)}") from error
+
+    def server_bind(self) -> None:
+        # http.server would ask the network for this machine's name.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.named, self.server_address[1]
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.named, self.named)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
+
+    def allows(self, host: str) -> bool:
+        """Whether a request may name this host: an address, localhost, or the name that the server was given.
+
+        Another name is how a page elsewhere reaches a server here, its own name made to stand for this machine (DNS rebinding). Ports
+        are not looked at: a tunnel has another.
+        """
+        found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d+)?", host.strip())
+        if not found:
+            return False
+        name = found[1].strip("[]").rstrip(".").lower()
+        if name in ("localhost", self.named.lower()):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that goes away is no news."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            report_defect()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "onelayer", ""
+    timeout = 60
+
+    def do_GET(self) -> None:
+        if not self.server.allows(self.headers.get("Host", "")):
+            return self._answer(HTTPStatus.FORBIDDEN, b"this server is not known by that name\n", "text/plain")
+        address = urlsplit(self.path)
+        if address.path == "/view.js":
+            return self._answer(HTTPStatus.OK, self.server.script, "text/javascript")
+        site = self.server.site
+        status = HTTPStatus.OK
+        try:
+            page = site.pages.get(address.path.removeprefix("/"))
+            if page is None:
+                raise NotFound("There is no such page.")
+            text = page(dict(parse_qsl(address.query, errors="replace", max_num_fields=100)))
+        except NotFound as found:
+            status, text = HTTPStatus.NOT_FOUND, site.render("view_message.html.j2", heading="Not there", message=str(found))
+        except Exception:
+            report_defect()
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            text = site.render("view_message.html.j2", heading="Failed", message="This page has failed; the terminal of the server says how.")
+        self._answer(status, text.encode("utf-8", "backslashreplace"), "text/html")
+
+    do_HEAD = do_GET
+
+    def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        same = status is HTTPStatus.OK and self.headers.get("If-None-Match") == tag
+        self.send_response(HTTPStatus.NOT_MODIFIED if same else status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        if status is HTTPStatus.OK:
+            self.send_header("ETag", tag)
+        if not same:
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        if kind == "text/html":
+            style = body[body.index(b"<style>") + len(b"<style>") : body.index(b"</style>")]
+            self.send_header("Content-Security-Policy", POLICY.format(style=b64encode(hashlib.sha256(style).digest()).decode()))
+        self.send_header("Content-Length", "0" if same else str(len(body)))
+        self.end_headers()
+        if not same and self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """The terminal stays quiet."""
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is taken; name another with --port (0: any that is free)"
+    if error.errno == errno.EACCES:
+        return "this port needs more rights; name another with --port"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "not an address of this machine; leave --host out, or name one"
+    return f"can not be served ({(error.strerror or str(error)).lower()})"
