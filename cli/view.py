@@ -10,8 +10,8 @@ import typer
 
 def view(
     runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="directory of runs")] = Path("runs"),
-    port: Annotated[int, typer.Option(help="0: any that is free")] = 8612,
-    host: Annotated[str, typer.Option(help="address to listen on; another than this lets others on the network read the runs")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8612,
+    host: Annotated[str, typer.Option(help="address to listen on; with another, others on the network can read the runs")] = "127.0.0.1",
 ) -> None:
     """Show a directory of runs in a browser, live while runs train: curves, layer profiles, who solved what, every episode.
 

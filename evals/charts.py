@@ -76,8 +76,9 @@ def axis(values: Iterable[float], title: str = "", *, zero: bool = False, ticks:
     """From below the least to above the greatest of the values that are finite, to round figures. zero: with 0 in it."""
     finite = [value for value in values if math.isfinite(value)] + [0.0] * zero or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    if low == high:
-        low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
+    size = max(abs(low), abs(high))
+    if high - low <= 1e-9 * size or size < 1e-30:  # one value
+        low, high = (low - size / 2, high + size / 2) if size >= 1e-30 else (0.0, 1.0)
     step = _round_step((high - low) / ticks)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     found = Axis(first * step, last * step, [], title)

@@ -273,8 +273,8 @@ def _to_listing(tables: Sequence[pa.Table]) -> Listing:
 def _read_listed(file: Version) -> pa.Table:
     """The columns that a list shows. Of the steps only the advantages are read, which also tells their number."""
     try:
-        opened = pq.ParquetFile(file.path, read_dictionary=["decoding", "item", "verdict"])
-        part = "step" if "step" in opened.schema_arrow.names else "decoding"
+        part = "step" if "step" in pq.read_schema(file.path).names else "decoding"
+        opened = pq.ParquetFile(file.path, read_dictionary=[*(["decoding"] if part == "decoding" else []), "item", "verdict"])
         names = [part, "item", "sample", "verdict", "reward", "tokens"]
         table = opened.read(columns=[*names, "steps.list.element.advantage"], use_threads=False)
         if "steps" not in table.column_names:

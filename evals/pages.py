@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
@@ -91,18 +90,22 @@ class Site:
         """A page as HTML."""
         return self._templates.get_template(template).render(root=self.root.resolve().name or "/", **texts)
 
+    def _problem(self, error: object) -> str:
+        """A message with paths as the pages name them."""
+        return shown(str(error).replace(f"{self.root}/", ""))
+
     def runs(self, query: Query) -> str:
         """Everything in the directory; what is broken with the reason."""
         entries, wanted = self.index.entries(), query.get("q", "").casefold()
         rows = [self._row(name, entry) for name, entry in entries.items()]
-        found = [row for row in rows if wanted in f"{row['name']} {row['what']} {row['state']}".casefold()]
+        found = [row for row in rows if wanted in f"{row['name']} {row['what']} {row['entry'].state}".casefold()]
         page, pages = page_of(query, len(found), RUNS_PAGE)
         return self.render(
             "view_runs.html.j2",
             rows=found[page * RUNS_PAGE : (page + 1) * RUNS_PAGE],
             count=len(entries),
             found=len(found),
-            broken=[(name, shown(entry.problem.replace(f"{self.root}/", ""))) for name, entry in entries.items() if entry.problem],
+            broken=[(name, self._problem(entry.problem)) for name, entry in entries.items() if entry.problem],
             q=query.get("q", ""),
             page=page,
             pages=pages,
@@ -144,11 +147,11 @@ class Site:
             except (UserError, OSError) as error:
                 problem = str(error)
         inside = {other: found for other, found in self.index.entries().items() if other.startswith(f"{name}/")} if name != "." else {}
-        manifest = dict(_flat(entry.manifest)) or dict(_flat(self.index.recipe(name, entry)))
+        manifest = dict(_flat(entry.manifest if entry.state is State.COMPLETE else self.index.recipe(name, entry)))
         return self.render(
             "view_run.html.j2",
             row=self._row(name, entry),
-            problem=shown(problem),
+            problem=self._problem(problem),
             charts=charts,
             inside=[self._row(other, found) for other, found in inside.items()],
             manifest={shown(key): shown(value)[:LONGEST] for key, value in manifest.items()},
@@ -161,7 +164,7 @@ class Site:
         try:
             there = self.index.episodes(name, entry)
         except (UserError, OSError) as error:
-            return self.render("episodes_none.html.j2", name=name, problem=shown(error))
+            return self.render("episodes_none.html.j2", name=name, problem=self._problem(error))
         what = shown(name_of(entry, self.index.recipe(name, entry)))
         return self.render("episodes.html.j2", name=name, what=what, entry=entry, **episode_page.texts(there, query))
 
@@ -176,7 +179,7 @@ class Site:
             try:
                 points = self.index.curve(name, entry)
             except (UserError, OSError) as error:
-                problems.append(shown(str(error).replace(f"{self.root}/", "")))
+                problems.append(self._problem(error))
                 continue
             if points:
                 runs.append((name, entry, self.index.recipe(name, entry), points))
@@ -195,6 +198,7 @@ class Site:
             "profile.html.j2",
             computing=computing,
             maps=profile_page.heat_maps(found, measure),
+            measured=any(not profile.is_published for profile in found),
             chosen=chosen,
             chart=profile_page.chart(chosen, measure, self._episodes_link) if chosen else None,
             table=profile_page.table(chosen, measure, decoding, board.level) if chosen and board else None,
@@ -220,7 +224,7 @@ class Site:
                 found = item_matrix.matrix(self.root, chosen, policies[:MOST_POLICIES], decoding)
                 rows = found.rows(which, order)
             except (UserError, OSError, IndexError) as error:
-                problem = shown(error)
+                problem = self._problem(error)
         page, pages = page_of(query, len(rows), ITEMS_PAGE)
         return self.render(
             "matrix.html.j2",
@@ -229,7 +233,7 @@ class Site:
             chosen=chosen,
             matrix=found,
             names=[policy_name(entry) for entry in policies[:MOST_POLICIES]],
-            rows=rows[page * ITEMS_PAGE : (page + 1) * ITEMS_PAGE],
+            rows=[(found.items[row], found.rate_PI[:, row]) for row in rows[page * ITEMS_PAGE : (page + 1) * ITEMS_PAGE]] if found else [],
             listed=len(rows),
             left_out=len(policies) - MOST_POLICIES,
             problem=problem,
@@ -278,8 +282,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]
     for key, value in tree.items():
         found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(f"{prefix}{key}", value)]
     return found
-
-
-def report_defect() -> None:
-    """Print the exception under way where the server was started."""
-    traceback.print_exc()

@@ -13,6 +13,7 @@ import re
 import socket
 import socketserver
 import sys
+import traceback
 from base64 import b64encode
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,9 +23,8 @@ from urllib.parse import parse_qsl, urlsplit
 from ..envs.errors import UserError
 from .episode_page import NotFound
 from .page import TEMPLATES
-from .pages import Settings, Site, report_defect
+from .pages import Settings, Site
 
-PORT = 8612
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -50,12 +50,11 @@ class Server(ThreadingHTTPServer):
         self.site = Site(root, settings)
         self.script = (TEMPLATES / "view.js").read_bytes()
         self.named = host
+        self._told: set[str] = set()
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self.address_family = found[0][0]
-            super().__init__(found[0][4][:2], Handler)
-        except OverflowError as error:
-            raise UserError(f"--port {port}: ports go from 0 to 65535") from error
+            super().__init__((str(found[0][4][0]), port), Handler)
         except OSError as error:
             raise UserError(f"{host}:{port}: {_why(error)}") from error
 
@@ -91,7 +90,14 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away is no news."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
-            report_defect()
+            self.report_defect()
+
+    def report_defect(self) -> None:
+        """Print the exception under way; once, since a page asks again every two seconds."""
+        told = traceback.format_exc()
+        if told not in self._told:
+            self._told.add(told)
+            print(told, end="", file=sys.stderr, flush=True)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -118,9 +124,10 @@ class Handler(BaseHTTPRequestHandler):
         except NotFound as found:
             status, text = HTTPStatus.NOT_FOUND, site.render("view_message.html.j2", heading="Not there", message=str(found))
         except Exception:
-            report_defect()
+            self.server.report_defect()
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            text = site.render("view_message.html.j2", heading="Failed", message="This page has failed; the terminal of the server says how.")
+            message = "This page has failed; the terminal of the server says how."
+            text = site.render("view_message.html.j2", heading="Failed", message=message)
         self._answer(status, text.encode("utf-8", "backslashreplace"), "text/html")
 
     do_HEAD = do_GET
