@@ -1,4 +1,4 @@
-"""The tiny base: a Qwen3 of 1.3 million parameters that ships with the package, so that nothing has to be downloaded.
+"""The tiny base: a Qwen3 of 1.4 million parameters that ships with the package, so that nothing has to be downloaded.
 
 `python -m onelayer.agents.tiny.pretrain --output DIR` rebuilds it from nothing.
 """

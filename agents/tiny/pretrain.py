@@ -26,8 +26,8 @@ from .demonstrations import DOMAINS
 
 VOCABULARY = 1024
 ROWS = {"math": 64, "code": 32, "alfworld": 64}  # of a step; ALFWorld has most to learn, and ten tokens a response
-CAREFUL_STEPS, MIXED_STEPS = 1150, 200
-PEAK_LR, MIXED_LR = 3e-3, 1e-3
+CAREFUL_STEPS, MIXED_STEPS = 1150, 300
+PEAK_LR, MIXED_LR = 3e-3, 2e-3
 PROMPT_WEIGHT = {"math": 0.0, "code": 0.0, "alfworld": 0.03}  # of the loss on a prompt's tokens, whose repetitions teach to copy names
 SORTED = 16  # batches that are drawn at once and sorted by length
 END, PAD = "<|im_end|>", "<|endoftext|>"
