@@ -106,7 +106,7 @@ def kept_episodes(run: Path, first: int, last: int, turns: int = 1) -> None:
             right = number % 2 == 0
             one = sample(f"train-{at}", number, f"Step {at}, reply {number}", "correct" if right else "wrong", turns)
             row = one.model_dump(exclude={"key", "decoding", "type"}) | {"step": at, "group": 0}
-            row["steps"] = [turn | {"advantage": 1.0 if right else -1.0} for turn in row["steps"]]
+            row |= {"steps": [turn.model_dump() | {"advantage": 1.0 if right else -1.0} for turn in one.steps]}
             rows.append(row)
     write_rows(run / "episodes" / f"{first:06}-{last:06}.parquet", rows, training_schema())
 
