@@ -18,7 +18,9 @@ from .eval import evaluate
 from .export import export
 from .leaderboard import leaderboard
 from .study import study
+from .submit import submit
 from .train import train
+from .verify import verify
 from .view import view
 
 INTERRUPTED = 130
@@ -35,6 +37,8 @@ app.command("train", epilog=NOTE)(train)
 app.command("eval", epilog=NOTE)(evaluate)
 app.command("compare")(compare)
 app.command("leaderboard")(leaderboard)
+app.command("submit")(submit)
+app.command("verify")(verify)
 app.command("view")(view)
 app.command("export")(export)
 app.add_typer(grade.app, name="grade", no_args_is_help=False)

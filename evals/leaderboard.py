@@ -21,6 +21,7 @@ from .marks import Mark
 from .paper import published
 from .records import Decoding, Trained
 from .statistics import Difference, holm, paired_difference, pass_rate
+from .text import plain
 
 DRAWS = 1  # of the bootstrap beside Fieller's set, which the leaderboard does not show
 
@@ -43,11 +44,6 @@ def build(root: Path, settings: Settings) -> Leaderboard:
             for directory, problem in sorted(broken.items())
         ],
     )
-
-
-def plain(text: str) -> str:
-    """Text without characters that are obeyed and not shown: control sequences, and those that turn the direction of reading."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _table(rows: Sequence[Measured]) -> Table:

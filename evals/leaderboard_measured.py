@@ -20,7 +20,7 @@ from .marks import Mark, mark_of
 from .records import Decoding, Evaluation, Trained
 from .samples import SAMPLES, read_table
 from .statistics import FloatArray
-from .store import STUDY, Entry, Kind, State, evaluations, scan
+from .store import STUDY, Kind, State, evaluations, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,10 +126,9 @@ class Pool:
 def collect(root: Path, settings: Settings) -> tuple[list[Measured], dict[Path, str]]:
     """Every complete evaluation below `root`, and by directory why others there can not be read.
 
-    Evaluations that chose a study's learning rate are passed over: they flatter the rate chosen. Raises UserError where `root` is no
-    directory that can be read.
+    Evaluations that chose a study's learning rate are passed over. Raises UserError where `root` is no directory that can be read.
     """
-    entries = reported(scan(root))
+    entries = [entry for entry in scan(root) if not chose_a_rate(entry.directory)]
     recipes = {
         entry.manifest["patch_sha256"]: settings(entry.manifest["config"])
         for entry in entries
@@ -148,14 +147,9 @@ def collect(root: Path, settings: Settings) -> tuple[list[Measured], dict[Path, 
     return found, broken
 
 
-def reported(entries: Sequence[Entry]) -> list[Entry]:
-    """Without the evaluations that chose a study's learning rate."""
-
-    def chose(entry: Entry) -> bool:
-        run = entry.directory.parent
-        return entry.directory.name == "validation" and (run.parent.parent / STUDY).is_file()
-
-    return [entry for entry in entries if not chose(entry)]
+def chose_a_rate(evaluation: Path) -> bool:
+    """Whether an evaluation chose a study's learning rate: it flatters the rate chosen."""
+    return evaluation.name == "validation" and (evaluation.parent.parent.parent / STUDY).is_file()
 
 
 def read_rates(directory: Path, manifest: Evaluation) -> tuple[str, dict[Decoding, FloatArray]]:

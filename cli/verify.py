@@ -1,0 +1,131 @@
+"""`onelayer verify`"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..evals.verification import Checked, Tools
+
+
+def verify(
+    what: Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="a submission, or a directory of evaluations, runs or studies")],
+    regenerate: Annotated[int, typer.Option(metavar="N", min=0, help="make N samples of each evaluation again, drawn at random")] = 0,
+    seed: Annotated[int | None, typer.Option(help="of the drawing  [default: another each time, which is printed]")] = None,
+    unpack: Annotated[Path | None, typer.Option(metavar="DIR", help="of a submission: a new directory for it once it is verified")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="the base, a directory or a hub name, where the configuration names another place")
+    ] = None,
+    environment: Annotated[
+        str | None, typer.Option(metavar="ID", help="an environment that a submission may have imported, besides the built-in ones")
+    ] = None,
+) -> None:
+    """Check every hash and count of a submission or of evaluations here, and grade every response again.
+
+    With --regenerate, samples are also made again from base, patch and seed, and their tokens compared: only that finds responses that were
+    written by somebody else, with all hashes computed anew. What is wrong is said with its reason, and the exit code is 2. A directory of
+    evaluations here, and what is unpacked, gets the mark that the leaderboard shows.
+
+    \b
+    Examples:
+      onelayer verify theirs.tar
+      onelayer verify theirs.tar --regenerate 20 --unpack runs/theirs
+      onelayer verify runs/quickstart --regenerate 5
+    """
+    from ..agents.config import ModelConfig
+    from ..agents.policy import Base, load_base
+    from ..envs.errors import UserError
+    from ..evals.verification import Tools
+    from ..trainers.run import finished, trained
+
+    if unpack and what.is_dir():
+        raise UserError(f"--unpack: {what} is a directory already; leave it out")
+    if not what.exists():
+        raise UserError(f"{what}: no such file or directory; name what `onelayer submit` wrote, or a directory of runs")
+    bases: dict[str, Base] = {}
+
+    def base_of(config: ModelConfig) -> Base:
+        """Loaded once for all evaluations."""
+        key = config.model_dump_json()
+        if key not in bases:
+            bases[key] = load_base(config)
+        return bases[key]
+
+    tools = Tools(
+        load_base=base_of,
+        trained=lambda run: trained(finished(run)),
+        foreign=not what.is_dir(),
+        model=model,
+        environment=environment,
+    )
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    if what.is_dir():
+        return _check(what, tools, regenerate, seed, keep=True)
+    with _unpacked(what, unpack) as directory:
+        try:
+            _check(directory, tools, regenerate, seed, keep=unpack is not None)
+        except UserError as error:
+            raise UserError(str(error).replace(f"{directory}/", "")) from error
+    if unpack:
+        print(f"unpacked: {unpack}")
+
+
+def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: bool) -> None:
+    """Verify all that lies in a directory, and print what came of it. keep: leave marks."""
+    from ..evals.marks import VERIFIED
+    from ..evals.submission import SUBMISSION, gather, read_submission
+    from ..evals.verification import Refused, check_files, write_mark
+    from ..evals.verification import verify as verify_claim
+
+    if (directory / SUBMISSION).is_file():
+        check_files(directory, read_submission(directory))
+    if regenerate:
+        print(f"made again: {regenerate} samples of each evaluation, drawn with --seed {seed}")
+    for claim in gather([directory]):
+        try:
+            checked = verify_claim(claim, tools, regenerate, seed)
+        except Refused:
+            if keep:
+                (claim.directory / VERIFIED).unlink(missing_ok=True)
+            raise
+        if keep:
+            write_mark(checked)
+        _tell(checked)
+
+
+def _tell(checked: Checked) -> None:
+    from ..evals.text import plain
+
+    seen = checked.claim.manifest
+    lost = f", {checked.lost} lost to failing environments" if checked.lost else ""
+    again = f", {checked.regenerated} made again with the same tokens" if checked.regenerated else ""
+    what = plain(f"{checked.claim.directory.name}: {seen.policy} on {seen.split}")
+    print(f"{what}: {checked.graded} samples graded again{lost}{again}: {checked.mark}")
+
+
+@contextmanager
+def _unpacked(archive: Path, target: Path | None) -> Iterator[Path]:
+    """The files of a submission, beside `target`, where they go if nothing is raised; without one they are removed."""
+    from ..envs.files import check_new, make_writable
+    from ..evals import submission
+
+    if target:
+        check_new(target)
+        make_writable(target.parent)
+    with tempfile.TemporaryDirectory(prefix=".verify-", dir=target.parent if target else None) as folder:
+        directory = Path(folder, "submission")
+        directory.mkdir()
+        submission.unpack(archive, directory)
+        yield directory
+        if target:
+            if target.is_dir():
+                target.rmdir()
+            shutil.move(directory, target)

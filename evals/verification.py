@@ -1,0 +1,268 @@
+"""Whether an evaluation is what it says: every hash and count, every response graded again, and items made again from base, patch and seed.
+
+What the records must be follows from the manifest alone: items, order and seeds are planned again, and the protocol is the hash of a
+configuration that is at hand. verification_replay.py plays them. docs/submissions.md says what that proves.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..agents.agent import BASELINES, Agent, Player, make_agent
+from ..agents.config import AgentConfig, ModelConfig
+from ..agents.openai_engine import TextTokenizer, endpoint_agent
+from ..agents.patch import Patch, applied, read
+from ..agents.policy import Base, select
+from ..envs import load
+from ..envs.config import BUILT_IN, EnvConfig, OtherConfig, PoolConfig
+from ..envs.errors import first_problem
+from ..envs.files import write_atomically
+from ..envs.items import Split
+from ..envs.pool import open_pool
+from .config import EvalConfig
+from .evaluator import domain, first_items, model_policy, plan, protocol_of
+from .marks import VERIFIED, Mark, Verified, mark_of, sha256
+from .records import MANIFEST, Evaluation, PolicyInfo, Source, Trained
+from .responses import ResponsesEngine
+from .samples import SAMPLES
+from .store import RUN
+from .submission import PATCH, SUBMISSION, Claim, Submission
+from .verification_replay import Reason, Refused, Subject
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What verification needs from outside."""
+
+    load_base: Callable[[ModelConfig], Base]
+    trained: Callable[[Path], Trained]
+    """What the manifest in a run's directory tells of the training."""
+    foreign: bool = False
+    """It was made elsewhere: nothing that its configuration names is imported, loaded or asked, but for what is named here."""
+    model: str | None = None
+    """The base, instead of the path that the configuration names."""
+    environment: str | None = None
+    """An environment besides the built-in ones that may be imported."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What verification of one evaluation came to."""
+
+    claim: Claim
+    graded: int
+    lost: int
+    regenerated: int
+
+    @property
+    def mark(self) -> Mark:
+        return Mark.REGENERATED if self.regenerated else Mark.CHECKED
+
+
+class _Recipe(BaseModel):
+    """The configuration in a manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelConfig
+    env: EnvConfig
+    agent: AgentConfig
+    pool: PoolConfig
+    eval: EvalConfig
+
+
+def check_files(directory: Path, submission: Submission) -> None:
+    """Raises Refused where the files of an unpacked submission are not those that it lists."""
+    there = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()} - {SUBMISSION}
+    there = {name for name in there if not name.endswith(f"/{VERIFIED}")}
+    if odd := sorted(there ^ submission.files.keys()):
+        raise Refused(odd[0], Reason.HASH, "listed, but not there" if odd[0] in submission.files else "there, but not listed")
+    for name, filed in submission.files.items():
+        if sha256(directory / name) != filed.sha256:
+            raise Refused(name, Reason.HASH, f"its SHA-256 is not {filed.sha256[:12]}..., which {SUBMISSION} lists")
+
+
+def verify(claim: Claim, tools: Tools, regenerate: int = 0, seed: int = 0) -> Checked:
+    """Check one evaluation, and make `regenerate` of its samples again, drawn with `seed`; none of a policy that has no weights here.
+
+    Raises Refused with the first thing that is wrong; UserError where base or data are not here.
+    """
+    place = claim.directory.name
+    try:
+        with _opened(claim, tools) as subject:
+            samples = subject.read()
+            due = [sample for sample in samples if sample.error is None]
+            subject.grade(due)
+            chosen = random.Random(seed).sample(due, min(regenerate, len(due))) if subject.base else []
+            if chosen:
+                subject.regenerate(chosen)
+    except (ValidationError, RecursionError) as error:
+        told = first_problem(error) if isinstance(error, ValidationError) else "nested too deeply"
+        raise Refused(place, Reason.BROKEN, told) from error
+    return Checked(claim, len(due), len(samples) - len(due), len(chosen))
+
+
+def write_mark(checked: Checked) -> None:
+    """Leave verified.json beside the evaluation; a stronger one for the same files stays."""
+    directory = checked.claim.directory
+    if checked.mark is Mark.CHECKED and mark_of(directory) is Mark.REGENERATED:
+        return
+    told = Verified(
+        mark=Mark.REGENERATED if checked.regenerated else Mark.CHECKED,
+        evaluation_sha256=sha256(directory / MANIFEST),
+        samples_sha256=sha256(directory / SAMPLES),
+        graded=checked.graded,
+        lost=checked.lost,
+        regenerated=checked.regenerated,
+        onelayer=version("onelayer"),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_atomically(directory / VERIFIED, told.model_dump_json(indent=2) + "\n")
+
+
+@contextmanager
+def _opened(claim: Claim, tools: Tools) -> Iterator[Subject]:
+    """The evaluation with everything that it takes to play it, its policy's weights applied; all but the records is checked."""
+    place, manifest = claim.directory.name, claim.manifest
+    if sha256(claim.directory / SAMPLES) != manifest.samples_sha256:
+        raise Refused(place, Reason.HASH, f"{SAMPLES} is not the file that {MANIFEST} names")
+    if manifest.source is Source.LM_EVAL:
+        raise Refused(place, Reason.UNVERIFIABLE, "it was graded by lm-evaluation-harness; run the task again instead")
+    recipe = _Recipe.model_validate(manifest.config)
+    _check_trust(place, recipe, tools)
+    split = _check_items(place, manifest, recipe)
+    base = _base(recipe, tools) if manifest.source is Source.MODEL else None
+    patches = _check_patches(claim, base, tools)
+    player, policy = _player(manifest, recipe, base, patches)
+    _check_protocol(place, manifest, recipe, player, policy)
+    wanted = list(plan(split, recipe.eval, manifest.sampled.samples, manifest.protocol))
+    # Their pool is not taken over: how long a step may take, and in how much memory, is for this machine to say.
+    with open_pool(recipe.env, _split_name(manifest), PoolConfig()) as pool, applied(base, patches) if base else nullcontext():
+        player.engine.sync()
+        yield Subject(claim, player, pool, split, wanted, base)
+
+
+def _check_trust(place: str, recipe: _Recipe, tools: Tools) -> None:
+    """What was made elsewhere may name code, weights and servers: none is touched unless it is named here."""
+    if not tools.foreign:
+        return
+    if isinstance(recipe.env, OtherConfig) and recipe.env.id != tools.environment:
+        raise Refused(
+            place,
+            Reason.UNVERIFIABLE,
+            f"its environment is {recipe.env.id}, none of {', '.join(BUILT_IN)}; if you trust that module, give --environment with it",
+        )
+    if recipe.model.path != "tiny" and tools.model is None:
+        raise Refused(place, Reason.UNVERIFIABLE, f"its base is {recipe.model.path}; give --model with a directory or hub name of it")
+    if recipe.agent.engine not in ("transformers", "vllm"):
+        raise Refused(place, Reason.UNVERIFIABLE, f"its engine is {recipe.agent.engine}, a server of somebody else")
+
+
+def _check_items(place: str, manifest: Evaluation, recipe: _Recipe) -> Split:
+    there = load(recipe.env, _split_name(manifest))
+    if there.name != manifest.split:
+        raise Refused(place, Reason.CONFIGURATION, f"the split is called {manifest.split}, and its configuration loads {there.name}")
+    if manifest.items > len(there.items):
+        raise Refused(place, Reason.ITEMS, f"{manifest.items} items, and {manifest.split} has {len(there.items)}")
+    split = first_items(there, manifest.items)
+    if split.digest != manifest.digest:
+        raise Refused(place, Reason.ITEMS, f"the first {manifest.items} of {manifest.split} have another SHA-256")
+    return split
+
+
+def _split_name(manifest: Evaluation) -> str:
+    return manifest.split.rpartition("/")[2]
+
+
+def _base(recipe: _Recipe, tools: Tools) -> Base:
+    return tools.load_base(recipe.model if tools.model is None else recipe.model.model_copy(update={"path": tools.model}))
+
+
+def _check_patches(claim: Claim, base: Base | None, tools: Tools) -> list[Patch]:
+    place, manifest = claim.directory.name, claim.manifest
+    if base is None and (manifest.patches or manifest.base != "none"):
+        raise Refused(place, Reason.CONFIGURATION, f"a policy of source {manifest.source} has neither base nor patches")
+    if base and base.fingerprint != manifest.base:
+        raise Refused(place, Reason.BASE, f"it names {manifest.base[:12]}..., and the base here is {base.fingerprint[:12]}...")
+    if len(manifest.trained) != len(manifest.patches):
+        raise Refused(place, Reason.TRAINING, f"{len(manifest.patches)} patches, and {len(manifest.trained)} entries of their training")
+    found = [read(path) for path in claim.patches]
+    for patch, path, told, named in zip(found, claim.patches, manifest.trained, manifest.patches, strict=True):
+        assert base
+        if patch.sha256 != named:
+            raise Refused(place, Reason.HASH, f"{PATCH} is not the file that {MANIFEST} names")
+        if patch.base != base.fingerprint:
+            raise Refused(place, Reason.BASE, f"the patch {patch.trained_set} belongs to {patch.base[:12]}...")
+        if select(base.model, patch.trained_set).parameters.keys() != patch.weights.keys():
+            raise Refused(place, Reason.PATCH, f"its weights are not those of {patch.trained_set}")
+        _check_training(place, patch, path.parent, told, base, tools)
+    return found
+
+
+def _check_training(place: str, patch: Patch, run: Path, told: Trained | None, base: Base, tools: Tools) -> None:
+    """What an evaluation tells of a patch's training is what the run's manifest tells, and as much of it as can be seen is true."""
+    if not (run / RUN).is_file():
+        if told is not None:
+            raise Refused(place, Reason.TRAINING, f"it tells of a training, and there is no {RUN} beside the patch")
+        return
+    manifest = json.loads((run / RUN).read_bytes())
+    if (manifest.get("base"), manifest.get("patch_sha256")) != (base.fingerprint, patch.sha256):
+        raise Refused(place, Reason.TRAINING, f"{RUN} is of another base or patch")
+    known = tools.trained(run)
+    if told is not None and known != told:
+        differ = [name for name in Trained.model_fields if getattr(known, name) != getattr(told, name)]
+        raise Refused(place, Reason.TRAINING, f"{RUN} and {MANIFEST} differ in {', '.join(differ)}")
+    sizes = sum(weight.numel() for weight in patch.weights.values()), sum(weight.numel() for weight in base.model.parameters())
+    if (known.trained_set, known.parameters, known.total_parameters) != (patch.trained_set, *sizes):
+        raise Refused(place, Reason.TRAINING, f"{RUN} tells {known.trained_set}, {known.parameters} of {known.total_parameters} parameters")
+
+
+def _player(manifest: Evaluation, recipe: _Recipe, base: Base | None, patches: Sequence[Patch]) -> tuple[Player, PolicyInfo]:
+    """Who played, and as whom it was fingerprinted."""
+    name, model = manifest.policy, recipe.model.path
+    if base:
+        return make_agent(base, recipe.agent, recipe.env), model_policy(base, manifest.model, patches, manifest.trained)
+    if manifest.source is Source.BASELINE and name in BASELINES:
+        player = BASELINES[name](recipe.env, _split_name(manifest))
+        return player, PolicyInfo(name=name, source=Source.BASELINE, base="none", identity=name)
+    if manifest.source is Source.ENDPOINT and (endpoint := recipe.eval.endpoint):
+        identity = json.dumps([endpoint.url, model, endpoint.body], sort_keys=True)
+        policy = PolicyInfo(name=model, source=Source.ENDPOINT, model=model, base="none", identity=identity)
+        quiet = endpoint.model_copy(update={"key_variable": None})  # nothing is sent
+        return endpoint_agent(quiet, model, recipe.agent, recipe.env), policy
+    if manifest.source is Source.RESPONSES:
+        policy = PolicyInfo(name=name, source=Source.RESPONSES, model=manifest.model, base="none", repeats=manifest.repeats)
+        return Agent(ResponsesEngine({}), TextTokenizer(), AgentConfig(), "{observation}", 0), policy  # type: ignore[arg-type]
+    raise Refused("policy", Reason.CONFIGURATION, f"there is no {manifest.source} called {name}")
+
+
+def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: Player, policy: PolicyInfo) -> None:
+    """The manifest says what its configuration says, and the protocol, on which the keys rest, is the hash of it."""
+    config = manifest.config
+    expected = {
+        "policy": policy.name,
+        "model": policy.model,
+        "domain": domain(config),
+        "temperature": recipe.eval.temperature,
+        "seed": recipe.eval.seed,
+        "max_tokens": player.config.max_tokens,
+        "prompt": player.prompt,
+        "repeats": policy.repeats,
+    }
+    if policy.source is Source.MODEL:
+        expected["model"] = recipe.model.path
+    if policy.source is not Source.RESPONSES:  # whose file, which is in its protocol, is not here
+        expected["protocol"] = protocol_of(player, manifest.split, policy, config)
+    for name, value in expected.items():
+        if getattr(manifest, name) != value:
+            found = getattr(manifest, name)
+            raise Refused(place, Reason.CONFIGURATION, f"{name} is {str(found)[:60]!r}, and from the configuration {str(value)[:60]!r}")
