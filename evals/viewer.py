@@ -105,6 +105,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a body waits 40 ms for its header to be acknowledged
     server_version, sys_version = "onelayer", ""
     timeout = 60
 
