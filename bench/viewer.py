@@ -155,7 +155,8 @@ def in_chromium(address: str, run: str, samples: int, clicks: int) -> None:
         loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
         told("the page is loaded", [loaded / 1000])
         shown = (  # from the click to two frames later, when what has changed is on the screen
-            "async address => { const began = performance.now(); await go(address, false);"
+            "async address => { const began = performance.now(); await go(address, "
+            ");"
             " await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))); return performance.now() - began; }"
         )
         for what, addresses in pages(run, samples, clicks):

@@ -47,10 +47,10 @@ class Board:
     _last: Leaderboard | None = None
 
     def get(self, signature: Signature) -> tuple[Leaderboard | None, bool]:
-        """The newest there is, and whether a newer one is being computed. Raises UserError where it can not be."""
+        """The newest there is, and whether a newer one is being computed."""
         if self._future is None or (self._of != signature and self._future.done()):
             self._of, self._future = signature, self.worker.submit(build, self.root, self.settings)
-        with suppress(NotYet):
+        with suppress(NotYet, UserError):  # the directory may be gone for the moment
             self._last = self._future.result(0 if self._last else PATIENCE)
         return self._last, not self._future.done()
 

@@ -115,13 +115,17 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         if address.path == "/view.js":
             return self._answer(HTTPStatus.OK, self.server.script, "text/javascript")
+        try:
+            query = dict(parse_qsl(address.query, errors="replace", max_num_fields=100))
+        except ValueError:
+            return self._answer(HTTPStatus.BAD_REQUEST, b"too much is asked at once\n", "text/plain")
         site = self.server.site
         status = HTTPStatus.OK
         try:
             page = site.pages.get(address.path.removeprefix("/"))
             if page is None:
                 raise NotFound("There is no such page.")
-            text = page(dict(parse_qsl(address.query, errors="replace", max_num_fields=100)))
+            text = page(query)
         except NotFound as found:
             status, text = HTTPStatus.NOT_FOUND, site.render("view_message.html.j2", heading="Not there", message=str(found))
         except Exception:

@@ -49,9 +49,9 @@ async function load(address, mine) {
   say("");
 }
 
-async function go(address, push = true) {
+async function go(address, how = "pushState") {
   wanted = address;
-  if (push) history.pushState(null, "", address);
+  if (how) history[how](null, "", address);
   const number = ++asked;
   await load(address, true).catch(() => location.assign(address));
   if (number === asked) document.querySelector("#rows [aria-current]")?.scrollIntoView({block: "nearest"});
@@ -72,9 +72,9 @@ document.addEventListener("click", event => {
 
 addEventListener("popstate", () => here() === wanted || location.reload());
 
-function send(form) {
+function send(form, how) {
   const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
-  go(`${form.getAttribute("action")}?${query}`);
+  go(`${form.getAttribute("action")}?${query}`, how);
 }
 
 let typed;
@@ -83,7 +83,7 @@ for (const form of document.querySelectorAll("form[data-swap]")) {
   form.addEventListener("change", event => { if (event.target.type !== "search") send(form); });
   form.addEventListener("input", event => {
     clearTimeout(typed);
-    if (event.target.type === "search") typed = setTimeout(() => send(form), 300);
+    if (event.target.type === "search") typed = setTimeout(() => send(form, "replaceState"), 300);
   });
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import http.client
-import json
 import os
 import re
 import shutil
@@ -203,6 +202,7 @@ def test_no_file_is_served_by_its_path(path: str, all_of_it: Ask) -> None:
 def test_methods_that_change_things_are_refused(all_of_it: Ask) -> None:
     assert {all_of_it("/", method)[0] for method in ("POST", "PUT", "DELETE", "PATCH")} == {501}
     assert all_of_it("/", "HEAD") == (200, "")
+    assert all_of_it("/?" + "a=1&" * 200)[0] == 400
 
 
 HOSTS = {"127.0.0.1": True, "localhost:9000": True, "[::1]:8612": True, "192.168.1.7:80": True, "127.0.0.1.": True}
@@ -330,5 +330,5 @@ def test_an_axis_holds_its_values_and_its_ticks(values: list[float], zero: bool)
 
 def test_the_script_is_served_and_is_one_file(all_of_it: Ask) -> None:
     status, script = all_of_it("/view.js")
-    assert status == 200 and '"use strict"' in script and "innerHTML =" not in script and "eval" not in script
-    json.dumps(script)
+    assert status == 200 and '"use strict"' in script
+    assert not re.search(r"innerHTML\s*=[^=]|eval\(|https?:|new Function|document\.write", script)
