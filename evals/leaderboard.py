@@ -58,7 +58,9 @@ def _table(rows: Sequence[Measured]) -> Table:
         standings |= {(at, decoding): one for (at, _), one in zip(measured, _standings(drafts), strict=True)}
     entries = [_entry(pool, *(standings.get((at, decoding)) for decoding in Decoding)) for at, pool in enumerate(found)]
     seen = rows[0].manifest
-    return Table(domain=seen.domain, suite=plain(seen.split), items=seen.items, digest=seen.digest, entries=_by_score(_distinct(entries)))
+    return Table(
+        domain=plain(seen.domain), suite=plain(seen.split), items=seen.items, digest=seen.digest, entries=_by_score(_distinct(entries))
+    )
 
 
 class _Draft:
