@@ -215,6 +215,23 @@ def test_a_name_that_is_not_this_machine_is_refused(host: str, all_of_it: Ask) -
     assert all_of_it("/", Host=host)[0] == (200 if HOSTS[host] else 403)
 
 
+def test_a_real_run_and_its_evaluation_are_shown(ask: Ask, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "layer"
+    words = ["trainer.steps=2", "trainer.prompts_per_step=2", "trainer.group_size=2", "trainer.trained_set=layer:3"]
+    assert main(["train", "quickstart", *words, "--output", str(run)]) == 0
+    patch = ["--patch", str(run / "patch.safetensors"), "--output", str(run / "test")]
+    assert main(["eval", "--suite", "arithmetic", "--items", "4", "--n", "2", *patch]) == 0
+    assert "layer:3 on arithmetic" in texts(ask("/")[1]) and "seed 0" in texts(ask("/curves")[1])
+    _, page = ask("/episodes?run=layer&part=1")
+    assert "4 of 8 episodes" in texts(page) and re.search(r"advantage (none|[\d.\u2212]+)", texts(page))
+    for row in read_samples(run / "test" / SAMPLES):
+        _, page = ask(url("episodes", run="layer/test", open=f"{row.decoding}/{row.sample}/{row.item}"))
+        said = re.findall(r'<div class="text[^"]*">([^<]*)</div>', page)
+        assert [html.unescape(text) for text in said[:3]] == [
+            shown(getattr(row.steps[0], name)) for name in ("observation", "prompt", "response")
+        ]
+
+
 def test_the_policy_lets_nothing_in_and_nothing_out(made: Path) -> None:
     server = serving(made)
     with server as ask:
