@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from .charts import COLORS, DASHES, Axis, Chart, Line, Mark, axis, polyline
 from .leaderboard_measured import Settings
-from .run_index import Point
+from .run_index import Point, section
 from .store import Entry, State
 
 X = {"step": "steps", "tokens": "sampled tokens", "episodes": "episodes", "seconds": "seconds"}
@@ -87,8 +88,7 @@ def trained_policies(runs: Sequence[Run], settings: Settings) -> list[Policy]:
 
 
 def _trainer(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = recipe.get("trainer")
-    return found if isinstance(found, dict) else {}
+    return section(recipe, "trainer")
 
 
 def _stem(run: Run) -> str:
@@ -98,8 +98,7 @@ def _stem(run: Run) -> str:
 
 def _domain(run: Run) -> str:
     """The suite that a run trains on, as its configuration names it."""
-    env = run[2].get("env")
-    env = env if isinstance(env, dict) else {}
+    env = section(run[2], "env")
     suite, name = env.get("suite"), str(env.get("id") or "unknown")
     return f"{suite}" if suite and "Math" in name else " ".join(str(part) for part in (name, suite) if part)
 
@@ -145,10 +144,10 @@ def run_charts(points: Sequence[Point]) -> list[Chart]:
     """The curves of one run, a chart for each figure that it has."""
     charts = []
     for key, title in Y.items():
-        values = [point.get(key) for point in points]
-        if not any(isinstance(value, int | float) for value in values):
+        values = [_value(point, key) for point in points]
+        if not any(value is not None for value in values):
             continue
-        if key == "reward" and values == [point.get("success") for point in points]:
+        if key == "reward" and values == [_value(point, "success") for point in points]:
             continue  # where every episode pays 1 or nothing the two are one
         x, y = _axes(points, "step", key)
         curve = _curve(points, "step", key)
@@ -161,12 +160,18 @@ def run_charts(points: Sequence[Point]) -> list[Chart]:
 
 
 def _axes(points: Sequence[Point], x: str, y: str) -> tuple[Axis, Axis]:
-    values = [float(point[y]) for point in points if isinstance(point.get(y), int | float)]
+    values = [value for point in points if (value := _value(point, y)) is not None]
     return axis([float(point[x]) for point in points], X[x], zero=True), axis(values, Y[y], zero=y in ("success", "reward", "kl"))
 
 
 def _curve(points: Sequence[Point], x: str, y: str) -> list[tuple[float, float | None]]:
-    return [(float(point[x]), float(point[y]) if isinstance(point.get(y), int | float) else None) for point in points]
+    return [(float(point[x]), _value(point, y)) for point in points]
+
+
+def _value(point: Point, key: str) -> float | None:
+    """A figure; None where there is none, or no finite one."""
+    value = point.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _mean(curves: Sequence[Sequence[tuple[float, float | None]]]) -> list[tuple[float, float | None]]:

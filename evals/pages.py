@@ -24,7 +24,7 @@ from .leaderboard_records import Leaderboard, Table
 from .page import TEMPLATES
 from .profile_page import Measure
 from .records import Decoding
-from .run_index import Index, Signature, name_of
+from .run_index import Index, Signature, name_of, section
 from .store import Entry, Kind, State
 
 RUNS_PAGE = 200
@@ -116,16 +116,16 @@ class Site:
         done = wanted = None
         result = ""
         if entry.kind is Kind.RUN and entry.state is State.UNFINISHED:
-            done, wanted = found.get("steps_done"), (recipe.get("trainer") or {}).get("steps")
+            done, wanted = found.get("steps_done"), section(recipe, "trainer").get("steps")
         if entry.kind is Kind.EVALUATION and entry.state is State.UNFINISHED:
             done, wanted = found.get("samples"), found.get("wanted")
         if "sampled" in found:
             rate = found["sampled"]["pass_rate"]
             result = f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
-        elif "cost" in found:
-            result = f"{found['cost']['seconds']:,.0f} s"
-        seed = (recipe.get("trainer") or {}).get("seed") if entry.kind is Kind.RUN else None
-        what = shown(name_of(entry, recipe)) + (f", seed {seed}" if seed is not None else "")
+        elif isinstance(seconds := section(found, "cost").get("seconds"), int | float):
+            result = f"{seconds:,.0f} s"
+        seed = section(recipe, "trainer").get("seed") if entry.kind is Kind.RUN else None
+        what = shown(name_of(entry, recipe)) + (shown(f", seed {seed}") if seed is not None else "")
         return {"name": name, "entry": entry, "what": what, "result": result, "done": done, "wanted": wanted}
 
     def _entry(self, query: Query) -> tuple[str, Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -63,7 +64,7 @@ class Index:
     def recipe(self, name: str, entry: Entry) -> Mapping[str, Any]:
         """The configuration of a run as it stands in its files; empty where there is none to be read."""
         if "config" in entry.manifest:
-            return entry.manifest["config"]
+            return section(entry.manifest, "config")
         if (version := Version.of(entry.directory / RECIPE)) is None:
             return {}
         if self._recipes.get(name, (None,))[0] != version:
@@ -78,9 +79,9 @@ class Index:
         if (version := Version.of(entry.directory / METRICS)) is None:
             return []
         if self._curves.get(name, (None,))[0] != version:
-            settings = self.recipe(name, entry).get("trainer") or {}
-            episodes = int(settings.get("prompts_per_step") or 0) * int(settings.get("group_size") or 0)
-            curve = read_curve(version.path, episodes)
+            settings = section(self.recipe(name, entry), "trainer")
+            sizes = [settings.get(key) for key in ("prompts_per_step", "group_size")]
+            curve = read_curve(version.path, math.prod(size if isinstance(size, int) else 0 for size in sizes))
             lines = version.path.read_bytes().split(b"\n")
             self._curves[name] = version, [json.loads(line) | point.model_dump() for line, point in zip(lines, curve.points, strict=False)]
         return self._curves[name][1]
@@ -129,12 +130,18 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of a configuration or manifest; empty where it is not there, or no mapping: files may hold anything."""
+    found = tree.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def name_of(entry: Entry, recipe: Mapping[str, Any]) -> str:
     """What a run or evaluation is, in a few words; empty where nothing tells."""
     found = entry.manifest
     if entry.kind is Kind.EVALUATION:
         return f"{found['policy']} on {found['split']}" if "policy" in found else ""
     if entry.kind is Kind.RUN:
-        trainer = recipe.get("trainer") or {}
+        trainer = section(recipe, "trainer")
         return " ".join(str(trainer[key]) for key in ("algorithm", "trained_set") if key in trainer)
     return ""

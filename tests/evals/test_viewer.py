@@ -270,6 +270,31 @@ def test_runs_appear_grow_break_and_vanish(ask: Ask, tmp_path: Path) -> None:
     assert "Nothing here yet" in ask("/")[1]
 
 
+NONSENSE = [
+    "",
+    "null",
+    "[1, 2]",
+    "trainer: 3\nenv: [x]\n",
+    "trainer: {steps: x, seed: {}, prompts_per_step: x}\nenv: {suite: []}\n",
+    "\x00",
+    "a: &a [*a]",
+]
+
+
+@pytest.mark.parametrize("recipe", NONSENSE)
+def test_a_run_of_nonsense_leaves_the_others_as_they_are(recipe: str, ask: Ask, tmp_path: Path) -> None:
+    viewed.training(tmp_path / "runs" / "good", 3)
+    bad = tmp_path / "runs" / "bad"
+    bad.mkdir()
+    (bad / "config.yaml").write_text(recipe)
+    line = '{"step": 0, "reward": NaN, "success": 1e999, "kl": "x", "entropy": [1], "tokens": 1, "rollout_seconds": 1, "update_seconds": 1}'
+    (bad / "metrics.jsonl").write_text(line + "\n")
+    for path in ("/", "/curves", "/curves?y=kl", "/run?run=bad", "/episodes?run=bad", "/profiles", "/items"):
+        status, page = ask(path)
+        assert status == 200 and not re.search(r'="[^"]*\b(nan|inf)%?"', page), path
+    assert "3 of 40 steps" in texts(ask("/curves")[1])
+
+
 def test_an_evaluation_is_followed_from_its_journal_to_its_end(ask: Ask, tmp_path: Path) -> None:
     going = viewed.unfinished(tmp_path / "runs" / "going", 3)
     assert "3 of 40" in texts(ask("/")[1]) and "layer:3 on arithmetic/test" in texts(ask("/")[1])
