@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +60,12 @@ class Measured:
         """What it has in common with all that stands in the same table."""
         return self.manifest.domain, self.manifest.split, self.manifest.digest, self.items
 
-    @property
+    @cached_property
     def measured_as(self) -> tuple[object, ...]:
         """What two measurements of a table must agree in to be paired."""
         return (self.manifest.base, *(getattr(self.manifest, key) for key in PROTOCOL))
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What evaluations must agree in to be one entry."""
         seen = self.manifest
@@ -73,7 +74,7 @@ class Measured:
             recipe = [self.trained.model_dump(mode="json", exclude={"seed", "cost"}), dict(self.settings)]
         return json.dumps([self.table, self.measured_as, seen.source, seen.policy, recipe], sort_keys=True)
 
-    @property
+    @cached_property
     def training(self) -> object:
         """What a run must agree in with the full-parameter run that it is measured against."""
         settings = {key: value for key, value in self.settings.items() if key not in ("trainer.trained_set", "trainer.lr")}
