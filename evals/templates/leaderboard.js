@@ -3,7 +3,7 @@ const board = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
 const defaults = {table: "", decoding: "sampled", sort: "-pass", q: "", model: "", algorithm: "", mark: "", entry: ""};
 const marks = ["regenerated", "checked", "unverified", "published"];
-let state = {...defaults};
+let state = {...defaults}, later;
 
 // An element; children that are text are only ever text.
 function el(tag, attributes = {}, ...children) {
@@ -167,7 +167,12 @@ function render() {
   for (const [key, head] of Object.entries(heads)) {
     head.setAttribute("aria-sort", state.sort === key ? "ascending" : state.sort === `-${key}` ? "descending" : "none");
   }
-  document.querySelector("#entries tbody").replaceChildren(...rows.map(row));
+  // The first rows at once, up to the entry that is open; the others after they have been painted.
+  const body = document.querySelector("#entries tbody"), first = Math.max(100, 1 + rows.findIndex(entry => entry.id === state.entry));
+  body.replaceChildren(...rows.slice(0, first).map(row));
+  clearTimeout(later);
+  const more = from => { if (from < rows.length) later = setTimeout(() => { body.append(...rows.slice(from, from + 100).map(row)); more(from + 100); }, 20); };
+  more(first);
   byId("count").textContent = `${rows.length} of ${table.entries.length} entries` + (table.items ? ` on ${table.items} items of ${table.suite}` : ", published figures only");
   openEntry();
 }
