@@ -10,9 +10,8 @@ from queue import SimpleQueue
 from ..envs.pool import InfrastructureError, Pool, PoolEnv, Turn
 from .agent import Dialogue, Player, derive_seed
 from .engine import Completion, FinishReason, Request, Sampling
+from .verdicts import CORRECT, ERROR, OVERLONG, WRONG
 
-CORRECT, WRONG, ERROR, OVERLONG = "correct", "wrong", "error", "overlong"
-"""Verdicts that an episode of any environment may have; others are the environment's own."""
 SOLVED = 1 - 1e-6  # a sum of rewards that counts as 1: environments may add it up of parts
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import JsonValue
 
 from ..agents.config import ModelConfig
-from ..agents.episodes import CORRECT, WRONG
 from ..agents.patch import Patch, apply
 from ..agents.policy import load_base
+from ..agents.verdicts import CORRECT, WRONG
 from ..envs.errors import UserError
 from ..envs.files import owned
 from ..envs.items import Item, Split

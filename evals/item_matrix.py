@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..agents.episodes import CORRECT
+from ..agents.verdicts import CORRECT
 from .episode_table import Version, open_episodes
 from .leaderboard_records import Entry, Table
 from .records import Decoding

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..agents.episodes import CORRECT
+from ..agents.verdicts import CORRECT
 from ..envs.errors import UserError
 from .compare import PROTOCOL, UNTRAINED
 from .marks import Mark, mark_of

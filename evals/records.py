@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from ..agents.episodes import CORRECT
+from ..agents.verdicts import CORRECT
 from ..envs.errors import UserError, first_problem
 from .cost import Cost, Hardware
 from .samples import SAMPLES, read_table

@@ -131,6 +131,8 @@ def _run(directory: Path) -> Entry:
     manifest = json.loads(data)
     if missing := [name for name in ("config", "base", "trained_set", "patch_sha256", "cost") if name not in manifest]:
         raise UserError(f"{path}: without {missing[0]}; train again")
+    if not isinstance(manifest["config"], dict):
+        raise UserError(f"{path}: config is no mapping; train again")
     if not (directory / "patch.safetensors").exists():
         raise UserError(f"{directory}: complete by its {RUN}, but without patch.safetensors")
     return Entry(directory, Kind.RUN, State.COMPLETE, manifest)

@@ -14,8 +14,9 @@ import numpy as np
 from ..agents import patch
 from ..agents.agent import Agent, derive_seed, make_agent
 from ..agents.engine import Sampling
-from ..agents.episodes import CORRECT, Episode, Play, play
+from ..agents.episodes import Episode, Play, play
 from ..agents.policy import Base, TrainedSet, load_base, multiplied, select, weight_hashes
+from ..agents.verdicts import CORRECT
 from ..envs import check_disjoint, load, parse_suite
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
