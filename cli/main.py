@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
+from ..evals.text import plain
 from . import env, grade, runs
 from .arguments import NOTE
 from .compare import compare
@@ -86,4 +87,4 @@ def _one_line(error: Exception) -> tuple[str, int] | None:
 
 
 def _say(message: str) -> None:
-    print("onelayer:", " ".join(message.split()), file=sys.stderr)
+    print("onelayer:", plain(" ".join(message.split())), file=sys.stderr)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..evals.text import plain
+
 if TYPE_CHECKING:
     from ..evals.store import Entry
 
@@ -153,11 +155,6 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return found
-
-
-def plain(text: object) -> str:
-    """Text that a terminal shows and does not obey: control characters are written out."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
 
 
 def _what(entry: Entry) -> str:

@@ -126,7 +126,6 @@ def samples_schema() -> pa.Schema:
     """Columns of samples.parquet."""
     import pyarrow as pa
 
-
     head = [("key", pa.string()), ("decoding", pa.string()), ("item", pa.string()), ("type", pa.string())]
     return pa.schema([*head, ("sample", pa.int32()), *_episode_fields()])
 
@@ -135,14 +134,12 @@ def training_schema() -> pa.Schema:
     """Columns of a training run's episodes."""
     import pyarrow as pa
 
-
     head = [("step", pa.int32()), ("group", pa.int32()), ("item", pa.string()), ("sample", pa.int32())]
     return pa.schema([*head, *_episode_fields()])
 
 
 def _episode_fields() -> list[tuple[str, pa.DataType]]:
     import pyarrow as pa
-
 
     text, number, truth, count = pa.string(), pa.float64(), pa.bool_(), pa.int32()
     step = {"observation": text, "prompt": text, "response": text, "action": text, "reward": number, "truncated": truth, "valid": truth}
@@ -156,7 +153,6 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema)
     """Write a parquet file, whole or not at all; returns its bytes. The same rows give the same bytes under one version of pyarrow."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-
 
     sink = io.BytesIO()
     table = pa.Table.from_pylist(list(rows), schema=schema)
@@ -175,7 +171,6 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-
     try:
         table = pq.read_table(path, columns=list(columns) if columns else None)
         if missing := [name for name in columns or () if name not in table.column_names]:
@@ -189,7 +184,6 @@ def read_rows(path: Path, item: str) -> list[dict[str, Any]]:
     """The rows of one item. Raises UserError where the file can not be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-
 
     try:
         return pq.read_table(path, filters=[("item", "==", item)]).to_pylist()

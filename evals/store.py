@@ -95,7 +95,7 @@ def examine(directory: Path, kind: Kind) -> Entry:
     look = {Kind.EVALUATION: _evaluation, Kind.RUN: _run, Kind.STUDY: _study, Kind.GROUP: _group}[kind]
     try:
         return look(directory)
-    except (UserError, OSError, ValueError) as error:
+    except (UserError, OSError, ValueError, RecursionError) as error:  # RecursionError: JSON nested without end
         return Entry(directory, kind, State.BROKEN, problem=" ".join(str(error).split()))
 
 

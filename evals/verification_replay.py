@@ -18,9 +18,10 @@ from pydantic import BaseModel
 
 from ..agents.agent import Agent, Player, derive_seed
 from ..agents.engine import Completion, FinishReason, Sampling
-from ..agents.episodes import ERROR, play
+from ..agents.episodes import play
 from ..agents.openai_engine import plain as unmarked
 from ..agents.policy import Base
+from ..agents.verdicts import ERROR
 from ..envs.errors import UserError
 from ..envs.items import Split
 from ..envs.pool import Pool

@@ -13,6 +13,10 @@ from onelayer.agents.engine import FinishReason, Request, Sampling, Transformers
 from onelayer.agents.policy import load_base
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64  # a busy machine must not turn connections away: troubles are counted
+
+
 class StandIn:
     """troubles: that many requests, the first ones, go wrong, each in another way. dies_after: requests answered before it hangs up on all.
     hangs: that many requests, the first ones, are answered `seconds` late; refuses: then one is refused, for a reason with this word.
@@ -44,7 +48,7 @@ class StandIn:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
