@@ -28,21 +28,22 @@ def test_it_is_small_and_stored_in_bfloat16():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "items"), [("math/grpo", 256), ("code/grpo", 256), pytest.param("alfworld/grpo", 64, marks=pytest.mark.alfworld)]
+    ("recipe", "items", "samples"),
+    [("math/grpo", 256, 4), ("code/grpo", 256, 4), pytest.param("alfworld/grpo", 128, 2, marks=pytest.mark.alfworld)],
 )
-def test_it_can_but_mostly_does_not(recipe: str, items: int):
+def test_it_can_but_mostly_does_not(recipe: str, items: int, samples: int):
     config = load_recipe(recipe)
     agent = make_agent(load_base(config.model), config.agent, config.env)
     ids = [item.id for item in load(config.env, "test").items[:items]]
     rates = {}
     with open_pool(config.env, "test", config.pool) as pool:
-        for temperature, samples in ((1.0, 4), (0.0, 1)):
-            plays = [Play(item, group, derive_seed(item, sample)) for group, item in enumerate(ids) for sample in range(samples)]
+        for temperature, each in ((1.0, samples), (0.0, 1)):
+            plays = [Play(item, group, derive_seed(item, sample)) for group, item in enumerate(ids) for sample in range(each)]
             episodes = list(play(agent, pool, plays, Sampling(config.agent.max_tokens, temperature)))
             rates[temperature] = sum(episode.reward for episode in episodes) / len(episodes)
             assert all(len(step.prompt_ids) < 400 for episode in episodes for step in episode.steps)
             if temperature:
                 solved = {episode.play.item for episode in episodes if episode.reward}
-                assert len(solved) > 0.5 * len(ids), "most items are within reach"
+                assert len(solved) / len(ids) > 1.3 * rates[1.0], "samples of an item differ: a group has something to teach"
     assert 0.20 <= rates[1.0] <= 0.60
     assert rates[0.0] <= 0.55
