@@ -65,7 +65,7 @@ def test_what_other_processes_take_counts() -> None:
         alive = meter.cost()
         process.communicate(b"\n")
         ended = meter.cost()
-    assert (alive.peak_worker_memory or 0) > 150 * MIB and ended.peak_worker_memory is None
+    assert (alive.peak_worker_memory or 0) > 150 * MIB > (ended.peak_worker_memory or 0)  # others may live here
     assert 0.5 <= alive.cpu_seconds <= ended.cpu_seconds + 0.05 < alive.cpu_seconds + 0.4  # nothing counts twice when it ends
 
 

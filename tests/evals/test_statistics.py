@@ -199,9 +199,9 @@ coverage = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "coverage.py
     "kind", [coverage["Kind"](164, seeds, luck, samples) for seeds in (1, 3, 5) for luck, samples in ((0.0, 4), (0.1, 1))], ids=str
 )
 def test_intervals_cover_in_simulated_studies(kind):
-    """A small bench/coverage.py, which has 1,000 studies of each kind. Of 250, .95 is seen as .916 to .984 in 99% of repetitions."""
-    found = coverage["coverage"](kind, 250)
-    assert all(0.91 <= value <= 0.99 for value in (found.pass_at_1, found.gain, found.to_full, found.c)), found
+    """A part of bench/coverage.py. Of 1,000 studies, .95 is seen as .931 to .967 in 99% of repetitions."""
+    found = coverage["coverage"](kind, 1000)
+    assert all(0.92 <= value <= 0.985 for value in (found.pass_at_1, found.gain, found.to_full, found.c)), found
     assert found.wrong == 0
 
 
