@@ -23,6 +23,15 @@ LAPTOP, PHONE = (1280, 900), (390, 844)
 PATHS = ["", "curves", "profiles", "items", "run?run=grpo/layer-3-seed-0", "run?run=training", "episodes?run=base", "episodes?run=hostile"]
 
 
+LISTENING = """
+import signal
+from onelayer.cli.main import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+raise SystemExit(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return viewed.make_viewed(tmp_path_factory.mktemp("viewed"))
@@ -31,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(root: Path) -> Iterator[str]:
     """A server of its own process, as a user starts it; it ends quietly."""
-    process = start("view", root, "--port", 0)
+    process = start("view", root, "--port", 0, program=("-c", LISTENING))
     yield address_of(process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
