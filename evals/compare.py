@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from .learning_curve import LearningCurve
 from .records import Decoding, Evaluation, Recorded
-from .statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
+from .statistics import Difference, FloatArray, Rate, holm, mcnemar, paired_difference, pass_rate
 
 UNTRAINED = "none"
 """Base fingerprint of policies without a model (`onelayer eval --baseline`)."""
@@ -64,6 +64,9 @@ class Compared(BaseModel):
     difference: Difference | None = Field(description="paired by item, and by training seed where both have several")
     p_holm: float | None = Field(
         default=None, description="p corrected over the rows with the same other policy (Holm); null for a single row"
+    )
+    mcnemar: float | None = Field(
+        default=None, description="exact McNemar p of greedy answers, not corrected; null: sampled, or over several training seeds"
     )
     seeds: int = Field(default=0, description="training seeds of each that the difference is over; one: its interval is over items only")
     not_comparable: list[str] = Field(default=[], description="what the two were measured with differently")
@@ -360,7 +363,8 @@ def _compared(row: _Measured, other: _Measured, decoding: Decoding) -> Compared:
     else:  # one of them has no training seed: it stands against every row of the other
         a_RI, b_RI = (np.stack(list(rates.values())) for rates in (mine, theirs))
         a_RI, b_RI = np.broadcast_arrays(a_RI, b_RI)
-    return Compared(other=other.policy.name, difference=paired_difference(a_RI, b_RI), seeds=len(a_RI))
+    exact = mcnemar(a_RI[0], b_RI[0]) if decoding is Decoding.GREEDY and len(a_RI) == 1 else None
+    return Compared(other=other.policy.name, difference=paired_difference(a_RI, b_RI), mcnemar=exact, seeds=len(a_RI))
 
 
 def _by_seed(a: dict[int, FloatArray], b: dict[int, FloatArray]) -> tuple[FloatArray, FloatArray]:

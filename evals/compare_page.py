@@ -166,9 +166,9 @@ def _compared(found: Compared | None) -> Cell:
     if found.difference is None:
         return Cell("-", "not\ncomparable")
     cell = difference_cell(found.difference)
-    if found.p_holm is None:
-        return cell
-    return Cell(cell.figure, f"{cell.detail}\nHolm {'< 0.001' if found.p_holm < 0.001 else f'{found.p_holm:.3f}'}")
+    others = {"Holm": found.p_holm, "McNemar": found.mcnemar}
+    lines = [f"{name} {'< 0.001' if p < 0.001 else f'{p:.3f}'}" for name, p in others.items() if p is not None]
+    return Cell(cell.figure, "\n".join([cell.detail, *lines]))
 
 
 def _result_notes(section: Section) -> list[str]:
@@ -191,6 +191,11 @@ def _difference_notes(section: Section, level: float) -> list[str]:
     notes = [f"Differences of pass@1, paired on the same items and training seeds, \u00b1 {level:.0%}, p of the paired t test."]
     if any(pair.p_holm is not None for _, _, pair in found):
         notes.append("Holm: p corrected for the comparisons of its column.")
+    greedy = [pair for _, decoding, pair in found if decoding is Decoding.GREEDY and pair.difference]
+    if any(pair.mcnemar is not None for pair in greedy):
+        notes.append("McNemar: exact p, not corrected, of the items that just one of the two solves; to be preferred where these are few.")
+    if any(pair.mcnemar is None for pair in greedy):
+        notes.append("Over several training seeds there is no one greedy answer to an item, so McNemar's exact test does not apply.")
     apart: dict[tuple[str, str, str], list[str]] = {}
     for row, decoding, pair in found:
         if pair.not_comparable:

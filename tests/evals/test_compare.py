@@ -17,7 +17,7 @@ from onelayer.envs.errors import UserError
 from onelayer.evals.compare import Compared, Comparison, Measurement, Row, TrainedRun, compare
 from onelayer.evals.compare_page import render_terminal, tables, write_comparison
 from onelayer.evals.learning_curve import LearningCurve, Point, read_curve
-from onelayer.evals.records import Decoding
+from onelayer.evals.records import Decoding, Recorded
 from onelayer.evals.statistics import holm, paired_difference
 from onelayer.evals.study_report import build_report
 
@@ -142,6 +142,30 @@ def test_seeds_are_paired_where_both_have_them(arms):
     assert difference([7, 8, 9]).difference == paired_difference(np.stack(rate["layer:3"]), np.stack(rate["full"]))
     one = difference([1])
     assert (one.seeds, one.difference) == (1, paired_difference(rate["layer:3"][0], rate["full"][1]))
+
+
+def greedily(recorded: Recorded, right: list[int]) -> Recorded:
+    """The same evaluation, its greedy answers right on these items."""
+    correct_IS = np.isin(np.arange(len(recorded.greedy.items)), right).astype(float)[:, None]
+    return replace(recorded, greedy=replace(recorded.greedy, correct_IS=correct_IS))
+
+
+def test_greedy_answers_of_one_seed_are_compared_by_mcnemar(arms):
+    """Eight items are solved by just one of the two, seven of them by full: p = 2 (1 + 8) / 2^8."""
+    base, full, _ = (arm.evaluations[0] for arm in arms(items=40))
+    base, full = greedily(base, [0, 1, 2, 30]), greedily(full, [0, 1, 2, *range(10, 17)])
+    one = compare([measurement(base), run(full)])
+    pair = given(rows(one)["grpo full"].greedy.to_base)
+    assert (pair.mcnemar, pair.seeds) == (18 / 256, 1)
+    assert pair.difference and pair.difference.difference == pytest.approx(6 / 40) and 0.02 < pair.difference.p < 0.04
+    assert given(rows(one)["grpo full"].sampled.to_base).mcnemar is None
+    table = next(table for table in tables(one, "arithmetic") if table.title.startswith("Differences"))
+    assert [cell.detail.split("\n")[1:] for cell in table.rows[0][1:]][1] == ["p = 0.032", "McNemar 0.070"]
+    assert any(note.startswith("McNemar: exact p") for note in table.notes)
+    several = compare([measurement(base), run(full), run(full, seed=1)])
+    assert given(rows(several)["grpo full"].greedy.to_base).mcnemar is None
+    told = [note for table in tables(several, "arithmetic") for note in table.notes if "McNemar" in note]
+    assert told == ["Over several training seeds there is no one greedy answer to an item, so McNemar's exact test does not apply."]
 
 
 def test_only_seeds_are_pooled(arms):
