@@ -174,14 +174,20 @@ def _true_profiles(measured_PK: FloatArray, noise: FloatArray, draws: int, rng: 
     prior; the mean is normal; the values are normal: drawn from the model, with noise, and moved by what the measurement then still
     differs by (Matheron's rule).
     """
-    layers = measured_PK.shape[1]
+    layers, rounds = measured_PK.shape[1], draws + draws // 10
+    bartlett_B22 = np.zeros((rounds, 2, 2))  # its square is Wishart (Bartlett 1933)
+    for at in (0, 1):
+        bartlett_B22[:, at, at] = np.sqrt(rng.chisquare(layers - 4 - at, rounds))
+    bartlett_B22[:, 1, 0] = rng.normal(size=rounds)
+    inverse_B22 = np.linalg.inv(bartlett_B22).transpose(0, 2, 1)
+    errors_BJ = rng.multivariate_normal(np.zeros(2 * layers), noise, size=rounds, method="svd")
     true_PK, kept = measured_PK, []
-    for error_J in rng.multivariate_normal(np.zeros(2 * layers), noise, size=draws + draws // 10, method="svd"):
+    for error_J, inverse in zip(errors_BJ, inverse_B22, strict=True):
         mean_P = true_PK.mean(axis=1)
         scatter = (true_PK - mean_P[:, None]) @ (true_PK - mean_P[:, None]).T
         scatter += 1e-9 * np.trace(scatter) * np.eye(2)  # equal profiles
-        between = np.asarray(stats.invwishart.rvs(layers - 4, scatter, random_state=rng))
-        root = np.linalg.cholesky(between)
+        root = np.linalg.cholesky(scatter) @ inverse  # of the covariance between layers
+        between = root @ root.T
         prior_J = (mean_P[:, None] + root @ (rng.normal(size=(2, 1)) / math.sqrt(layers) + rng.normal(size=(2, layers)))).ravel()
         signal = np.kron(between, np.eye(layers))
         true_J = prior_J + signal @ np.linalg.solve(signal + noise, measured_PK.ravel() - prior_J - error_J)
