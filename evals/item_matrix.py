@@ -1,4 +1,4 @@
-"""Who solved what: the items of a suite against the policies that were measured on them."""
+"""Who solved what: the items of a suite against the policies that were measured on them, and what these do together."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..agents.verdicts import CORRECT
-from .episode_table import Version, open_episodes
+from ..envs.errors import UserError
+from .episode_table import Version, Wanted, open_episodes
 from .leaderboard_records import Entry, Table
-from .records import Decoding
+from .page import difference_cell
+from .profile_page import LAYER
+from .profiles import compare_votes, jaccard
+from .records import Decoding, read_evaluation
 from .samples import SAMPLES
-from .statistics import FloatArray
+from .statistics import FloatArray, Rate
 from .store import Kind
+
+MOST_VOTED = 500_000
+"""Samples whose answers are read for a vote."""
 
 
 class Order(StrEnum):
@@ -71,21 +79,87 @@ def matrix(root: Path, table: Table, policies: Sequence[Entry], decoding: Decodi
     items: list[str] = []
     rates = []
     for entry in policies:
-        found = [_rates(version, decoding) for name in entry.directories if (version := Version.of(root / name / SAMPLES))]
-        items = items or list(found[0])
-        rates.append(np.mean([[one.get(item, np.nan) for item in items] for one in found], axis=0))
-    return Matrix(list(policies), items, np.nan_to_num(np.array(rates)))
+        found = [_solved(root / name, decoding) for name in entry.directories]
+        items = items or found[0][0]
+        if any(names != items for names, _ in found):
+            raise UserError(f"{table.suite}: its evaluations are no longer of the same items")
+        rates.append(np.mean([solved_IS.mean(axis=1) for _, solved_IS in found], axis=0))
+    return Matrix(list(policies), items, np.array(rates))
+
+
+def voters(policies: Sequence[Entry]) -> list[Entry]:
+    """The single-layer policies, of one base and protocol."""
+    layers = [entry for entry in policies if LAYER.fullmatch(entry.trained_set)]
+    return [entry for entry in layers if _alike(entry, layers[0])]
+
+
+def reference(policies: Sequence[Entry], everybody: Sequence[Entry]) -> Entry:
+    """Whom policies are held against: full-parameter training of their base, by the same algorithm if there is, else the first of them."""
+    fulls = [entry for entry in everybody if entry.trained_set == "full" and _alike(entry, policies[0])]
+    return max(fulls, key=lambda entry: entry.algorithm == policies[0].algorithm, default=policies[0])
+
+
+def _alike(entry: Entry, other: Entry) -> bool:
+    return (entry.base, entry.protocol) == (other.base, other.protocol)
+
+
+def overlap_text(root: Path, policies: Sequence[Entry], single: Entry, name: str, decoding: Decoding) -> str:
+    """How far the policies solve the same items, and how far replies of a single one do, called `name`; in a sentence.
+
+    Raises UserError where samples can not be read (any more); it and ValueError where there is nothing to measure.
+    """
+    if len(policies) < 2:
+        raise UserError("it takes two policies")
+    found = jaccard([_solved(root / entry.directories[0], decoding)[1][:, 0] for entry in policies])
+    replies_SI = _solved(root / single.directories[0], decoding)[1].T[: len(policies)]
+    same = jaccard(replies_SI) if len(replies_SI) > 1 else None
+    chance = f"{len(replies_SI)} replies of {name}, which differ by chance: {_interval(same)}. " if same else ""
+    return (
+        f"{_interval(found)}, the mean Jaccard index over all pairs of {len(policies)} policies: of the items "
+        f"that either solves, the share that both solve. {chance}95% over items; of each policy the first reply of its first run."
+    )
+
+
+def vote_text(root: Path, policies: Sequence[Entry], single: Entry, name: str, decoding: Decoding) -> str:
+    """A majority vote over policies against self-consistency of a single one, called `name`, in a sentence. Raises as `overlap_text`."""
+    if decoding is not Decoding.SAMPLED:
+        raise UserError("votes are over sampled replies")
+    votes, there = len(policies), single.samples or 0
+    if votes < 2:
+        raise UserError("it takes two single-layer policies")
+    if there < votes:
+        raise UserError(
+            f"a reply of each of {votes} policies stands against {votes} replies of {name}, which has {there}; name fewer policies"
+        )
+    directories = [root / entry.directories[0] for entry in (*policies, single)]
+    if sum(_solved(directory, decoding)[1].size for directory in directories) > MOST_VOTED:
+        raise UserError(f"more than {MOST_VOTED:,} answers would have to be read; name fewer policies")
+    *first, last = (read_evaluation(directory).sampled for directory in directories)
+    found = compare_votes(first, last)
+    ours, theirs = _interval(found.policies), _interval(found.single)
+    difference = difference_cell(found.difference)
+    apart = f"{difference.figure} {difference.detail}".replace("\n", ", ")
+    return (
+        f"{ours} by a reply of each of {votes} single-layer policies, {theirs} by {votes} replies of {name} (maj@{votes}). "
+        f"The difference is {apart}. 95% over items, paired; the first run of each."
+    )
+
+
+def _interval(rate: Rate) -> str:
+    return f"{rate.mean:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+
+
+def _solved(directory: Path, decoding: Decoding) -> tuple[list[str], NDArray[np.bool_]]:
+    """Items in the split's order, and which of their samples are right, (I, S)."""
+    if (version := Version.of(directory / SAMPLES)) is None:
+        raise UserError(f"{directory / SAMPLES}: is gone")
+    return _read_solved(version, decoding)
 
 
 @lru_cache(maxsize=512)
-def _rates(version: Version, decoding: Decoding) -> dict[str, float]:
-    """Share of right samples by item, in the split's order."""
-    listing = open_episodes(version.path.parent, Kind.EVALUATION, None).listing
-    rows = [listing.part.names.index(decoding.value)] if decoding.value in listing.part.names else []
-    chosen_N = np.isin(listing.part.codes_N, rows)
-    right_N = np.array([name == CORRECT for name in listing.verdict.names], dtype=float)[listing.verdict.codes_N]
-    codes_N = listing.item.codes_N[chosen_N]
-    counts = np.bincount(codes_N, minlength=len(listing.item.names))
-    right = np.bincount(codes_N, weights=right_N[chosen_N], minlength=len(listing.item.names))
-    first_seen = dict.fromkeys(codes_N.tolist())
-    return {listing.item.names[code]: float(right[code] / counts[code]) for code in first_seen}
+def _read_solved(samples: Version, decoding: Decoding) -> tuple[list[str], NDArray[np.bool_]]:
+    listing = open_episodes(samples.path.parent, Kind.EVALUATION, None).listing
+    rows = listing.find(Wanted(part=decoding.value))
+    items = [listing.item.names[code] for code in dict.fromkeys(listing.item.codes_N[rows].tolist())]
+    is_right = np.array([name == CORRECT for name in listing.verdict.names])
+    return items, is_right[listing.verdict.codes_N[rows]].reshape(len(items), -1)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import jinja2
 
 from ..envs.errors import UserError
-from . import episode_page, item_matrix, profile_page
+from . import episode_page, item_matrix, profile_items, profile_page
 from .episode_page import LONGEST, NotFound, Query, number, page_of, shown, url
 from .item_matrix import Order, Which
 from .leaderboard import build
@@ -22,7 +23,8 @@ from .leaderboard_measured import Settings
 from .leaderboard_records import Entry as Standing
 from .leaderboard_records import Leaderboard, Table
 from .page import TEMPLATES
-from .profile_page import Measure
+from .page import Table as TextTable
+from .profile_page import HeatMap, Measure, Profile
 from .records import Decoding
 from .run_index import Index, Signature, name_of, section
 from .store import Entry, Kind, State
@@ -33,6 +35,8 @@ MOST_POLICIES = 24
 """Columns of the matrix: more are narrowed by name."""
 PATIENCE = 1.5
 """Seconds that a page waits for figures that are being computed; it shows them later if they come later."""
+MOMENT = 0.2
+"""The same for figures that it can do without."""
 
 
 @dataclass
@@ -55,6 +59,28 @@ class Board:
         return self._last, not self._future.done()
 
 
+@dataclass
+class Later:
+    """Figures that a page shows when they are there: computed in the background, each once for a leaderboard."""
+
+    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _of: Leaderboard | None = None
+    _futures: dict[object, Future[Any]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def get(self, board: Leaderboard | None, jobs: Mapping[object, Callable[[], Any]]) -> dict[object, Any]:
+        """What is done of these within a moment."""
+        with self._lock:
+            if board is not self._of:
+                for future in self._futures.values():
+                    future.cancel()
+                self._of, self._futures = board, {}
+            asked = {key: self._futures.get(key) or self.worker.submit(job) for key, job in jobs.items()}
+            self._futures |= asked
+        wait(asked.values(), MOMENT)
+        return {key: future.result() for key, future in asked.items() if future.done() and not future.cancelled()}
+
+
 class Site:
     """All pages of a directory of runs."""
 
@@ -62,6 +88,7 @@ class Site:
         self.root = root
         self.index = Index(root)
         self._board = Board(root, settings)
+        self._later = Later()
         self._settings = settings
         self._layers: dict[str, int | None] = {}
         self.pages: dict[str, Callable[[Query], str]] = {
@@ -93,6 +120,13 @@ class Site:
     def _problem(self, error: object) -> str:
         """A message with paths as the pages name them."""
         return shown(str(error).replace(f"{self.root}/", ""))
+
+    def _told(self, tell: Callable[[], str]) -> str:
+        """A figure in a sentence, or the reason why there is none."""
+        try:
+            return tell()
+        except (UserError, OSError, ValueError) as error:
+            return f"none, since {self._problem(error)}."
 
     def runs(self, query: Query) -> str:
         """Everything in the directory; what is broken with the reason."""
@@ -194,10 +228,14 @@ class Site:
         decoding, measure = Decoding(_one_of(query, "decoding", list(Decoding))), Measure(_one_of(query, "measure", list(Measure)))
         found = profile_page.profiles(board, decoding, measure, self._layers_of) if board else []
         chosen = next((profile for profile in found if profile.id == query.get("profile")), found[0] if found else None)
+        maps = profile_page.heat_maps(found, measure)
+        best, agreements = self._of_items(board, chosen, maps, decoding) if board and chosen else ("", [])
         return self.render(
             "profile.html.j2",
             computing=computing,
-            maps=profile_page.heat_maps(found, measure),
+            maps=maps,
+            best=best,
+            agreements=agreements,
             measured=any(not profile.is_published for profile in found),
             chosen=chosen,
             chart=profile_page.chart(chosen, measure, self._episodes_link) if chosen else None,
@@ -209,6 +247,24 @@ class Site:
             level=board.level if board else 0.95,
         )
 
+    def _of_items(
+        self, board: Leaderboard, chosen: Profile, maps: Sequence[HeatMap], decoding: Decoding
+    ) -> tuple[str, list[TextTable | None]]:
+        """The best layer of the chosen profile, and for each map how far its profiles agree. Nothing is known of published items."""
+        pairs = [[] if one.is_published else profile_items.pairs([profile for profile, _ in one.rows], chosen) for one in maps]
+        rows = [{(a.id, b.id, decoding): (a, b) for a, b in found[: profile_items.MOST_PAIRS]} for found in pairs]
+        jobs: dict[object, Callable[[], Any]] = {}
+        if not chosen.is_published:
+            jobs[chosen.id, decoding] = partial(self._told, partial(profile_items.best_layer_text, self.root, chosen, decoding))
+        for key, pair in (item for found in rows for item in found.items()):
+            jobs[key] = partial(profile_items.agreement, self.root, pair, decoding)
+        done = self._later.get(board, jobs)
+        tables = [
+            profile_items.agreement_table([done[key] for key in found if key in done], len(there), board.level) if there else None
+            for found, there in zip(rows, pairs, strict=True)
+        ]
+        return "" if chosen.is_published else done.get((chosen.id, decoding), "being computed."), tables
+
     def items(self, query: Query) -> str:
         """Who solved what: items against policies."""
         board, computing = self._board.get(self.index.signature())
@@ -216,14 +272,15 @@ class Site:
         which = Which(_one_of(query, "which", list(Which)))
         tables = [table for table in board.tables if table.items] if board else []
         chosen = next((table for table in tables if table.digest == query.get("suite")), tables[0] if tables else None)
-        policies = [entry for entry in chosen.entries if entry.directories and entry.standing(decoding)] if chosen else []
-        policies = [entry for entry in policies if query.get("q", "").casefold() in policy_name(entry).casefold()]
-        found, problem, rows = None, "", []
-        if chosen and policies:
+        everybody = [entry for entry in chosen.entries if entry.directories and entry.standing(decoding)] if chosen else []
+        policies = [entry for entry in everybody if query.get("q", "").casefold() in policy_name(entry).casefold()]
+        found, problem, rows, together = None, "", [], {}
+        if board and chosen and policies:
             try:
                 found = item_matrix.matrix(self.root, chosen, policies[:MOST_POLICIES], decoding)
                 rows = found.rows(which, order)
-            except (UserError, OSError, IndexError) as error:
+                together = self._together(board, found.policies, everybody, decoding)
+            except (UserError, OSError, ValueError) as error:
                 problem = self._problem(error)
         page, pages = page_of(query, len(rows), ITEMS_PAGE)
         return self.render(
@@ -236,6 +293,7 @@ class Site:
             rows=[(found.items[row], found.rate_PI[:, row]) for row in rows[page * ITEMS_PAGE : (page + 1) * ITEMS_PAGE]] if found else [],
             listed=len(rows),
             left_out=len(policies) - MOST_POLICIES,
+            together=together,
             problem=problem,
             decoding=decoding,
             decodings=list(Decoding),
@@ -248,6 +306,19 @@ class Site:
             pages=pages,
             link=lambda entry, item: url("episodes", run=entry.directories[0], part=decoding.value, item=item),
         )
+
+    def _together(self, board: Leaderboard, shown: Sequence[Standing], everybody: Sequence[Standing], decoding: Decoding) -> dict[str, str]:
+        """Label and text: how far the solved sets overlap, and what a vote over the layers comes to."""
+        layers = item_matrix.voters(shown)
+        single = item_matrix.reference(layers or shown, everybody)
+        rest = (single, policy_name(single), decoding)
+        tell = {
+            "overlap of solved sets": partial(item_matrix.overlap_text, self.root, shown, *rest),
+            "vote over layers": partial(item_matrix.vote_text, self.root, layers, *rest),
+        }
+        keys = {label: (label, decoding, single.id, *(entry.id for entry in shown)) for label in tell}
+        done = self._later.get(board, {keys[label]: partial(self._told, say) for label, say in tell.items()})
+        return {label: done.get(key, "being computed.") for label, key in keys.items()}
 
     def _layers_of(self, entry: Standing) -> int | None:
         """Layers of an entry's model: by the path in its manifest, since a leaderboard names directories by their last part only."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .charts import Axis, Chart, Line, Mark, axis, polyline
 from .leaderboard_records import Entry, Leaderboard, Standing
+from .leaderboard_records import Table as Measured
 from .marks import Mark as Verification
 from .page import Cell, Table, difference_cell
 from .paper import published
@@ -66,6 +67,15 @@ class Profile:
     """False: as many as the highest layer that was trained tells."""
     figures: list[LayerFigure]
     interval_over: str
+    base: Entry | None
+    """None: not measured."""
+    full: Entry | None
+    """The full-parameter run of the same training; None: there is none, or several."""
+
+    @property
+    def by_layer(self) -> dict[int, LayerFigure]:
+        """Of several learning rates of a layer the lowest: the best would be chosen on the items shown."""
+        return {figure.layer: figure for figure in reversed(self.figures)}
 
     @property
     def middle(self) -> tuple[float, float]:
@@ -86,13 +96,15 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure, layers_of
     layers_of: the layers of an entry's model; None: not known.
     """
     groups: defaultdict[tuple[str, ...], list[tuple[int, Entry]]] = defaultdict(list)
+    others: defaultdict[tuple[str, ...], list[Entry]] = defaultdict(list)
     for table in board.tables:
         for entry in table.entries:
-            if (found := LAYER.fullmatch(entry.trained_set)) and entry.standing(decoding):
-                part = (found[2] or "").removeprefix(".")
-                place = (table.domain, table.suite, table.digest, entry.model, entry.base)
-                how = (entry.algorithm or "", entry.recipe or "", entry.trained_on or "", part, json.dumps(entry.protocol, sort_keys=True))
-                groups[place + how].append((int(found[1]), entry))
+            if not entry.standing(decoding):
+                continue
+            if found := LAYER.fullmatch(entry.trained_set):
+                groups[_key(table, entry, (found[2] or "").removeprefix("."))].append((int(found[1]), entry))
+            elif entry.trained_set in ("base", "full"):
+                others[_key(table, entry, entry.trained_set)].append(entry)
     names = _names(groups)
     found = []
     for key, members in groups.items():
@@ -112,6 +124,8 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure, layers_of
                 layers_known=known is not None,
                 figures=[_figure(layer, entry, decoding, measure) for layer, entry in members],
                 interval_over=", ".join(sorted({entry.interval_over for _, entry in members if entry.interval_over})),
+                base=_only(others[*key[:5], "", "", "", "base", key[9]]),
+                full=_only(others[*key[:8], "full", key[9]]),
             )
         )
     # A published suite that the source prints no C of has nothing to show.
@@ -121,6 +135,17 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure, layers_of
         if any(figure.point is not None or figure.interval for figure in profile.figures) or not profile.is_published
     ]
     return sorted(found, key=lambda profile: (profile.is_published, profile.model, profile.task, profile.training, profile.id))
+
+
+def _key(table: Measured, entry: Entry, part: str) -> tuple[str, ...]:
+    """What the layers of a profile agree in: where they were measured, how they were trained, which part of them, under which protocol."""
+    place = (table.domain, table.suite, table.digest, entry.model, entry.base)
+    how = (entry.algorithm or "", entry.recipe or "", entry.trained_on or "")
+    return (*place, *how, part, json.dumps(entry.protocol, sort_keys=True))
+
+
+def _only(entries: Sequence[Entry]) -> Entry | None:
+    return entries[0] if len(entries) == 1 else None
 
 
 def _names(groups: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
@@ -280,11 +305,8 @@ def heat_maps(found: Sequence[Profile], measure: Measure) -> list[HeatMap]:
 
 
 def _heat_row(profile: Profile, strongest: float) -> list[HeatCell | None]:
-    cells: list[HeatCell | None] = [None] * profile.layers
-    for figure in profile.figures:
-        if cells[figure.layer] is None:  # of several learning rates the lowest: the best would be chosen on the items shown
-            cells[figure.layer] = _heat_cell(figure, strongest)
-    return cells
+    there = profile.by_layer
+    return [_heat_cell(there[layer], strongest) if layer in there else None for layer in range(profile.layers)]
 
 
 def _heat_cell(figure: LayerFigure, strongest: float) -> HeatCell:
