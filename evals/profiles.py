@@ -232,7 +232,8 @@ def jaccard(solved_PI: ArrayLike, level: float = 0.95) -> Rate:
     overlap_N = both_NI.sum(axis=1) / union_N
     items = solved.shape[1]
     influence_I = ((both_NI - overlap_N[:, None] * either_NI) / union_N[:, None] * items).mean(axis=0)
-    return share(float(overlap_N.mean()), float(influence_I.std(ddof=1)) / math.sqrt(items), float(union_N.mean()), items - 1, level)
+    se = float(influence_I.std(ddof=1)) / math.sqrt(items)
+    return share(float(overlap_N.mean()), se if se > 1e-12 else 0.0, float(union_N.mean()), items - 1, level)  # rounding is no spread
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,8 @@ def test_jaccard_of_a_pair_is_a_share_of_the_union():
     assert found.mean == pytest.approx(both / either)
     assert (found.low, found.high) == pytest.approx(wilson(both, either), abs=0.003)
     assert jaccard([[1, 0, 1], [1, 0, 1]]).mean == 1
+    even = jaccard(np.repeat([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 0]], 40, axis=1))  # no item moves the mean: it is not certain for that
+    assert (even.mean, even.se) == (pytest.approx(1 / 3), 0) and (even.low, even.high) == pytest.approx(wilson(40, 120), abs=0.003)
     with pytest.raises(ValueError, match="no item"):
         jaccard([[0, 0], [0, 0]])
 

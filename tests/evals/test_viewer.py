@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 import viewed
 from hypothesis import given
 from hypothesis import strategies as st
-from made_runs import make_evaluation, make_run, outcomes
+from made_runs import ITEMS, make_evaluation, make_run, outcomes
+from scipy import stats
 
 from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
@@ -25,10 +27,12 @@ from onelayer.envs.errors import UserError
 from onelayer.evals import run_index
 from onelayer.evals.charts import axis
 from onelayer.evals.episode_page import shown, url
-from onelayer.evals.samples import SAMPLES, read_samples, read_table
+from onelayer.evals.profiles import Coefficient, profile_agreement
+from onelayer.evals.samples import SAMPLES, read_samples, read_table, write_samples
 from onelayer.evals.viewer import Server
 
 Ask = Callable[..., tuple[int, str]]
+LAYERS = [f"layer-{layer}" for layer in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +131,86 @@ def test_who_solved_what_is_what_the_records_say(made: Path, all_of_it: Ask) -> 
     assert [int(rate) for _, rate in cells] == sorted((int(rate) for _, rate in cells), reverse=True)
     _, page = all_of_it("/items?q=base&which=none")
     assert set(re.findall(r'aria-label="(item-\d+), base: 0 %"', page)) == {item for item, found in rates.items() if not any(found)}
+
+
+def greedy(evaluation: Path) -> np.ndarray:
+    """Whether each item's greedy reply is right, as the records have it."""
+    return np.array([float(row.correct) for row in read_samples(evaluation / SAMPLES) if row.decoding == "greedy"])
+
+
+def settled(ask: Ask, path: str) -> str:
+    """What a reader sees of a page when all its figures are there."""
+    wait_for(lambda: "being computed" not in ask(path)[1])
+    return texts(ask(path)[1])
+
+
+def test_the_best_layer_is_chosen_on_other_items_and_seeds_than_it_is_reported_on(made: Path, all_of_it: Ask) -> None:
+    rate = {(name, seed): greedy(made / "gigpo" / f"{name}-seed-{seed}" / "test") for name in ["full", *LAYERS] for seed in (0, 1)}
+    chooses = np.random.default_rng(0).permutation(ITEMS) < ITEMS // 2
+    best = max(range(6), key=lambda layer: rate[f"layer-{layer}", 0][chooses].mean())
+    base, full, layer = (one[~chooses].mean() for one in (greedy(made / "base"), rate["full", 1], rate[f"layer-{best}", 1]))
+    page = settled(all_of_it, "/profiles?decoding=greedy&measure=gain")
+    said = page[page.index("Best layer: ") :]
+    assert said.startswith(
+        f"Best layer: layer {best}, chosen on one half of the items and training seed 0. On the other half and training seed 1,"
+    )
+    for figure in (
+        f"C(k) {(layer - base) / (full - base):.2f} [",
+        f"minus base {layer - base:+.3f} \u00b1",
+        f"minus full {layer - full:+.3f} \u00b1",
+    ):
+        assert figure in said.partition("(95% over items).")[0]
+
+
+def test_how_far_profiles_agree_is_told_of_their_pass_rates(made: Path, all_of_it: Ask) -> None:
+    gigpo, grpo = (
+        np.array([[greedy(made / algorithm / f"{layer}-seed-{seed}" / "test") for seed in (0, 1)] for layer in LAYERS])
+        for algorithm in ("gigpo", "grpo")
+    )
+    measured = stats.spearmanr(gigpo.mean(axis=(1, 2)), grpo.mean(axis=(1, 2))).statistic
+    true = profile_agreement(gigpo, grpo, Coefficient.SPEARMAN, same_items=True)
+    row = f"gigpo on arithmetic/test and grpo on arithmetic/test 6 {measured:.2f} {true.corrected:.2f} [{true.low:.2f}, {true.high:.2f}]"
+    assert measured < 1 and row in settled(all_of_it, "/profiles?decoding=greedy")
+
+
+def test_what_a_profile_lacks_is_said(ask: Ask, tmp_path: Path) -> None:
+    for algorithm in ("grpo", "gigpo"):
+        for layer in (1, 2):
+            run = tmp_path / "runs" / f"{algorithm}-{layer}"
+            make_run(run, 0.5, trained_set=f"layer:{layer}", config={"algorithm": algorithm})
+    page = settled(ask, "/profiles")
+    assert "Best layer: none, since it takes the base, and one full-parameter run of this training." in page
+    assert "How far two profiles agree is told from six layers on that both have." in page
+
+
+def answered(run: Path, solved: list[int], answer: str | None = "right") -> None:
+    """Every reply of the run's evaluation is right on these fourths of the items; wrong answers are the run's own."""
+    rows = read_samples(run / "test" / SAMPLES)
+    for at, row in enumerate(rows):
+        right = int(row.item.removeprefix("item-")) // 40 in solved
+        rows[at] = row.model_copy(update={"verdict": "correct" if right else "wrong", "answer": answer if right else run.name})
+    write_samples(run / "test" / SAMPLES, rows)
+
+
+def test_what_policies_do_together(ask: Ask, tmp_path: Path) -> None:
+    """Any two of three layers share one of the three fourths that they solve, so a vote solves all three; full solves two."""
+    for name, solved in {"full": [0, 1], "layer:1": [0, 1], "layer:2": [1, 2], "layer:3": [0, 2]}.items():
+        make_run(tmp_path / "runs" / name[-1], 0.5, trained_set=name)
+        answered(tmp_path / "runs" / name[-1], solved)
+    page = settled(ask, "/items?q=layer")
+    assert "0.333 [0.25" in page and "mean Jaccard index over all pairs of 3 policies" in page
+    assert "3 replies of grpo full, which differ by chance: 1.000 [" in page
+    assert re.search(r"0\.750 \[0\.67\d, 0\.81\d\] by a reply of each of 3 single-layer policies, 0\.500 \[0\.42\d, 0\.57\d\] by 3", page)
+    assert "by 3 replies of grpo full (maj@3). The difference is +0.250 \u00b1 0.068, p < 0.001." in page
+    assert f"{(1 + 5 / 3) / 6:.3f} [" in settled(ask, "/items"), "full is one of those shown: 1 with layer 1, 1/3 with the others"
+    assert "votes are over sampled replies" in settled(ask, "/items?decoding=greedy")
+    assert "it takes two policies" in settled(ask, "/items?q=layer:1")
+    answered(tmp_path / "runs" / "1", [0, 1], answer=None)
+    wait_for(lambda: "there is nothing to vote on: the environment names no answers" in texts(ask("/items?q=layer")[1]))
+    for layer in (4, 5):
+        make_run(tmp_path / "runs" / str(layer), 0.5, trained_set=f"layer:{layer}")
+    lacking = "a reply of each of 5 policies stands against 5 replies of grpo full, which has 4; name fewer policies"
+    wait_for(lambda: lacking in texts(ask("/items?q=layer")[1]))
 
 
 def test_pages_filters_and_permalinks_lead_to_the_episodes_of_the_file(made: Path, all_of_it: Ask) -> None:
