@@ -89,8 +89,8 @@ code: $(VENV)/.code ## add the slim EvalPlus, to compare verdicts with (the code
 docs: $(VENV)/.installed ## write docs/configuration.md from the configuration classes
 	$(bin)/python -m onelayer.cli.reference > docs/configuration.md
 
-tiny: $(VENV)/.installed ## pre-train the tiny base again, from nothing
-	$(bin)/python -m onelayer.agents.tiny.pretrain --output agents/tiny/model
+tiny: $(VENV)/.installed ## pre-train the tiny bases again, from nothing
+	$(bin)/python -m onelayer.agents.tiny.pretrain --output agents/tiny
 
 clean: ## remove the virtual environment, builds and caches (runs/ stays)
 	rm -rf $(VENV) $(VLLM_VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

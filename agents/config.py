@@ -10,11 +10,11 @@ PLACES = ("observation", "task", "history", "admissible")
 
 
 class ModelConfig(BaseModel):
-    """The base model. `tiny` is the one that ships with the package."""
+    """The base model. `tiny` ships with the package, and so does `tiny-alfworld`, which is better at ALFWorld and knows little else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = Field(default="tiny", description="tiny, a directory, or a Hugging Face hub name")
+    path: str = Field(default="tiny", description="tiny, tiny-alfworld, a directory, or a Hugging Face hub name")
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="numeric format of the forward pass; trained weights keep a float32 master"
     )

@@ -69,9 +69,10 @@ class TrainedSet:
 
 def load_base(config: ModelConfig) -> Base:
     """Load model and tokenizer and hash every weight. Raises UserError where there is no such model."""
-    path = str(tiny.PATH) if config.path == "tiny" else config.path
+    path = str(tiny.PATHS.get(config.path, config.path))
     if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise UserError(f"model.path: no model directory {path!r}; give tiny, a directory that holds config.json, or a hub name OWNER/NAME")
+        bases = ", ".join(tiny.PATHS)
+        raise UserError(f"model.path: no model directory {path!r}; give {bases}, a directory with a config.json, or a hub name OWNER/NAME")
     logging.disable_progress_bar()
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import typer
 
+from ..agents import tiny
+
 REQUIRED = ("transformers", "tokenizers", "safetensors", "gymnasium", "math-verify", "pydantic", "numpy", "scipy", "plotly", "jinja2")
 OPTIONAL = {  # distribution -> what it is for, the command that brings it
     "tensorboard": ("training curves", "pip install 'onelayer[tensorboard]'"),
@@ -70,7 +72,8 @@ def examine() -> Iterator[Finding]:
     yield Finding("torch", _torch(), "pip install torch==2.13.0", required=True)
     for name in REQUIRED:
         yield Finding(name, _version(name), f"pip install {name}", required=True)
-    yield Finding("tiny base", _tiny_base(), "make tiny", required=True)
+    for name, folder in tiny.PATHS.items():
+        yield Finding(f"base {name}", _size(folder), "make tiny", required=True)
     for name, (purpose, remedy) in OPTIONAL.items():
         yield Finding(f"{name} ({purpose})", _version(name), remedy)
     yield Finding("sandbox (code)", _sandbox(), "a Linux kernel with Landlock, seccomp or user namespaces (docs/sandbox.md)")
@@ -95,8 +98,7 @@ def _torch() -> str | None:
     return f"{torch.__version__}, {', '.join(devices) or 'no CUDA device'}, {torch.get_num_threads()} threads"
 
 
-def _tiny_base() -> str | None:
-    model = Path(__file__).parent.parent / "agents" / "tiny" / "model"
+def _size(model: Path) -> str | None:
     files = [file for file in model.glob("*") if file.is_file()]
     if not any(file.suffix == ".safetensors" for file in files):
         return None

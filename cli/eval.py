@@ -32,7 +32,9 @@ def evaluate(
         ),
     ],
     overrides: Overrides = None,
-    model: Annotated[str, typer.Option(help="the base: tiny, a directory or a hub name; or the model's name at an endpoint")] = "tiny",
+    model: Annotated[
+        str, typer.Option(help="the base: tiny, tiny-alfworld, a directory or a hub name; or the model's name at an endpoint")
+    ] = "tiny",
     patch: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="patch to apply to the base; may be repeated")] = None,
     endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="instead of a model here: a server of OpenAI's chat completions, up to and with /v1")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..agents import tiny
 from ..agents.agent import BASELINES, Agent, Player, make_agent
 from ..agents.config import AgentConfig, ModelConfig
 from ..agents.openai_engine import TextTokenizer, endpoint_agent
@@ -161,7 +162,7 @@ def _check_trust(place: str, recipe: _Recipe, tools: Tools) -> None:
             Reason.UNVERIFIABLE,
             f"its environment is {recipe.env.id}, none of {', '.join(BUILT_IN)}; if you trust that module, give --environment with it",
         )
-    if recipe.model.path != "tiny" and tools.model is None:
+    if recipe.model.path not in tiny.PATHS and tools.model is None:
         raise Refused(place, Reason.UNVERIFIABLE, f"its base is {recipe.model.path}; give --model with a directory or hub name of it")
     if recipe.agent.engine not in ("transformers", "vllm"):
         raise Refused(place, Reason.UNVERIFIABLE, f"its engine is {recipe.agent.engine}, a server of somebody else")

@@ -1,4 +1,4 @@
-"""The tiny base is a fair stand-in: it can solve the tasks of all three domains but mostly does not, sampled or greedy."""
+"""The tiny bases are a fair stand-in: they can solve the tasks of all three domains but mostly do not, sampled or greedy."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from onelayer.envs import load
 from onelayer.envs.pool import open_pool
 
 
-def test_it_is_small_and_stored_in_bfloat16():
-    assert sum(file.stat().st_size for file in tiny.PATH.iterdir()) < 8_000_000
-    with safe_open(tiny.PATH / "model.safetensors", framework="pt") as file:
+def test_together_they_are_small():
+    assert sum(file.stat().st_size for folder in tiny.PATHS.values() for file in folder.iterdir()) < 8_000_000
+
+
+@pytest.mark.parametrize("name", tiny.PATHS)
+def test_it_is_stored_in_bfloat16_with_a_chat_template(name: str):
+    with safe_open(tiny.PATHS[name] / "model.safetensors", framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
-    base = load_base(ModelConfig())
+    base = load_base(ModelConfig(path=name))
     assert sum(parameter.numel() for parameter in base.model.parameters()) < 3_000_000
     assert 6 <= len(decoder_layers(base.model)) <= 8
     assert base.tokenizer.chat_template

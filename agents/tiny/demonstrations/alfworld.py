@@ -1,7 +1,7 @@
-"""Generated ALFWorld games in small scenes, played by the planner's walkthrough and by noisy variants of it.
+"""Generated ALFWorld games in small scenes: what the planner does, by a player who does not know where things are.
 
-The planner knows where things are and a player does not, so on its way to a place a demonstrator looks elsewhere first. In the mixture
-it also does what leads nowhere, and at times leaves out the cleaning, heating or cooling.
+Things are looked for in the order of the places, what is closed is opened. In the mixture a demonstrator also does what leads nowhere,
+and at times leaves out the cleaning, heating or cooling.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from ...agent import HISTORY, default_prompt, fill
 
 PROMPT = default_prompt(ALFWorldConfig().id)
 TURNS = cast("int", HISTORY[ALFWorldConfig().id])
-GAMES = 2048
+GAMES = 8192
 AT_ONCE = 64  # episodes whose steps are shuffled together
-SEARCHES, STRAYS = 0.7, 0.3  # chance of looking elsewhere before going to a place, again after each time: to find the thing, and later
-OPENS = 0.7  # chance of opening what is closed there
-MISTAKES = 0.1  # chance of a command that is not possible, which is shown and not taught: what comes after it is
-IDLES, HASTY = 0.1, 0.15  # in the mixture: chance of a step that leads nowhere, and of leaving out what the task needs besides
+MISTAKES = 0.2  # chance of a command that is not possible, which is shown and not taught: what comes after it is
+IDLES, HASTY = 0.2, 0.3  # in the mixture: chance of a step that leads nowhere, and of leaving out what the task needs besides
 STEPS = 24
 PROCESSING = ("clean", "heat", "cool")
 Move = tuple[str, str]  # a thought and a command
@@ -41,54 +39,50 @@ def demonstrations(mixed: bool, rng: random.Random) -> Iterator[tuple[str, str]]
 
 
 def episode(env: ALFWorldEnv, item: str, mixed: bool, rng: random.Random) -> list[tuple[str, str]]:
-    """(user message, response) of every step of one play; empty where a detour has led to the very thing that is sought."""
+    """(user message, response) of every step of one play; empty where the search comes upon another of the things that are sought."""
     observation, info = env.reset(options={"item": item})
     plan = thoughtful(_walkthrough(item))
     if mixed and rng.random() < HASTY:
         plan = hurried(plan)
     target = next(command for _, command in plan if command.startswith("take ")).split()[1]
+    places = [command.removeprefix("go to ") for command in info["admissible"] if command.startswith("go to ")]
+    here = rng.choice(places)
     past: list[tuple[str, str]] = []
     pairs = []
     while plan and len(pairs) < STEPS:
-        if rng.random() < MISTAKES:
-            past = [*past, (observation, mistake(plan, target, info["admissible"], rng))][-TURNS:]
+        if rng.random() < MISTAKES and (mistakes := impossible(plan, target, here, info["admissible"])):
+            past = [*past, (observation, rng.choice(mistakes))][-TURNS:]
             observation, _, _, _, info = env.step(past[-1][1])
-        move = detour(plan, observation, info["admissible"], past, mixed, rng)
-        if planned := move is plan[0]:
-            plan.pop(0)
-        pairs.append((fill(PROMPT, observation, info, info["task"], past), f"<think>{move[0]}</think><action>{move[1]}</action>"))
-        past = [*past, (observation, move[1])][-TURNS:]
-        observation, _, won, _, info = env.step(move[1])
+        thought, command = plan[0]
+        if command.startswith("go to ") and thought.endswith(("find", "use")):
+            command = searching(places, here, info["admissible"])
+        if mixed and rng.random() < IDLES:
+            command = rng.choice([other for other in info["admissible"] if other.startswith(("examine", "inventory", "look"))])
+        pairs.append((fill(PROMPT, observation, info, info["task"], past), f"<think>{thought}</think><action>{command}</action>"))
+        past = [*past, (observation, command)][-TURNS:]
+        observation, _, won, _, info = env.step(command)
         if won:
             break
-        if not planned and move[1].startswith(("go to", "open")) and f" {target} " in observation:
+        here = command.removeprefix("go to ") if command.startswith("go to ") else here
+        if command == plan[0][1]:
+            plan.pop(0)
+        elif thought.endswith("find") and f" {target} " in observation and command.startswith(("go to", "open")):
             return []
         if plan and plan[0][1] not in info["admissible"] and plan[0][1].startswith(("go to", "open")):
             plan.pop(0)  # it is there, or open, already
     return pairs
 
 
-def mistake(plan: list[Move], target: str, admissible: list[str], rng: random.Random) -> str:
-    """A command that is not possible now: a later one of the plan, or taking the target from where it is not."""
-    places = [command.removeprefix("go to ") for command in admissible if command.startswith("go to ")]
-    wrong = [command for _, command in plan[1:]] + [f"take {target} 1 from {place}" for place in places]
-    return rng.choice([command for command in wrong if command not in admissible])
+def impossible(plan: list[Move], target: str, here: str, admissible: list[str]) -> list[str]:
+    """Commands that are not possible now: half take the target from here, where it is not; the others are later ones of the plan."""
+    later = [command for _, command in plan[1:]]
+    return [command for command in [f"take {target} 1 from {here}"] * max(1, len(later)) + later if command not in admissible]
 
 
-def detour(plan: list[Move], observation: str, admissible: list[str], past: list[Move], mixed: bool, rng: random.Random) -> Move:
-    """What to do next: the plan's next move, or something else before it."""
-    then, command = plan[0]
-    shown = {done for _, done in past}  # who has just been somewhere does not go there again
-    elsewhere = [other for other in admissible if other.startswith("go to ") and other != command and other not in shown]
-    opening = [other for other in admissible if other.startswith("open ") and other != command]
-    if mixed and rng.random() < IDLES:
-        return then, rng.choice([other for other in admissible if other.startswith(("examine", "inventory", "look"))])
-    if command.startswith("go to "):
-        if opening and observation.endswith("is closed.") and rng.random() < OPENS:
-            return then, opening[0]
-        if elsewhere and rng.random() < (SEARCHES if then.endswith("find") else STRAYS):
-            return then, rng.choice(elsewhere)
-    return plan[0]
+def searching(places: list[str], here: str, admissible: list[str]) -> str:
+    """Open what is closed here, or go to the next place."""
+    closed = [command for command in admissible if command.startswith("open ")]
+    return closed[0] if closed else f"go to {places[(places.index(here) + 1) % len(places)]}"
 
 
 def thoughtful(commands: list[str]) -> list[Move]:
