@@ -140,8 +140,8 @@ def vote_text(root: Path, policies: Sequence[Entry], single: Entry, name: str, d
     difference = difference_cell(found.difference)
     apart = f"{difference.figure} {difference.detail}".replace("\n", ", ")
     return (
-        f"{ours} of the items by the majority of one reply of each of {votes} single-layer policies, {theirs} by that of {votes} replies "
-        f"of {name} (maj@{votes}). The difference is {apart}. 95% over items, paired; the first run of each."
+        f"{ours} of the items solved by the majority of one reply of each of {votes} single-layer policies, {theirs} by that of "
+        f"{votes} replies of {name} (maj@{votes}). The difference is {apart}. 95% over items, paired; the first run of each."
     )
 
 

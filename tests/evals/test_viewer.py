@@ -201,7 +201,7 @@ def test_what_policies_do_together(ask: Ask, tmp_path: Path) -> None:
     assert "0.333 [0.25" in page and "mean Jaccard index over all pairs of 3 policies" in page
     assert "3 replies of grpo full, which differ by chance: 1.000 [" in page
     theirs = r"0\.500 \[0\.42\d, 0\.57\d\] by that of 3 replies of grpo full \(maj@3\)"
-    ours = r"0\.750 \[0\.67\d, 0\.81\d\] of the items by the majority of one reply of each of 3 single-layer policies"
+    ours = r"0\.750 \[0\.67\d, 0\.81\d\] of the items solved by the majority of one reply of each of 3 single-layer policies"
     assert re.search(rf"{ours}, {theirs}\. The difference is \+0\.250 \u00b1 0\.068, p < 0\.001\.", page)
     assert f"{(1 + 5 / 3) / 6:.3f} [" in settled(ask, "/items"), "full is one of those shown: 1 with layer 1, 1/3 with the others"
     assert "votes are over sampled replies" in settled(ask, "/items?decoding=greedy")
