@@ -320,12 +320,12 @@ def _heat_cell(figure: LayerFigure, strongest: float) -> HeatCell:
 
 
 def layers_of_model(path: str) -> int | None:
-    """Decoder layers of a model by its configuration: the tiny base, a directory, a hub model that lies in the cache. None: not known."""
+    """Decoder layers of a model by its configuration: a tiny base, a directory, a hub model that lies in the cache. None: not known."""
     from ..agents import tiny
 
     if any(study.model == path for study in published().studies):
         return next(study.layers for study in published().studies if study.model == path)
-    config: Path | None = (tiny.PATH if path == "tiny" else Path(path).expanduser()) / "config.json"
+    config: Path | None = tiny.PATHS.get(path, Path(path).expanduser()) / "config.json"
     if config is not None and not config.is_file():
         config = _cached(path)
     if config is None:
