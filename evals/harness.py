@@ -7,7 +7,9 @@ other decoding repeats it. The verdict is the task's own: its first metric of ri
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,10 +47,11 @@ def evaluate(
     Raises UserError where the harness is not installed, has no such task, or the task says nothing of right and wrong.
     """
     try:
-        import lm_eval  # pyright: ignore[reportMissingImports]
-        from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
+        lm_eval: Any = import_module("lm_eval")
+        HFLM: Any = import_module("lm_eval.models.huggingface").HFLM
     except ImportError as error:
         raise UserError(f"lm-eval:{task}: lm-evaluation-harness can not be imported ({error}); pip install 'onelayer[lm-eval]'") from error
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is loaded already, which is meant
     base = load_base(model)
     known = model_policy(base, model.path, [patch for patch, _ in patches], [trained for _, trained in patches])
     policy = known.model_copy(update={"source": Source.LM_EVAL, "repeats": Decoding.SAMPLED, "parameters": 0})
@@ -59,9 +62,9 @@ def evaluate(
                 raise UserError(f"{directory}: holds another evaluation ({found.policy} on {found.split}); name another --output")
             return found
         apply(base, [patch for patch, _ in patches])
-        language_model: Any = HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=8)
+        language_model = HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=8)
         try:
-            result: Any = lm_eval.simple_evaluate(
+            result = lm_eval.simple_evaluate(
                 model=language_model,
                 tasks=[task],
                 limit=config.items,

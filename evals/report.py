@@ -29,8 +29,8 @@ def write_report(report: StudyReport, directory: Path) -> None:
 
 def render_evaluation(evaluation: Evaluation) -> Group:
     """The figures of one policy for a terminal, by task type too where there are several."""
-    warm = f"temperature {evaluation.temperature:g}"
-    by_decoding = {warm: evaluation.sampled, "greedy": evaluation.greedy}
+    names = {Decoding.SAMPLED: f"temperature {evaluation.temperature:g}", Decoding.GREEDY: "greedy"}
+    by_decoding = {name: evaluation.scores(decoding) for decoding, name in names.items() if decoding is not evaluation.repeats}
     header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority", "tokens", "cut off"]
     rows = []
     for name, scores in by_decoding.items():
@@ -47,7 +47,7 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
     parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.items} items", header, rows)]
     if len(evaluation.sampled.by_type) > 1:
-        header = ["task type", "items", "pass@1 [95%]", "greedy [95%]"]
+        header = ["task type", "items", *(f"{name} [95%]" for name in by_decoding)]
         rows = []
         for kind, score in evaluation.sampled.by_type.items():
             rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
