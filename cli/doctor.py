@@ -23,6 +23,7 @@ OPTIONAL = {  # distribution -> what it is for, the command that brings it
     "textworld": ("games", "make alfworld"),
     "evalplus": ("code", "make code"),
     "reasoning-gym": ("reasoning_gym:TASK", "pip install 'onelayer[reasoning]'"),
+    "lm_eval": ("lm-eval:TASK", "pip install 'onelayer[lm-eval]'"),
     "vllm": ("GPU rollouts", "pip install 'onelayer[vllm]' in an environment of its own"),
 }
 

@@ -25,7 +25,7 @@ from ..agents.agent import Agent, Player, derive_seed
 from ..agents.engine import Sampling
 from ..agents.episodes import Play, play
 from ..agents.patch import Patch
-from ..agents.policy import Base, multiplied
+from ..agents.policy import Base, decoder_layers, multiplied
 from ..envs.errors import UserError
 from ..envs.files import owned, write_atomically
 from ..envs.items import Item, Split
@@ -145,6 +145,7 @@ def model_policy(base: Base, model: str, patches: Sequence[Patch], trained: Sequ
         patches=[patch.sha256 for patch in patches],
         trained=list(trained),
         parameters=multiplied(base.model),
+        layers=len(decoder_layers(base.model)),
     )
 
 
@@ -172,6 +173,7 @@ def write_evaluation(
         source=policy.source,
         model=policy.model,
         base=policy.base,
+        layers=policy.layers,
         patches=policy.patches,
         trained=policy.trained,
         domain=domain(recipe),

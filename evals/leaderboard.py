@@ -131,6 +131,7 @@ def _entry(pool: Pool, sampled: Standing | None, greedy: Standing | None) -> Ent
         mark=min((row.mark for row in rows), key=list(Mark)[::-1].index),
         model=plain(_model_name(seen.model)),
         base=plain(seen.base),
+        layers=seen.layers,
         source=seen.source,
         trained_set=plain(seen.policy) + (", rates by layer" if one.has_rates_by_layer else ""),
         algorithm=first and plain(first.algorithm),

@@ -67,6 +67,7 @@ class Entry(BaseModel):
     mark: Mark = Field(description="how far it was verified; of several evaluations the weakest")
     model: str
     base: str = Field(description="fingerprint of the base; none where there is none")
+    layers: int | None = Field(default=None, description="decoder layers of the model; null: not known")
     source: str = Field(description="what played: model, endpoint, baseline, responses, lm-eval; published: nobody here")
     trained_set: str = Field(description="what was trained, or the policy's name where nothing was")
     algorithm: str | None

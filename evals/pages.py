@@ -90,7 +90,6 @@ class Site:
         self._board = Board(root, settings)
         self._later = Later()
         self._settings = settings
-        self._layers: dict[str, int | None] = {}
         self.pages: dict[str, Callable[[Query], str]] = {
             "": self.runs,
             "run": self.run,
@@ -226,7 +225,7 @@ class Site:
         """Contribution profiles: heat maps of all, and one as a chart with intervals."""
         board, computing = self._board.get(self.index.signature())
         decoding, measure = Decoding(_one_of(query, "decoding", list(Decoding))), Measure(_one_of(query, "measure", list(Measure)))
-        found = profile_page.profiles(board, decoding, measure, self._layers_of) if board else []
+        found = profile_page.profiles(board, decoding, measure) if board else []
         chosen = next((profile for profile in found if profile.id == query.get("profile")), found[0] if found else None)
         maps = profile_page.heat_maps(found, measure)
         best, agreements = self._of_items(board, chosen, maps, decoding) if board and chosen else ("", [])
@@ -319,14 +318,6 @@ class Site:
         keys = {label: (label, decoding, single.id, *(entry.id for entry in shown)) for label in tell}
         done = self._later.get(board, {keys[label]: partial(self._told, say) for label, say in tell.items()})
         return {label: done.get(key, "being computed.") for label, key in keys.items()}
-
-    def _layers_of(self, entry: Standing) -> int | None:
-        """Layers of an entry's model: by the path in its manifest, since a leaderboard names directories by their last part only."""
-        stored = self.index.entries().get(entry.directories[0]) if entry.directories else None
-        path = str(stored.manifest.get("model", "")) if stored else entry.model
-        if path not in self._layers:
-            self._layers[path] = profile_page.layers_of_model(path) if path else None
-        return self._layers[path]
 
     def _episodes_link(self, entry: Standing) -> str:
         return url("episodes", run=entry.directories[0]) if entry.directories else ""

@@ -7,10 +7,8 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from .charts import Axis, Chart, Line, Mark, axis, polyline
 from .leaderboard_records import Entry, Leaderboard, Standing
@@ -20,7 +18,7 @@ from .page import Cell, Table, difference_cell
 from .paper import published
 from .records import Decoding
 
-LAYER = re.compile(r"layer:(\d+)(\.\w+)?")
+LAYER = re.compile(r"layer:(\d{1,3})(\.\w+)?")
 STEPS = 10
 """Tints on either side of nothing."""
 MOST_ROOM = 1.0
@@ -90,11 +88,8 @@ class Profile:
         return f"{self.training} on {self.task}"
 
 
-def profiles(board: Leaderboard, decoding: Decoding, measure: Measure, layers_of: Callable[[Entry], int | None]) -> list[Profile]:
-    """A profile for each suite and training with at least two layers trained alone; measured ones first.
-
-    layers_of: the layers of an entry's model; None: not known.
-    """
+def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[Profile]:
+    """A profile for each suite and training with at least two layers trained alone; measured ones first."""
     groups: defaultdict[tuple[str, ...], list[tuple[int, Entry]]] = defaultdict(list)
     others: defaultdict[tuple[str, ...], list[Entry]] = defaultdict(list)
     for table in board.tables:
@@ -111,7 +106,6 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure, layers_of
         if len({layer for layer, _ in members}) < 2:
             continue
         one = members[0][1]
-        known = layers_of(one)
         members.sort(key=lambda member: (member[0], member[1].lr or 0))
         found.append(
             Profile(
@@ -120,8 +114,8 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure, layers_of
                 task=key[1],
                 training=names[key],
                 is_published=one.mark is Verification.PUBLISHED,
-                layers=max(known or 0, 1 + max(layer for layer, _ in members)),
-                layers_known=known is not None,
+                layers=max(one.layers or 0, 1 + max(layer for layer, _ in members)),
+                layers_known=one.layers is not None,
                 figures=[_figure(layer, entry, decoding, measure) for layer, entry in members],
                 interval_over=", ".join(sorted({entry.interval_over for _, entry in members if entry.interval_over})),
                 base=_only(others[*key[:5], "", "", "", "base", key[9]]),
@@ -317,31 +311,3 @@ def _heat_cell(figure: LayerFigure, strongest: float) -> HeatCell:
     sign = "" if figure.point >= 0 else "\u2212"
     figures = f"{abs(figure.point):.2f}"
     return HeatCell(sign + figures.removeprefix("0"), label, "z" if step == 0 else f"{'p' if figure.point > 0 else 'n'}{step}")
-
-
-def layers_of_model(path: str) -> int | None:
-    """Decoder layers of a model by its configuration: a tiny base, a directory, a hub model that lies in the cache. None: not known."""
-    from ..agents import tiny
-
-    if any(study.model == path for study in published().studies):
-        return next(study.layers for study in published().studies if study.model == path)
-    config: Path | None = tiny.PATHS.get(path, Path(path).expanduser()) / "config.json"
-    if config is not None and not config.is_file():
-        config = _cached(path)
-    if config is None:
-        return None
-    with suppress(OSError, ValueError, AttributeError):
-        found = json.loads(config.read_bytes())
-        layers = found.get("text_config", found).get("num_hidden_layers")
-        return layers if isinstance(layers, int) and 0 < layers <= 1000 else None
-    return None
-
-
-def _cached(path: str) -> Path | None:
-    """The configuration of a hub model in the local cache; nothing is downloaded."""
-    with suppress(ImportError, ValueError):
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(path, "config.json")
-        return Path(found) if isinstance(found, str) else None
-    return None

@@ -80,6 +80,7 @@ class PolicyInfo(BaseModel):
     patches: list[str] = Field(default=[], description="SHA-256 of each patch applied to the base, in order")
     trained: list[Trained | None] = Field(default=[], description="where each patch comes from, as far as that is known")
     parameters: int = Field(default=0, ge=0, description="those that a token is multiplied with, for the FLOPs; 0: not known")
+    layers: int | None = Field(default=None, description="decoder layers of the model; null: not known")
     repeats: Decoding | None = Field(default=None, description="a decoding that is not measured; its records repeat the other's")
     identity: str = Field(default="", description="what else tells it from others: an endpoint's address, a file's SHA-256")
 
@@ -122,6 +123,9 @@ class Evaluation(BaseModel):
     source: Source = Field(default=Source.MODEL, description="what played")
     model: str = Field(default="", description="model.path of the recipe, or the model's name at an endpoint")
     base: str = Field(description="fingerprint of the base model; none where there is no model here to take it of")
+    layers: int | None = Field(
+        default=None, ge=1, le=1000, description="decoder layers of the model; null where there is no model here to count them"
+    )
     patches: list[str] = Field(description="SHA-256 of each patch applied to the base, in order")
     trained: list[Trained | None] = Field(default=[], description="where each patch comes from, as far as that is known")
     domain: str = Field(default="other", description="math, code, alfworld or other")

@@ -252,6 +252,7 @@ def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: P
     expected = {
         "policy": policy.name,
         "model": policy.model,
+        "layers": policy.layers,
         "domain": domain(config),
         "temperature": recipe.eval.temperature,
         "seed": recipe.eval.seed,

@@ -66,6 +66,7 @@ def make_evaluation(
         "policy": policy,
         "model": "tiny",
         "base": BASE,
+        "layers": 6,
         "patches": [],
         "trained": [] if trained is None else [trained],
         "domain": "math",

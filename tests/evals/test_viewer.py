@@ -177,10 +177,18 @@ def test_what_a_profile_lacks_is_said(ask: Ask, tmp_path: Path) -> None:
     for algorithm in ("grpo", "gigpo"):
         for layer in (1, 2):
             run = tmp_path / "runs" / f"{algorithm}-{layer}"
-            make_run(run, 0.5, trained_set=f"layer:{layer}", config={"algorithm": algorithm})
+            make_run(run, 0.5, trained_set=f"layer:{layer}", config={"algorithm": algorithm}, layers=None)
     page = settled(ask, "/profiles")
+    assert "How many layers tiny has is not known here: the middle third is of those up to the highest trained." in page
     assert "Best layer: none, since it takes the base, and one full-parameter run of this training." in page
     assert "How far two profiles agree is told from six layers on that both have." in page
+
+
+def test_the_middle_third_is_that_of_the_models_layers(ask: Ask, tmp_path: Path) -> None:
+    for layer in (1, 3, 4, 7, 8):
+        make_run(tmp_path / "runs" / f"layer-{layer}", 0.5, trained_set=f"layer:{layer}", layers=12)
+    page = settled(ask, "/profiles")
+    assert re.findall(r"layer (\d+) middle third", page) == ["4", "7"] and "not known here" not in page
 
 
 def answered(run: Path, solved: list[int], answer: str | None = "right") -> None:
