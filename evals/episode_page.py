@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from ..envs.errors import UserError
 from .episode_table import Episodes, Wanted
+from .text import shown
 
 PAGE = 50
 """Episodes of a page."""
@@ -17,19 +17,9 @@ LONGEST = 100_000
 """Characters of a text that are shown unless all are asked for."""
 Query = Mapping[str, str]
 
-# Characters that are not seen, or make text look like other text: control (ANSI escapes begin with one), bidirectional overrides, tags.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
-)
-
 
 class NotFound(Exception):
     """There is no such page, or no longer."""
-
-
-def shown(text: object) -> str:
-    """Text as it is, with characters that would not be seen written out: \\x1b for an escape."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def url(page: str, /, **query: object) -> str:

@@ -16,7 +16,7 @@ import jinja2
 
 from ..envs.errors import UserError
 from . import episode_page, item_matrix, profile_items, profile_page
-from .episode_page import LONGEST, NotFound, Query, number, page_of, shown, url
+from .episode_page import LONGEST, NotFound, Query, number, page_of, url
 from .item_matrix import Order, Which
 from .leaderboard import build
 from .leaderboard_measured import Settings
@@ -28,6 +28,7 @@ from .profile_page import HeatMap, Measure, Profile
 from .records import Decoding
 from .run_index import Index, Signature, name_of, section
 from .store import Entry, Kind, State
+from .text import shown
 
 RUNS_PAGE = 200
 ITEMS_PAGE = 100

@@ -26,9 +26,10 @@ from onelayer.cli.main import main
 from onelayer.envs.errors import UserError
 from onelayer.evals import run_index
 from onelayer.evals.charts import axis
-from onelayer.evals.episode_page import shown, url
+from onelayer.evals.episode_page import url
 from onelayer.evals.profiles import Coefficient, profile_agreement
 from onelayer.evals.samples import SAMPLES, read_samples, read_table, write_samples
+from onelayer.evals.text import shown
 from onelayer.evals.viewer import Server
 
 Ask = Callable[..., tuple[int, str]]
