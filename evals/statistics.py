@@ -294,7 +294,7 @@ def bootstrap_ratio(
     again for both together.
 
     Efron and Tibshirani 1993, chapter 13. R - 1 of R seeds are drawn (`seed_weights`). At 95% this bootstrap covers
-    .86 to .99 with three to five seeds; Fieller's set is the primary one. Draws whose denominator is exactly zero are left out.
+    .83 to .99 with three to five seeds; Fieller's set is the primary one. Draws whose denominator is exactly zero are left out.
     """
     rng = np.random.default_rng(seed)
     seed_BR = seed_weights(rng, len(denominator_TRI[0]), draws)
