@@ -6,6 +6,7 @@
 #                  site lists them for each CUDA version and for CPU only:   make quickstart TORCH="torch==2.13.0 --index-url URL"
 #                  It is read when the environment is made: after a change, `make clean` first.
 #   ONELAYER_DATA  folder of published problem sets for the tests marked `data` (default: ../shared/data where that exists)
+#   JOBS           processes that the tests run in, of 2 GB at most (default: 2)
 #   ARGS           further arguments for pytest:   make test ARGS="-k patch -x"
 
 PYTHON ?= python3
@@ -13,6 +14,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 ONELAYER_DATA ?= $(abspath $(wildcard ../shared/data))
+JOBS ?= 2
 ARGS ?=
 
 bin := $(VENV)/bin
@@ -52,7 +54,7 @@ quickstart: $(VENV)/.installed ## train one layer and all layers of the tiny mod
 
 test: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## run the tests (adds alfworld, which compiles, and code)
 	@echo 'left out: tests/vllm, which have an environment of their own (make test-vllm)'
-	$(bin)/python -m pytest $(without_data) $(ARGS)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(without_data) $(ARGS)
 
 $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -27,6 +28,16 @@ def data() -> Path:
 
 def pytest_deselected(items: Iterable[pytest.Item]) -> None:
     _without_data.extend(item.nodeid for item in items if item.get_closest_marker("data"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:  # one of several processes: all leave out the same
+        output["without_data"] = _without_data
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _without_data[:] = getattr(node, "workeroutput", {}).get("without_data", _without_data)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

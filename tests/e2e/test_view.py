@@ -173,6 +173,7 @@ def test_episodes_by_pages_filters_keys_and_permalink(page: Page, browser: Brows
     assert set(page.locator("#rows .id").all_inner_texts()) == {"item-15"}
     page.locator("#rows a").last.click()
     expect(page).to_have_url(re.compile("open="))
+    expect(page.locator("#rows a").last).to_have_attribute("aria-current", "true")
     heading, response = page.locator(".episode h2").inner_text(), page.locator(".response").inner_text()
     with opened(browser, address) as other:
         other.goto(page.url)
