@@ -77,7 +77,7 @@ def load_base(config: ModelConfig) -> Base:
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype))
-        model.to(device)  # pyright: ignore[reportArgumentType, reportCallIssue] (its wrapper hides the signature)
+        model.to(device)  # pyright: ignore[reportArgumentType] (its wrapper hides the signature)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"model.path: cannot load {path!r}: {' '.join(str(error).split())[:300]}") from error

@@ -98,7 +98,7 @@ def walk(play: Play | StockPlay, seed: int, steps: int, times: list[float]) -> l
         step(command)
         times.append(time.process_time() - started)
 
-    play.step = timed  # type: ignore[method-assign]
+    play.step = timed
     told = transcript(play, seed, steps)
     times.pop()  # the walk goes one step further than it tells
     return told

@@ -112,7 +112,7 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
     import re
 
     import torch
-    from datasets import Dataset  # pyright: ignore[reportMissingImports] (in TRL's environment)
+    from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 

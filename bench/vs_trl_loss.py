@@ -156,7 +156,7 @@ def ours(folder: Path, samples: list[dict[str, Any]], settings: dict[str, object
 
 def theirs(folder: Path) -> None:
     """Each case by TRL, in its own environment; writes CASE.pt."""
-    from datasets import Dataset  # pyright: ignore[reportMissingImports] (in TRL's environment)
+    from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 

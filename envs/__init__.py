@@ -35,14 +35,18 @@ def make(config: EnvConfig, split: str) -> gym.Env[str, str]:
 def load(config: EnvConfig, split: str) -> Split:
     """The items of one split. Cached: the same configuration gives the same object. Raises UserError as `make` does."""
     if isinstance(config, MathConfig):
-        from .math import sources
-    elif isinstance(config, CodeConfig):
-        from .code import sources
-    elif isinstance(config, ALFWorldConfig):
-        from .alfworld import sources
-    else:
-        return other.load(config, split)
-    return sources.load(config, split)  # type: ignore[arg-type]
+        from .math import sources as math
+
+        return math.load(config, split)
+    if isinstance(config, CodeConfig):
+        from .code import sources as code
+
+        return code.load(config, split)
+    if isinstance(config, ALFWorldConfig):
+        from .alfworld import sources as alfworld
+
+        return alfworld.load(config, split)
+    return other.load(config, split)
 
 
 def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str]:

@@ -21,7 +21,7 @@ class GradedEnv(gym.Env[str, str]):
     grade: `grade(response, item)` returns the reward, 0 to 1; 1 is a solved item.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(
         self,

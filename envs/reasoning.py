@@ -36,7 +36,7 @@ class ReasoningGymEnv(gym.Env[str, str]):
     splits by their question's text; `size` of them are taken (null: 1024 to train, 128 to validate, 256 to test), all different.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, task: str, split: str = "train", size: int | None = None, seed: int = 0, **options: Any) -> None:
         """options: the task's own keywords. Raises UserError for a task or split that there is not or that is broken."""

@@ -29,7 +29,7 @@ class CodeEnv(gym.Env[str, str]):
     `reset(options={"item": id})` plays exactly that item; without the option one is drawn with the environment's generator.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(
         self,

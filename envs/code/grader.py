@@ -106,7 +106,7 @@ def _check_calls(program: str, problem: Problem, tests: Calls) -> Result:
     )
     inputs = tests.base + tests.plus
     passed, failed = 0, None
-    with closing(calls(program, problem.entry_point, inputs, limits)) as replies:  # type: ignore[type-var]
+    with closing(calls(program, problem.entry_point, inputs, limits)) as replies:
         for args, reply, expected in zip(inputs, replies, right.outputs, strict=False):
             if not _accepted(tests, args, reply, expected, right.atol):
                 failed = reply

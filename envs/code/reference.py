@@ -76,7 +76,7 @@ def _make(problem: Problem, tests: Calls) -> bytes:
     """Run the solution on every input; what it returned, packed, which is kept on disk too."""
     inputs = tests.base + tests.plus
     outputs, seconds = [], []
-    with closing(calls(problem.solution, problem.entry_point, inputs, PATIENT)) as replies:  # type: ignore[type-var]
+    with closing(calls(problem.solution, problem.entry_point, inputs, PATIENT)) as replies:
         for reply in replies:
             something = tests.not_none and reply.outcome is Outcome.UNREADABLE
             if reply.outcome is not Outcome.RETURNED and not something:

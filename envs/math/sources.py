@@ -158,7 +158,7 @@ def read_lines(path: Path) -> list[Record]:
 
 def _datasets(name: str, otherwise: str) -> Any:
     try:
-        import datasets  # type: ignore[import-not-found]
+        import datasets
     except ImportError as error:
         raise UserError(f"{name}: not at hand; {otherwise}, or pip install datasets to fetch it from the hub") from error
     return datasets

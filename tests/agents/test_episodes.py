@@ -48,8 +48,12 @@ class Scripted:
             yield Completion(index, [ord(letter) for letter in word], [0.0] * len(word), FinishReason.STOP)
 
 
+def scripted_agent(engine: Scripted) -> Agent:
+    return Agent(engine, Letters(), AgentConfig())  # type: ignore[arg-type]
+
+
 def played(pool: Pool, items: list[str], engine: Scripted | None = None) -> list[Episode]:
-    agent = Agent(engine or Scripted(), Letters(), AgentConfig())  # type: ignore[arg-type]
+    agent = scripted_agent(engine or Scripted())
     plays = [Play(item, group, 7 * number, 40 + group) for group, item in enumerate(items) for number in range(3)]
     return sorted(play(agent, pool, plays, Sampling(4)), key=lambda episode: episode.index)
 
@@ -94,8 +98,7 @@ def test_environments_step_while_the_engine_decodes() -> None:
             observation, _, _, _, info = super().step(action)
             return observation, 1.0, True, False, info
 
-    agent = Agent(Scripted(seconds=0.01), Letters(), AgentConfig())  # type: ignore[arg-type]
-    episodes = play(agent, Pool(OneStep), [Play("a", 0, 0)] * 5, Sampling(4))
+    episodes = play(scripted_agent(Scripted(seconds=0.01)), Pool(OneStep), [Play("a", 0, 0)] * 5, Sampling(4))
     assert next(episodes).index == 4 and started.is_set()
     assert [episode.index for episode in episodes] == [3, 2, 1, 0]
 

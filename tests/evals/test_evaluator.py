@@ -77,9 +77,12 @@ class ToyEnv(gym.Env):
         return "", float(right), True, False, {"verdict": verdict, "answer": answer}
 
 
+def toy_agent(engine=None, prompt: str = "{observation}", **settings) -> Agent:
+    return Agent(engine or ToyEngine(), ToyTokenizer(), AgentConfig(**settings), prompt)  # type: ignore[arg-type]
+
+
 def run(directory, *, engine=None, **config):
-    agent = Agent(engine or ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    return evaluate(agent, Pool(ToyEnv), SPLIT, EvalConfig(**config), directory, policy=BASE)
+    return evaluate(toy_agent(engine), Pool(ToyEnv), SPLIT, EvalConfig(**config), directory, policy=BASE)
 
 
 def test_records_and_figures(tmp_path):
@@ -103,8 +106,7 @@ def test_no_answers_no_majority_vote(tmp_path):
             *rest, info = super().step(action)
             return *rest, {"verdict": info["verdict"]}
 
-    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluation = evaluate(agent, Pool(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
+    evaluation = evaluate(toy_agent(), Pool(Silent), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
     assert evaluation.sampled.pass_rate.mean > 0 and evaluation.sampled.majority is None
 
 
@@ -120,8 +122,7 @@ def test_what_environments_lose_is_wrong_and_shown(tmp_path):
                 raise OSError("disk full")
             return super().reset(seed=seed, options=options)
 
-    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluation = evaluate(agent, Pool(Breaking), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
+    evaluation = evaluate(toy_agent(), Pool(Breaking), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
     assert (evaluation.sampled.errors, evaluation.greedy.errors, evaluation.errors) == (8, 2, 10)
     assert evaluation.sampled.verdicts["error"] == 8
     lost = [sample for sample in sampled(tmp_path) if sample.error]
@@ -155,8 +156,7 @@ def test_success_without_a_verdict_is_a_reward_of_one_and_types_have_their_own_f
 
     types = ["heat", "cool", "heat", "clean"] * 2 + ["heat"] * 3 + ["single"]
     typed = Split("toy/test", tuple(replace(item, meta={"type": kind}) for item, kind in zip(SPLIT.items, types, strict=True)))
-    agent = Agent(Same(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluation = evaluate(agent, Pool(Parts), typed, EvalConfig.model_validate({"n": 2}), tmp_path, policy=BASE)
+    evaluation = evaluate(toy_agent(Same()), Pool(Parts), typed, EvalConfig.model_validate({"n": 2}), tmp_path, policy=BASE)
     assert evaluation.sampled.verdicts == {"correct": 8, "wrong": 16}
     assert evaluation.sampled.pass_rate.mean == pytest.approx(1 / 3)
     assert evaluation.sampled.mean_reward == pytest.approx(1 / 3 + 2 / 3 * 0.8)
@@ -188,8 +188,7 @@ def test_an_item_starts_from_the_same_state_in_every_sample(tmp_path):
             seeds.setdefault((options or {})["item"], set()).add(seed or 0)
             return super().reset(seed=seed, options=options)
 
-    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig())  # type: ignore[arg-type]
-    evaluate(agent, Pool(Seeded), SPLIT, EvalConfig.model_validate({"n": 3}), tmp_path, policy=BASE)
+    evaluate(toy_agent(), Pool(Seeded), SPLIT, EvalConfig.model_validate({"n": 3}), tmp_path, policy=BASE)
     assert all(len(found) == 1 for found in seeds.values()) and len(set.union(*seeds.values())) == 12
 
 
@@ -280,12 +279,7 @@ def test_what_a_sample_depends_on_is_in_its_key(tmp_path, change):
     config = {name: value for name, value in change.items() if name in ("seed", "temperature")}
 
     def changed(directory, engine):
-        agent = Agent(
-            engine,
-            ToyTokenizer(),  # type: ignore[arg-type]
-            AgentConfig(max_tokens=change.get("max_tokens", 40)),
-            change.get("prompt", "{observation}"),
-        )
+        agent = toy_agent(engine, change.get("prompt", "{observation}"), max_tokens=change.get("max_tokens", 40))
         settings = EvalConfig.model_validate({"n": 2} | config)
         return evaluate(agent, Pool(ToyEnv), Split("toy/test", items), settings, directory, **options)
 
@@ -353,8 +347,7 @@ def test_the_whole_episode_is_kept_whatever_text_is_in_it(tmp_path):
             self.turns += 1
             return f"{hostile} {self.turns}", 0.5, self.turns == 2, False, {"valid": self.turns == 1, "answer": hostile}
 
-    agent = Agent(ToyEngine(), ToyTokenizer(), AgentConfig(), "<{observation}>")  # type: ignore[arg-type]
-    evaluate(agent, Pool(Hostile), SPLIT, EvalConfig.model_validate({"n": 2}), tmp_path, policy=BASE)
+    evaluate(toy_agent(prompt="<{observation}>"), Pool(Hostile), SPLIT, EvalConfig.model_validate({"n": 2}), tmp_path, policy=BASE)
     sample = read_samples(tmp_path / SAMPLES)[0]
     kept = hostile.replace("\ud800", "\\ud800")
     assert (sample.ending, sample.answer, sample.verdict, sample.env_seed) == (f"{kept} 2", kept, "correct", env_seed(0, "toy-0"))

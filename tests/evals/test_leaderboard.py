@@ -203,7 +203,7 @@ def test_a_mark_counts_only_beside_the_files_it_vouches_for(tmp_path: Path) -> N
     for seed, mark in enumerate((Mark.REGENERATED, Mark.CHECKED)):
         place = tmp_path / f"layer-{seed}/test"
         told = Verified(
-            mark=mark,  # type: ignore[arg-type]
+            mark=mark,
             evaluation_sha256=sha256(place / MANIFEST),
             samples_sha256=sha256(place / SAMPLES),
             graded=10,

@@ -116,7 +116,7 @@ def test_the_figures_are_those_of_the_leaderboard(made: Path, all_of_it: Ask) ->
     _, page = all_of_it("/profiles")
     identity = re.findall(r'href="/profiles\?profile=([0-9a-f]{12})[^"]*">arithmetic/test</a> <span class="quiet">grpo<', page)
     _, page = all_of_it(f"/profiles?profile={identity[0]}")
-    low, high = entry.sampled.contribution.interval  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
+    low, high = entry.sampled.contribution.interval  # pyright: ignore[reportGeneralTypeIssues]
     assert f"layer 3: {entry.sampled.contribution.point:.2f} [{low:.2f}, {high:.2f}]" in texts(page)
 
 

@@ -155,7 +155,7 @@ def test_an_engine_without_tokens_is_refused(tmp_path: Path, monkeypatch: pytest
 
     def without_tokens(*arguments: Any) -> Any:
         agent = make_agent(*arguments)
-        agent.engine = Silent()  # type: ignore[assignment]
+        agent.engine = Silent()
         return agent
 
     monkeypatch.setattr(training, "make_agent", without_tokens)

@@ -92,7 +92,7 @@ def _no_json(value: Any) -> Any:
 
 
 # What json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")) makes anew for each value.
-_write: Callable[[Any, int], tuple[str, ...]] = c_make_encoder(None, _no_json, encode_basestring, None, ":", ",", False, False, True)  # type: ignore[misc]
+_write: Callable[[Any, int], tuple[str, ...]] = c_make_encoder(None, _no_json, encode_basestring, None, ":", ",", False, False, True)
 
 
 def _tag(value: Any, depth: int, careful: bool) -> Any:
