@@ -1,4 +1,4 @@
-"""The leaderboard: what a directory of runs holds, as one table for each domain and suite, with intervals and shared ranks.
+"""The leaderboard: what a directory of runs holds, as one table for each suite and each average, with intervals and shared ranks.
 
 An entry is a policy on a suite; runs that differ in their seed alone are one entry. Differences and C(k) are taken only between
 measurements of the same items under the same protocol. docs/leaderboard.md says how a table is to be read.
@@ -13,16 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .contribution import contribution
-from .leaderboard_measured import Measured, Pool, Settings, collect, pools
-from .leaderboard_published import published_tables
+from .contribution import contribution_over_tasks
+from .leaderboard_measured import Measured, Pool, Settings, averaged, collect, pools
+from .leaderboard_published import published_averages, published_tables
 from .leaderboard_records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
 from .marks import Mark
 from .paper import published
 from .records import Decoding, Trained
-from .statistics import Difference, holm, paired_difference, pass_rate
+from .statistics import Difference, FloatArray, holm, mean_difference, mean_pass_rate
 from .text import plain
 
+SHOWN = ("temperature", "max_tokens", "prompt", "seed")
+"""What an opened entry tells of its protocol, where all its evaluations agree in it."""
 DRAWS = 1  # of the bootstrap beside Fieller's set, which the leaderboard does not show
 
 
@@ -31,9 +33,9 @@ def build(root: Path, settings: Settings) -> Leaderboard:
 
     Raises UserError where `root` is no directory that can be read.
     """
-    measured, broken = collect(root, settings)
-    by_table: defaultdict[tuple[str, str, str, str], list[Measured]] = defaultdict(list)
-    for one in measured:
+    found, averages, broken = collect(root, settings)
+    by_table: defaultdict[tuple[object, ...], list[Measured]] = defaultdict(list)
+    for one in [*(Measured((one,)) for one in found), *averaged(found, [*averages, *published_averages()])]:
         by_table[one.table].append(one)
     source = published().source
     return Leaderboard(
@@ -57,9 +59,15 @@ def _table(rows: Sequence[Measured]) -> Table:
         drafts = [_Draft(pool, decoding, bases.get(pool.one.measured_as), pool.full(fulls)) for _, pool in measured]
         standings |= {(at, decoding): one for (at, _), one in zip(measured, _standings(drafts), strict=True)}
     entries = [_entry(pool, *(standings.get((at, decoding)) for decoding in Decoding)) for at, pool in enumerate(found)]
-    seen = rows[0].manifest
+    parts, average = [part.manifest for part in rows[0].parts], rows[0].average
+    digests = [part.digest for part in parts]
     return Table(
-        domain=plain(seen.domain), suite=plain(seen.split), items=seen.items, digest=seen.digest, entries=_by_score(_distinct(entries))
+        domain=plain(average.name if average else parts[0].domain),
+        suite=plain(average.text if average else parts[0].split),
+        averaged=[plain(part.split) for part in parts] if average else [],
+        items=sum(part.items for part in parts),
+        digest=hashlib.sha256(" ".join(digests).encode()).hexdigest() if average else digests[0],
+        entries=_by_score(_distinct(entries)),
     )
 
 
@@ -67,22 +75,27 @@ class _Draft:
     """The figures of an entry under one decoding, before they are compared with those of others."""
 
     def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None):
-        rates_RI = pool.rates(decoding)
+        rate_TRI = pool.rates(decoding)
         self.family = pool.one.measured_as
-        self.rate, self.by_seed = pass_rate(rates_RI), rates_RI.mean(axis=1).tolist()
+        self.rate, self.by_seed = mean_pass_rate(rate_TRI), np.mean([rate_RI.mean(axis=1) for rate_RI in rate_TRI], axis=0).tolist()
         self.to_base: tuple[Difference, int] | None = None
         self.to_full: tuple[Difference, int] | None = None
         self.share: Share | None = None
-        base_I = base.rates(decoding)[0] if base and base is not pool and base.has(decoding) else None
-        if base_I is not None:
-            self.to_base = paired_difference(rates_RI, base_I), len(rates_RI)
+        base_TI = [rate_RI[0] for rate_RI in base.rates(decoding)] if base and base is not pool and base.has(decoding) else None
+        if base_TI:
+            self.to_base = _minus(rate_TRI, base_TI), len(pool.by_seed)
         common = sorted(pool.by_seed.keys() & full.by_seed.keys()) if full and full.has(decoding) else []
         if full and common:
-            layer_RI, full_RI = pool.rates(decoding, common), full.rates(decoding, common)
-            self.to_full = paired_difference(layer_RI, full_RI), len(common)
-            if base_I is not None:
-                found = contribution(base_I, full_RI, layer_RI, draws=DRAWS)
+            layer_TRI, full_TRI = pool.rates(decoding, common), full.rates(decoding, common)
+            self.to_full = _minus(layer_TRI, full_TRI), len(common)
+            if base_TI:
+                found = contribution_over_tasks(base_TI, full_TRI, layer_TRI, draws=DRAWS)
                 self.share = Share(point=found.point, interval=found.fieller)
+
+
+def _minus(these: Sequence[FloatArray], those: Sequence[FloatArray]) -> Difference:
+    """Mean over tasks of a paired difference."""
+    return mean_difference([this - that for this, that in zip(these, those, strict=True)])
 
 
 def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
@@ -122,13 +135,14 @@ def _corrected(found: Sequence[tuple[Difference, int] | None], drafts: Sequence[
 
 def _entry(pool: Pool, sampled: Standing | None, greedy: Standing | None) -> Entry:
     one, rows = pool.one, list(pool.by_seed.values())
-    seen, trained = one.manifest, [row.trained for row in rows if row.trained]
+    parts = [part for row in rows for part in row.parts]
+    seen, trained = one.one.manifest, [row.one.trained for row in rows if row.one.trained]
     known = [patch for patch in seen.trained if patch]
     whole = len(known) == len(seen.patches)
     first = known[0] if known else None
     return Entry(
         id=hashlib.sha256(one.identity.encode()).hexdigest()[:12],
-        mark=min((row.mark for row in rows), key=list(Mark)[::-1].index),
+        mark=min((part.mark for part in parts), key=list(Mark)[::-1].index),
         model=plain(_model_name(seen.model)),
         base=plain(seen.base),
         layers=seen.layers,
@@ -140,13 +154,13 @@ def _entry(pool: Pool, sampled: Standing | None, greedy: Standing | None) -> Ent
         trained_on=first and plain(first.split),
         seeds=sorted(pool.by_seed) if trained else [],
         runs=len(rows),
-        samples=min(row.manifest.sampled.samples for row in rows),
+        samples=min(row.samples for row in rows),
         interval_over="seeds and items" if len(rows) > 1 else "items",
         parameters=sum(patch.parameters for patch in known) if known and whole else None,
         total_parameters=first and first.total_parameters,
         spent=_spent(trained) if trained else None,
-        protocol={"temperature": seen.temperature, "max_tokens": seen.max_tokens, "prompt": seen.prompt, "seed": seen.seed},
-        directories=sorted(plain(row.directory) for row in rows),
+        protocol={key: getattr(seen, key) for key in SHOWN if len({getattr(part.manifest, key) for part in parts}) == 1},
+        directories=sorted(plain(part.directory) for part in parts),
         sampled=sampled,
         greedy=greedy,
     )

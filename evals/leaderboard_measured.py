@@ -18,10 +18,10 @@ from ..agents.verdicts import CORRECT
 from ..envs.errors import UserError
 from .compare import PROTOCOL, UNTRAINED
 from .marks import Mark, mark_of
-from .records import Decoding, Evaluation, Trained
+from .records import Decoding, Evaluation, Source, Trained
 from .samples import SAMPLES, read_table
 from .statistics import FloatArray
-from .store import STUDY, Kind, State, evaluations, scan
+from .store import STUDY, Entry, Kind, State, evaluations, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,7 @@ BY_LAYER = "trainer.lr_by_layer"
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluated:
     """A complete evaluation: its manifest, and per item the share of right samples."""
 
     directory: str
@@ -52,38 +52,87 @@ class Measured:
         return self.manifest.trained[0] if len(self.manifest.trained) == 1 else None
 
     @property
-    def seed(self) -> int:
-        return self.trained.seed if self.trained else 0
-
-    @property
     def table(self) -> tuple[str, str, str, str]:
         """What it has in common with all that stands in the same table."""
         return self.manifest.domain, self.manifest.split, self.manifest.digest, self.items
 
-    @cached_property
+    @property
     def measured_as(self) -> tuple[object, ...]:
         """What two measurements of a table must agree in to be paired."""
         return (self.manifest.base, *(getattr(self.manifest, key) for key in PROTOCOL))
 
     @cached_property
-    def identity(self) -> str:
+    def identity(self) -> list[object]:
         """What evaluations must agree in to be one entry."""
         seen = self.manifest
         recipe: object = [seen.protocol, seen.patches]
         if self.trained:
             recipe = [self.trained.model_dump(mode="json", exclude={"seed", "cost"}), dict(self.settings)]
-        return json.dumps([self.table, self.measured_as, seen.source, seen.policy, recipe], sort_keys=True)
+        return [self.table, self.measured_as, seen.source, seen.policy, recipe]
+
+
+@dataclass(frozen=True)
+class Average:
+    """A mean over suites that has a table of its own."""
+
+    name: str
+    """As math: the table's domain."""
+    text: str
+    """What it is of."""
+    weights: Mapping[str, float]
+    """By split; they add up to 1."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A policy on the items of one table: an evaluation, or those on the suites of an average, in its order."""
+
+    parts: tuple[Evaluated, ...]
+    average: Average | None = None
+
+    @property
+    def one(self) -> Evaluated:
+        """Any of its evaluations: all are of the same policy."""
+        return self.parts[0]
+
+    @property
+    def seed(self) -> int:
+        return self.one.trained.seed if self.one.trained else 0
+
+    @property
+    def samples(self) -> int:
+        return min(part.manifest.sampled.samples for part in self.parts)
+
+    @cached_property
+    def table(self) -> tuple[object, ...]:
+        return (self.average and (self.average.name, self.average.text), *(part.table for part in self.parts))
+
+    @cached_property
+    def measured_as(self) -> tuple[object, ...]:
+        return tuple(part.measured_as for part in self.parts)
+
+    @cached_property
+    def identity(self) -> str:
+        return json.dumps([part.identity for part in self.parts], sort_keys=True)
 
     @cached_property
     def training(self) -> object:
         """What a run must agree in with the full-parameter run that it is measured against."""
-        settings = {key: value for key, value in self.settings.items() if key not in ("trainer.trained_set", "trainer.lr")}
+        settings = {key: value for key, value in self.one.settings.items() if key not in ("trainer.trained_set", "trainer.lr")}
         settings = {key: value for key, value in settings.items() if not key.startswith(BY_LAYER)}
-        return self.trained and (self.trained.algorithm, self.trained.recipe, self.trained.split_digest), settings
+        return (trained := self.one.trained) and (trained.algorithm, trained.recipe, trained.split_digest), settings
 
     @property
     def has_rates_by_layer(self) -> bool:
-        return any(key.startswith(f"{BY_LAYER}.") for key in self.settings)
+        return any(key.startswith(f"{BY_LAYER}.") for key in self.one.settings)
+
+    def has(self, decoding: Decoding) -> bool:
+        return all(decoding in part.rates for part in self.parts)
+
+    def rates(self, decoding: Decoding) -> list[FloatArray]:
+        """For each task its rates (I,), scaled so that the plain mean over tasks is the weighted one."""
+        weights = self.average.weights.values() if self.average else [1.0]
+        return [len(self.parts) * weight * part.rates[decoding] for weight, part in zip(weights, self.parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -98,34 +147,36 @@ class Pool:
 
     @property
     def is_base(self) -> bool:
-        return not self.one.manifest.patches and self.one.manifest.base != UNTRAINED
+        manifest = self.one.one.manifest
+        return not manifest.patches and manifest.base != UNTRAINED
 
     @property
     def is_full(self) -> bool:
-        trained = self.one.trained
+        trained = self.one.one.trained
         return trained is not None and trained.trained_set == "full" and not self.one.has_rates_by_layer
 
     def has(self, decoding: Decoding) -> bool:
-        return all(decoding in one.rates for one in self.by_seed.values())
+        return all(one.has(decoding) for one in self.by_seed.values())
 
-    def rates(self, decoding: Decoding, seeds: Iterable[int] | None = None) -> FloatArray:
-        """Rates (R, I), of the seeds named (None: all)."""
-        return np.stack([self.by_seed[seed].rates[decoding] for seed in (sorted(self.by_seed) if seeds is None else seeds)])
+    def rates(self, decoding: Decoding, seeds: Iterable[int] | None = None) -> list[FloatArray]:
+        """For each task its rates (R, I), of the seeds named (None: all)."""
+        by_seed = [self.by_seed[seed].rates(decoding) for seed in (sorted(self.by_seed) if seeds is None else seeds)]
+        return [np.stack(rate_RI) for rate_RI in zip(*by_seed, strict=True)]
 
     def full(self, fulls: Sequence[Pool]) -> Pool | None:
         """The full-parameter run that it is measured against: of the same algorithm and training, but for the trained set and the
         learning rate; of several the one with the same learning rate. None where there is none, or no telling which."""
-        one = self.one
-        if one.trained is None:
+        one, trained = self.one, self.one.one.trained
+        if trained is None:
             return None
         alike = [other for other in fulls if other.one.measured_as == one.measured_as and other.one.training == one.training]
         if len(alike) > 1:
-            alike = [other for other in alike if other.one.trained and other.one.trained.lr == one.trained.lr]
+            alike = [other for other in alike if (theirs := other.one.one.trained) and theirs.lr == trained.lr]
         return alike[0] if len(alike) == 1 and alike[0] is not self else None
 
 
-def collect(root: Path, settings: Settings) -> tuple[list[Measured], dict[Path, str]]:
-    """Every complete evaluation below `root`, and by directory why others there can not be read.
+def collect(root: Path, settings: Settings) -> tuple[list[Evaluated], list[Average], dict[Path, str]]:
+    """Every complete evaluation below `root`, the averages that were asked for, and by directory why others there can not be read.
 
     Evaluations that chose a study's learning rate are passed over. Raises UserError where `root` is no directory that can be read.
     """
@@ -136,7 +187,7 @@ def collect(root: Path, settings: Settings) -> tuple[list[Measured], dict[Path, 
         if entry.kind is Kind.RUN and entry.state is State.COMPLETE
     }
     broken = {entry.directory: entry.problem for entry in entries if entry.state is State.BROKEN}
-    found: list[Measured] = []
+    found: list[Evaluated] = []
     for directory, manifest in evaluations(entries):
         try:
             items, rates = read_rates(directory, manifest)
@@ -144,8 +195,51 @@ def collect(root: Path, settings: Settings) -> tuple[list[Measured], dict[Path, 
             broken[directory] = str(error)
             continue
         known = recipes.get(manifest.patches[0], {}) if len(manifest.patches) == 1 else {}
-        found.append(Measured(str(directory.relative_to(root)), manifest, items, rates, known, mark_of(directory)))
-    return found, broken
+        found.append(Evaluated(str(directory.relative_to(root)), manifest, items, rates, known, mark_of(directory)))
+    splits = {root / one.directory: one.manifest.split for one in found}
+    groups = [entry for entry in entries if entry.kind is Kind.GROUP and entry.state is State.COMPLETE]
+    return found, [average for entry in groups for average in _averages(entry, splits)], broken
+
+
+def _averages(group: Entry, splits: Mapping[Path, str]) -> list[Average]:
+    """The means that a `suites.json` tells of, over its groups too; without those of which a suite can not be read."""
+    split_of = {member["suite"]: splits.get(group.directory / member["directory"]) for member in group.manifest["suites"]}
+    by_group = {name: [split_of.get(suite) for suite in one["suites"]] for name, one in group.manifest["groups"].items()}
+    known = {name: [split for split in members if split] for name, members in by_group.items() if all(members)}
+    found = [average(name, members) for name, members in known.items() if len(members) > 1]
+    if len(known) == len(by_group) > 1:
+        weights: defaultdict[str, float] = defaultdict(float)
+        for members in known.values():
+            for split in members:
+                weights[split] += 1 / len(known) / len(members)
+        found.append(Average("all", f"overall: average of {', '.join(known)}", weights))
+    return found
+
+
+def average(name: str, splits: Sequence[str]) -> Average:
+    """The plain mean over splits."""
+    return Average(name, f"average of {', '.join(splits)}", dict.fromkeys(splits, 1 / len(splits)))
+
+
+def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Measured]:
+    """Every policy on every average of which it has all suites, measured with the same seed, temperature and token limit; of several
+    evaluations on a suite the one with the most items, then with the most samples, counts."""
+    best: dict[tuple[object, ...], dict[str, Evaluated]] = defaultdict(dict)
+    for one in sorted(found, key=lambda one: (one.manifest.items, one.manifest.sampled.samples)):
+        best[_who(one.manifest)][one.manifest.split] = one
+    unique = {(one.name, one.text, *one.weights.items()): one for one in averages}.values()
+    rows = []
+    for who, there in best.items():
+        by_split = best.get(who[:-1], {}) | there  # tasks of the harness have no token limit of ours
+        complete = (one for one in unique if one.weights.keys() & there.keys() and one.weights.keys() <= by_split.keys())
+        rows += [Measured(tuple(by_split[split] for split in one.weights), one) for one in complete]
+    return rows
+
+
+def _who(seen: Evaluation) -> tuple[object, ...]:
+    """The very policy, and how it was sampled on any suite."""
+    who = (seen.policy, seen.model, seen.base, *seen.patches, seen.temperature, seen.seed)
+    return who if seen.source is Source.LM_EVAL else (*who, (seen.source, seen.max_tokens))
 
 
 def chose_a_rate(evaluation: Path) -> bool:
@@ -193,10 +287,11 @@ def pools(rows: Sequence[Measured]) -> list[Pool]:
     found: defaultdict[str, list[Pool]] = defaultdict(list)
     for one in rows:
         alike = found[one.identity]
-        free = (pool for pool in alike if one.seed not in pool.by_seed or pool.by_seed[one.seed].manifest.patches == one.manifest.patches)
+        patches = one.one.manifest.patches
+        free = (pool for pool in alike if one.seed not in pool.by_seed or pool.by_seed[one.seed].one.manifest.patches == patches)
         if (pool := next(free, None)) is None:
             alike.append(pool := Pool({}))
         there = pool.by_seed.get(one.seed)
-        if there is None or there.manifest.sampled.samples < one.manifest.sampled.samples:
+        if there is None or there.samples < one.samples:
             pool.by_seed[one.seed] = one
     return [pool for alike in found.values() for pool in alike]

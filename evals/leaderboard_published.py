@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from .leaderboard_measured import Average, average
 from .leaderboard_records import Entry, Share, Standing
 from .marks import Mark
 from .paper import PublishedStudy, published
@@ -45,9 +46,22 @@ def _place(study: PublishedStudy, measure: str) -> tuple[str, str]:
         return study.domain, SUITES[measure]
     if study.domain == "alfworld":
         return study.domain, "128 games, as published"
+    if average := _average(study, measure):
+        return average.name, average.text
     parts = study.averages.get(measure)
     domain = "all" if measure == "overall" else measure
     return domain, f"average of {', '.join(parts)}" if parts else "average, as published"
+
+
+def _average(study: PublishedStudy, measure: str) -> Average | None:
+    """An average that can be measured here: all its parts are suites."""
+    parts = study.averages.get(measure, [])
+    return average(measure, [SUITES[part] for part in parts]) if parts and all(part in SUITES for part in parts) else None
+
+
+def published_averages() -> list[Average]:
+    """Those that can be measured here, where the published ones then stand beside."""
+    return [found for study in published().studies for measure in study.averages if (found := _average(study, measure))]
 
 
 def _entry(study: PublishedStudy, measure: str, trained_set: str, score: float, share: float | None = None, *, runs: int = 1) -> Entry:

@@ -238,7 +238,7 @@ class Site:
             agreements=agreements,
             measured=any(not profile.is_published for profile in found),
             chosen=chosen,
-            chart=profile_page.chart(chosen, measure, self._episodes_link) if chosen else None,
+            chart=profile_page.chart(chosen, measure, self._episodes_link if chosen.has_items else lambda entry: "") if chosen else None,
             table=profile_page.table(chosen, measure, decoding, board.level) if chosen and board else None,
             decoding=decoding,
             measure=measure,
@@ -250,11 +250,11 @@ class Site:
     def _of_items(
         self, board: Leaderboard, chosen: Profile, maps: Sequence[HeatMap], decoding: Decoding
     ) -> tuple[str, list[TextTable | None]]:
-        """The best layer of the chosen profile, and for each map how far its profiles agree. Nothing is known of published items."""
-        pairs = [[] if one.is_published else profile_items.pairs([profile for profile, _ in one.rows], chosen) for one in maps]
+        """The best layer of the chosen profile, and for each map how far its profiles agree, where the items tell."""
+        pairs = [profile_items.pairs([profile for profile, _ in one.rows if profile.has_items], chosen) for one in maps]
         rows = [{(a.id, b.id, decoding): (a, b) for a, b in found[: profile_items.MOST_PAIRS]} for found in pairs]
         jobs: dict[object, Callable[[], Any]] = {}
-        if not chosen.is_published:
+        if chosen.has_items:
             jobs[chosen.id, decoding] = partial(self._told, partial(profile_items.best_layer_text, self.root, chosen, decoding))
         for key, pair in (item for found in rows for item in found.items()):
             jobs[key] = partial(profile_items.agreement, self.root, pair, decoding)
@@ -263,14 +263,14 @@ class Site:
             profile_items.agreement_table([done[key] for key in found if key in done], len(there), board.level) if there else None
             for found, there in zip(rows, pairs, strict=True)
         ]
-        return "" if chosen.is_published else done.get((chosen.id, decoding), "being computed."), tables
+        return done.get((chosen.id, decoding), "being computed.") if chosen.has_items else "", tables
 
     def items(self, query: Query) -> str:
         """Who solved what: items against policies."""
         board, computing = self._board.get(self.index.signature())
         decoding, order = Decoding(_one_of(query, "decoding", list(Decoding))), Order(_one_of(query, "order", list(Order)))
         which = Which(_one_of(query, "which", list(Which)))
-        tables = [table for table in board.tables if table.items] if board else []
+        tables = [table for table in board.tables if table.items and not table.averaged] if board else []
         chosen = next((table for table in tables if table.digest == query.get("suite")), tables[0] if tables else None)
         everybody = [entry for entry in chosen.entries if entry.directories and entry.standing(decoding)] if chosen else []
         policies = [entry for entry in everybody if query.get("q", "").casefold() in policy_name(entry).casefold()]

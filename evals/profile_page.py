@@ -59,6 +59,8 @@ class Profile:
     training: str
     """Algorithm, and what else tells it from others."""
     is_published: bool
+    is_averaged: bool
+    """Over several suites."""
     layers: int
     """Of the model."""
     layers_known: bool
@@ -69,6 +71,11 @@ class Profile:
     """None: not measured."""
     full: Entry | None
     """The full-parameter run of the same training; None: there is none, or several."""
+
+    @property
+    def has_items(self) -> bool:
+        """Whether its items can be looked at: published figures have none here, and an average those of several suites."""
+        return not self.is_published and not self.is_averaged
 
     @property
     def by_layer(self) -> dict[int, LayerFigure]:
@@ -89,9 +96,10 @@ class Profile:
 
 
 def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[Profile]:
-    """A profile for each suite and training with at least two layers trained alone; measured ones first."""
+    """A profile for each suite or average and each training with at least two layers trained alone; measured ones first, then averages."""
     groups: defaultdict[tuple[str, ...], list[tuple[int, Entry]]] = defaultdict(list)
     others: defaultdict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    averaged = {table.digest for table in board.tables if table.averaged}
     for table in board.tables:
         for entry in table.entries:
             if not entry.standing(decoding):
@@ -114,6 +122,7 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[P
                 task=key[1],
                 training=names[key],
                 is_published=one.mark is Verification.PUBLISHED,
+                is_averaged=key[2] in averaged,
                 layers=max(one.layers or 0, 1 + max(layer for layer, _ in members)),
                 layers_known=one.layers is not None,
                 figures=[_figure(layer, entry, decoding, measure) for layer, entry in members],
@@ -128,7 +137,7 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[P
         for profile in found
         if any(figure.point is not None or figure.interval for figure in profile.figures) or not profile.is_published
     ]
-    return sorted(found, key=lambda profile: (profile.is_published, profile.model, profile.task, profile.training, profile.id))
+    return sorted(found, key=lambda one: (one.is_published, one.model, not one.is_averaged, one.task, one.training, one.id))
 
 
 def _key(table: Measured, entry: Entry, part: str) -> tuple[str, ...]:

@@ -197,10 +197,14 @@ def pass_rate(rate_RI: ArrayLike, level: float = 0.95) -> Rate:
     number is the number of items. t replaces z. (Franco et al. 2019, "Comparative study of confidence intervals for proportions in
     complex sample surveys".)
     """
-    rates = np.atleast_2d(np.asarray(rate_RI, dtype=np.float64))
-    covariance, freedom = mean_covariance(rates[:, :, None])
-    mean, se = float(rates.mean()), math.sqrt(covariance[0, 0])
-    return share(mean, se, rates.shape[1], freedom[0], level)
+    return mean_pass_rate([np.atleast_2d(np.asarray(rate_RI, dtype=np.float64))], level)
+
+
+def mean_pass_rate(rate_TRI: Sequence[FloatArray], level: float = 0.95) -> Rate:
+    """Mean over tasks of their pass rates, (R, I) each with the same seeds; the interval as in `pass_rate`."""
+    covariance, freedom = mean_covariance(*(rate_RI[:, :, None] for rate_RI in rate_TRI))
+    mean, trials = float(np.mean([rate_RI.mean() for rate_RI in rate_TRI])), sum(rate_RI.shape[1] for rate_RI in rate_TRI)
+    return share(mean, math.sqrt(covariance[0, 0]), trials, freedom[0], level)
 
 
 def share(mean: float, se: float, trials: float, freedom: float, level: float = 0.95) -> Rate:

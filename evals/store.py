@@ -13,11 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..envs.errors import UserError
+from pydantic import ValidationError
+
+from ..envs.errors import UserError, first_problem
 from .journal import JOURNAL, progress
 from .records import MANIFEST, Decoding, Evaluation, read_manifest, schema_version
 from .samples import SAMPLES, read_table
-from .suites import SUITES
+from .suites import SUITES, Suites
 
 if TYPE_CHECKING:
     import duckdb
@@ -144,7 +146,11 @@ def _study(directory: Path) -> Entry:
 
 
 def _group(directory: Path) -> Entry:
-    return Entry(directory, Kind.GROUP, State.COMPLETE, json.loads((directory / SUITES).read_bytes()))
+    try:
+        found = Suites.model_validate_json((directory / SUITES).read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{directory / SUITES}: {first_problem(error)}; run the same `onelayer eval` again") from error
+    return Entry(directory, Kind.GROUP, State.COMPLETE, found.model_dump(mode="json"))
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
 from .records import Decoding, Evaluation
-from .statistics import Rate
+from .statistics import Rate, share
 
 FOLDER = Path(__file__).parent.parent / "configs" / "suites"
 SUITES = "suites.json"
@@ -122,17 +122,18 @@ def write_suites(directory: Path, found: Mapping[str, Evaluation], selection: Se
     """Write suites.json. found: the evaluation of each suite."""
     groups = {}
     for name, suites in selection.groups.items():
-        sampled, greedy = (mean([found[suite].scores(decoding).pass_rate for suite in suites]) for decoding in Decoding)
+        sampled, greedy = (mean([found[suite] for suite in suites], decoding) for decoding in Decoding)
         groups[name] = Group(suites=suites, sampled=sampled, greedy=greedy)
     result = Suites(suites=[Member(suite=suite, directory=directory_name(suite)) for suite in found], groups=groups)
     write_atomically(directory / SUITES, result.model_dump_json(indent=2) + "\n")
     return result
 
 
-def mean(rates: Sequence[Rate]) -> Rate:
-    """Mean of independent suites, each with the same weight; a normal interval, cut at 0 and 1."""
+def mean(suites: Sequence[Evaluation], decoding: Decoding) -> Rate:
+    """Mean of independent suites, each with the same weight; Wilson's interval at the effective number of trials."""
+    rates = [one.scores(decoding).pass_rate for one in suites]
     centre, se = sum(rate.mean for rate in rates) / len(rates), math.sqrt(sum(rate.se**2 for rate in rates)) / len(rates)
-    return Rate(centre, se, max(0.0, centre - 1.96 * se), min(1.0, centre + 1.96 * se))
+    return share(centre, se, sum(one.items for one in suites), math.inf)
 
 
 def table(result: Suites) -> Any:
