@@ -179,7 +179,7 @@ def agreement(items: int, seeds: int, spread: float, rho: float, studies: int, d
         logit = logit + (0.1 * rng.normal(size=(2, layers, seeds, 1)) if seeds > 1 else 0)
         a_KRI, b_KRI = rng.binomial(4, expit(logit)) / 4
         (true,) = correlation(gain_2K[:1], gain_2K[1:], Coefficient.SPEARMAN)
-        found = profile_agreement(a_KRI, b_KRI, Coefficient.SPEARMAN, same_items=True, draws=draws, seed=m)
+        found = profile_agreement(a_KRI, b_KRI, same_items=True, draws=draws, seed=m)[Coefficient.SPEARMAN]
         drawn_BI = item_weights(rng, items, draws)
         rho_B = correlation(drawn_BI @ a_KRI.mean(axis=1).T, drawn_BI @ b_KRI.mean(axis=1).T, Coefficient.SPEARMAN)
         low, high = np.quantile(rho_B, [0.025, 0.975])

@@ -64,7 +64,7 @@ def _table(rows: Sequence[Measured]) -> Table:
     return Table(
         domain=plain(average.name if average else parts[0].domain),
         suite=plain(average.text if average else parts[0].split),
-        averaged=[plain(part.split) for part in parts] if average else [],
+        averaged={plain(split): weight for split, weight in average.weights.items()} if average else {},
         items=sum(part.items for part in parts),
         digest=hashlib.sha256(" ".join(digests).encode()).hexdigest() if average else digests[0],
         entries=_by_score(_distinct(entries)),

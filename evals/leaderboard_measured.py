@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -218,7 +219,8 @@ def _averages(group: Entry, splits: Mapping[Path, str]) -> list[Average]:
 
 def average(name: str, splits: Sequence[str]) -> Average:
     """The plain mean over splits."""
-    return Average(name, f"average of {', '.join(splits)}", dict.fromkeys(splits, 1 / len(splits)))
+    short = [re.sub("^hub:[^/]*/", "", split).removesuffix("/test") for split in splits]
+    return Average(name, f"average of {', '.join(short)}", dict.fromkeys(splits, 1 / len(splits)))
 
 
 def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Measured]:

@@ -97,7 +97,7 @@ class Table(BaseModel):
 
     domain: str
     suite: str = Field(description="SUITE/SPLIT, or what an average is of")
-    averaged: list[str] = Field(default=[], description="splits of a measured average, each with items of its own; empty: one suite")
+    averaged: dict[str, float] = Field(default={}, description="of a measured average the weight of each split; empty: one suite")
     items: int | None = Field(description="null: only published figures")
     digest: str = Field(description="SHA-256 of the items; empty where there are only published figures")
     entries: list[Entry] = Field(description="the best first, by pass@1 sampled, else greedy")

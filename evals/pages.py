@@ -251,7 +251,7 @@ class Site:
         self, board: Leaderboard, chosen: Profile, maps: Sequence[HeatMap], decoding: Decoding
     ) -> tuple[str, list[TextTable | None]]:
         """The best layer of the chosen profile, and for each map how far its profiles agree, where the items tell."""
-        pairs = [profile_items.pairs([profile for profile, _ in one.rows if profile.has_items], chosen) for one in maps]
+        pairs = [[] if one.is_published else profile_items.pairs([profile for profile, _ in one.rows], chosen) for one in maps]
         rows = [{(a.id, b.id, decoding): (a, b) for a, b in found[: profile_items.MOST_PAIRS]} for found in pairs]
         jobs: dict[object, Callable[[], Any]] = {}
         if chosen.has_items:

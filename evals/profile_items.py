@@ -16,12 +16,13 @@ from .leaderboard_measured import read_rates
 from .leaderboard_records import Entry
 from .page import Cell, Table
 from .profile_page import Profile
-from .profiles import BestLayer, ChosenOn, Coefficient, best_layer, profile_agreement
+from .profiles import BestLayer, ChosenOn, Coefficient, best_layer, on_common_items, profile_agreement
 from .records import Decoding, read_manifest
 from .samples import SAMPLES
 from .statistics import Difference, FloatArray
 from .text import plain
 
+SHOWN = (Coefficient.SPEARMAN, Coefficient.PEARSON)
 FEWEST_LAYERS = 6
 """Of two profiles whose agreement is computed."""
 MOST_PAIRS = 15
@@ -37,8 +38,9 @@ def best_layer_text(root: Path, profile: Profile, decoding: Decoding) -> str:
     entries = {layer: figure.entry for layer, figure in sorted(profile.by_layer.items()) if _is_compared(figure.entry, decoding)}
     if profile.base is None or profile.full is None or len(entries) < 2:
         raise UserError("it takes the base, and one full-parameter run of this training")
-    _, _, base_KRI = _rates(root, [profile.base], decoding)
-    _, seeds, rate_KRI = _rates(root, [profile.full, *entries.values()], decoding)
+    (_, base_KRI), *_ = _rates(root, [profile.base], decoding, {})[1].values()
+    seeds, by_task = _rates(root, [profile.full, *entries.values()], decoding, {})
+    (_, rate_KRI), *_ = by_task.values()
     found = best_layer(base_KRI[0, 0], rate_KRI[0], rate_KRI[1:], ChosenOn.BOTH if len(seeds) > 1 else ChosenOn.ITEMS)
     return _best_layer_text(found, list(entries)[found.layer], seeds)
 
@@ -74,24 +76,30 @@ def pairs(members: Sequence[Profile], chosen: Profile) -> list[Pair]:
 
 
 def agreement(root: Path, pair: Pair, decoding: Decoding) -> list[Cell]:
-    """A row of the table: Spearman's coefficient as measured and corrected for noise, or why there is none."""
+    """A row of the table: two coefficients as measured and corrected for noise, or why there are none."""
     a, b = pair
     layers = sorted(a.by_layer.keys() & b.by_layer.keys())
     names = [Cell(a.name, f"and {b.name}"), Cell(str(len(layers)))]
     try:
-        (a_items, _, a_KRI), (b_items, _, b_KRI) = (_rates(root, [one.by_layer[layer].entry for layer in layers], decoding) for one in pair)
-        found = profile_agreement(a_KRI, b_KRI, Coefficient.SPEARMAN, same_items=a_items == b_items)
+        tasks = (_rates(root, [one.by_layer[layer].entry for layer in layers], decoding, one.weights)[1] for one in pair)
+        found = profile_agreement(*on_common_items(*tasks), same_items=True)
     except (UserError, OSError, ValueError) as error:
-        return [*names, Cell("\u2013"), Cell("\u2013", textwrap.fill(plain(str(error).replace(f"{root}/", "")), 30))]
-    return [*names, Cell(f"{found.measured:.2f}"), Cell(f"{found.corrected:.2f}", f"[{found.low:.2f}, {found.high:.2f}]")]
+        return [*names, Cell("\u2013"), Cell("\u2013", textwrap.fill(plain(str(error).replace(f"{root}/", "")), 30)), Cell(""), Cell("")]
+    shown = [found[coefficient] for coefficient in SHOWN]
+    return names + [
+        cell for one in shown for cell in (Cell(f"{one.measured:.2f}"), Cell(f"{one.corrected:.2f}", f"[{one.low:.2f}, {one.high:.2f}]"))
+    ]
 
 
 def agreement_table(rows: Sequence[list[Cell]], wanted: int, level: float) -> Table:
     """Agreements that are computed; wanted: how many there are to be."""
-    header = [Cell("profiles"), Cell("layers"), Cell("measured"), Cell("true profiles", f"{level:.0%}")]
+    header = [Cell("profiles"), Cell("layers")]
+    for coefficient in SHOWN:
+        header += [Cell(coefficient.capitalize(), "measured"), Cell(coefficient.capitalize(), f"true profiles, {level:.0%}")]
     notes = [
-        "Spearman's rank correlation of the layers' pass rates, from -1 to 1. Noise makes the measured one smaller; beside it stands that "
-        "of the true profiles as they may be, given what was measured and its noise: the layers are ranked again in every draw of them."
+        "Correlation of the layers' pass rates (that of C(k) is the same), of their ranks by Spearman, from -1 to 1. Noise makes the "
+        "measured one smaller; beside it stands that of the true profiles as they may be, given what was measured and its noise: the "
+        "layers are ranked again in every draw of them."
     ]
     if wanted > MOST_PAIRS:
         notes.append(f"Of {wanted} pairs {MOST_PAIRS} are shown, those of the chosen profile first: choose another to see its own.")
@@ -100,16 +108,24 @@ def agreement_table(rows: Sequence[list[Cell]], wanted: int, level: float) -> Ta
     return Table("Agreement of profiles", header, list(rows), notes)
 
 
-def _rates(root: Path, entries: Sequence[Entry], decoding: Decoding) -> tuple[str, list[int], FloatArray]:
-    """Hash of the items, the training seeds that all entries have, and rates (K, R, I).
+def _rates(
+    root: Path, entries: Sequence[Entry], decoding: Decoding, weights: Mapping[str, float]
+) -> tuple[list[int], dict[tuple[str, str], tuple[float, FloatArray]]]:
+    """The training seeds that all entries have, and by split and hash of its items the weight and the rates (K, R, I).
 
-    Raises UserError where samples can not be read (any more), or there is no such seed; ValueError where they are not of the same items.
+    weights: of an average by split; empty: of one suite. Raises UserError where samples can not be read (any more), or there is no such
+    seed; ValueError where they are not of the same items.
     """
-    found = [[_measured(_version(root / name / SAMPLES)) for name in entry.directories] for entry in entries]
-    by_seed = [{seed: rates[decoding] for seed, _, rates in measured} for measured in found]
-    if not (seeds := sorted(set.intersection(*map(set, by_seed)))):
+    found = [{one[:2]: one for one in (_measured(_version(root / name / SAMPLES)) for name in entry.directories)} for entry in entries]
+    weights = weights or {split: 1.0 for split, _ in found[0]}
+    there = (frozenset(seed for split, seed in by_seed if split == wanted) for by_seed in found for wanted in weights)
+    if not (seeds := sorted(frozenset.intersection(*there))):
         raise UserError("the layers have no training seed in common")
-    return found[0][0][1], seeds, np.stack([np.stack([rates[seed] for seed in seeds]) for rates in by_seed])
+    tasks = {}
+    for split, weight in weights.items():
+        _, _, items, _ = found[0][split, seeds[0]]
+        tasks[split, items] = weight, np.stack([np.stack([by_seed[split, seed][3][decoding] for seed in seeds]) for by_seed in found])
+    return seeds, tasks
 
 
 def _version(path: Path) -> Version:
@@ -119,9 +135,9 @@ def _version(path: Path) -> Version:
 
 
 @lru_cache(maxsize=1024)
-def _measured(samples: Version) -> tuple[int, str, Mapping[Decoding, FloatArray]]:
-    """Of an evaluation: training seed (0: none is known), hash of the items, and their rates."""
+def _measured(samples: Version) -> tuple[str, int, str, Mapping[Decoding, FloatArray]]:
+    """Of an evaluation: split, training seed (0: none is known), hash of the items, and their rates."""
     directory = samples.path.parent
     manifest = read_manifest(directory)
     trained = manifest.trained[0] if len(manifest.trained) == 1 else None
-    return trained.seed if trained else 0, *read_rates(directory, manifest)
+    return plain(manifest.split), trained.seed if trained else 0, *read_rates(directory, manifest)

@@ -59,8 +59,8 @@ class Profile:
     training: str
     """Algorithm, and what else tells it from others."""
     is_published: bool
-    is_averaged: bool
-    """Over several suites."""
+    weights: dict[str, float]
+    """Of an average by split; empty: of one suite."""
     layers: int
     """Of the model."""
     layers_known: bool
@@ -74,8 +74,8 @@ class Profile:
 
     @property
     def has_items(self) -> bool:
-        """Whether its items can be looked at: published figures have none here, and an average those of several suites."""
-        return not self.is_published and not self.is_averaged
+        """Whether they are of one suite that is here: published figures have none, and an average those of several suites."""
+        return not self.is_published and not self.weights
 
     @property
     def by_layer(self) -> dict[int, LayerFigure]:
@@ -99,7 +99,7 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[P
     """A profile for each suite or average and each training with at least two layers trained alone; measured ones first, then averages."""
     groups: defaultdict[tuple[str, ...], list[tuple[int, Entry]]] = defaultdict(list)
     others: defaultdict[tuple[str, ...], list[Entry]] = defaultdict(list)
-    averaged = {table.digest for table in board.tables if table.averaged}
+    weights = {table.digest: table.averaged for table in board.tables}
     for table in board.tables:
         for entry in table.entries:
             if not entry.standing(decoding):
@@ -122,7 +122,7 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[P
                 task=key[1],
                 training=names[key],
                 is_published=one.mark is Verification.PUBLISHED,
-                is_averaged=key[2] in averaged,
+                weights=weights[key[2]],
                 layers=max(one.layers or 0, 1 + max(layer for layer, _ in members)),
                 layers_known=one.layers is not None,
                 figures=[_figure(layer, entry, decoding, measure) for layer, entry in members],
@@ -137,7 +137,7 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[P
         for profile in found
         if any(figure.point is not None or figure.interval for figure in profile.figures) or not profile.is_published
     ]
-    return sorted(found, key=lambda one: (one.is_published, one.model, not one.is_averaged, one.task, one.training, one.id))
+    return sorted(found, key=lambda one: (one.is_published, one.model, not one.weights, one.task, one.training, one.id))
 
 
 def _key(table: Measured, entry: Entry, part: str) -> tuple[str, ...]:

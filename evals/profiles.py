@@ -5,9 +5,10 @@ sets, and a vote over policies. Shapes as in statistics.py; besides, `K` layers,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -108,17 +109,41 @@ def correlation(a_BK: FloatArray, b_BK: FloatArray, coefficient: Coefficient) ->
         return (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
 
 
+Tasks = Mapping[Any, tuple[float, FloatArray]]
+"""A profile that is an average: for each task its weight (they add up to 1) and its rates (K, R, I)."""
+
+
+def on_common_items(a: Tasks, b: Tasks) -> tuple[FloatArray, FloatArray]:
+    """Two profiles that are averages over tasks as two over the items of all tasks of either, (K, R, I) each: for `profile_agreement`.
+
+    Variances and covariances of the averages are kept: an item lies as far from the average as from the mean of its task, times
+    weight x all items / items of the task; of an average without its task it tells nothing.
+    """
+    sizes = {task: rate_KRI.shape[2] for tasks in (a, b) for task, (_, rate_KRI) in tasks.items()}
+    items = sum(sizes.values())
+
+    def spread(tasks: Tasks) -> FloatArray:
+        mean_KR = np.sum([weight * rate_KRI.mean(axis=2) for weight, rate_KRI in tasks.values()], axis=0)
+        found_KRI = [np.zeros((*mean_KR.shape, size)) for size in sizes.values()]
+        for deviation_KRI, (task, size) in zip(found_KRI, sizes.items(), strict=True):
+            if task in tasks:
+                weight, rate_KRI = tasks[task]
+                deviation_KRI += weight * items / size * (rate_KRI - rate_KRI.mean(axis=2, keepdims=True))
+        return mean_KR[:, :, None] + np.concatenate(found_KRI, axis=2)
+
+    return spread(a), spread(b)
+
+
 def profile_agreement(
     a_KRI: ArrayLike,
     b_KRI: ArrayLike,
-    coefficient: Coefficient,
     *,
     same_items: bool,
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-) -> Agreement:
-    """Agreement of two contribution profiles from the item rates of their layers, corrected for the noise of both.
+) -> dict[Coefficient, Agreement]:
+    """Agreement of two contribution profiles from the item rates of their layers, corrected for the noise of both, by each coefficient.
 
     Noise lowers the agreement of what is measured (Spearman 1904), and a bootstrap that draws the items again and ranks the layers in
     every draw adds that noise a second time: its percentile interval may miss a true .9 nearly always (bench/coverage.py). Here each
@@ -136,13 +161,17 @@ def profile_agreement(
         raise ValueError(f"profiles must be (K, R, I) of the same K >= 6 layers and I >= 2 items, got {a.shape} and {b.shape}")
     if same_items and a.shape[2] != b.shape[2]:
         raise ValueError(f"the same items, but {a.shape[2]} and {b.shape[2]} of them")
-    measured_PK = np.stack([x.mean(axis=(1, 2)) for x in profiles])
+    measured_PK = np.stack([x.mean(axis=(1, 2)) for x in profiles]).round(12)  # rounding errors break no ties
     if (np.ptp(measured_PK, axis=1) == 0).any():
         raise ValueError("a profile whose layers are all equal has no order to compare")
     true_BPK = _true_profiles(measured_PK, _noise_covariance(a, b, same_items), draws, np.random.default_rng(seed))
-    rho_B = correlation(true_BPK[:, 0], true_BPK[:, 1], coefficient)
-    low, corrected, high = np.quantile(rho_B, [0.5 - level / 2, 0.5, 0.5 + level / 2])
-    return Agreement(float(correlation(measured_PK[:1], measured_PK[1:], coefficient)[0]), float(corrected), float(low), float(high))
+    found = {}
+    for coefficient in Coefficient:
+        rho_B = correlation(true_BPK[:, 0], true_BPK[:, 1], coefficient)
+        low, corrected, high = np.quantile(rho_B, [0.5 - level / 2, 0.5, 0.5 + level / 2])
+        measured = correlation(measured_PK[:1], measured_PK[1:], coefficient)[0]
+        found[coefficient] = Agreement(float(measured), float(corrected), float(low), float(high))
+    return found
 
 
 def _noise_covariance(a_KRI: FloatArray, b_KRI: FloatArray, same_items: bool) -> FloatArray:

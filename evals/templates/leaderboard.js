@@ -173,7 +173,7 @@ function render() {
   clearTimeout(later);
   const more = from => { if (from < rows.length) later = setTimeout(() => { body.append(...rows.slice(from, from + 100).map(row)); more(from + 100); }, 20); };
   more(first);
-  byId("count").textContent = `${rows.length} of ${table.entries.length} entries` + (table.items ? ` on ${table.items} items${table.averaged.length ? "," : " of"} ${table.suite}` : ", published figures only");
+  byId("count").textContent = `${rows.length} of ${table.entries.length} entries` + (table.items ? ` on ${table.items} items${Object.keys(table.averaged).length ? "," : " of"} ${table.suite}` : ", published figures only");
   openEntry();
 }
 

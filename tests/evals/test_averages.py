@@ -75,7 +75,7 @@ def test_c_math_is_the_ratio_of_the_mean_gains_beside_the_published_one(tmp_path
     assert (found.contribution.point, found.contribution.interval) == (share.point, share.fieller)
     assert found.to_base.difference == share.gain and found.to_full.difference == share.to_full
     assert found.to_base.difference == mean_difference([a - b for a, b in zip(layer, base, strict=True)])
-    assert (table.items, table.averaged, table.suite) == (360, list(MATH), f"average of {', '.join(MATH)}")
+    assert (table.items, table.averaged, table.suite) == (360, dict.fromkeys(MATH, 0.25), "average of math500, gsm8k, olympiadbench, amc23")
     entry = named(table, "layer:3")
     assert entry.seeds == [0, 1] and len(entry.directories) == 8 and len(named(table, "base").directories) == 4
     published = {entry.model for entry in table.entries if entry.mark is Mark.PUBLISHED}

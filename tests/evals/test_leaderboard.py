@@ -139,7 +139,7 @@ def test_published_figures_stand_beside_what_is_measured_without_interval_or_ran
     (found,) = [e for t, e in entries if (t.suite, e.model, e.trained_set) == ("math500/test", study.model, "layer:10")]
     assert found.sampled and found.sampled.pass_rate == pytest.approx(study.score("layer:10", "MATH500") / 100)
     assert any(entry.mark is Mark.UNVERIFIED for entry in measured(runs, "math500/test").entries)
-    averages = {e.trained_set: e for t, e in entries if e.model == study.model and t.suite.startswith("average of math500/test, gsm8k")}
+    averages = {e.trained_set: e for t, e in entries if e.model == study.model and t.suite.startswith("average of math500, gsm8k")}
     printed = averages["layer:10"].sampled
     assert printed and printed.contribution and (printed.contribution.point, printed.contribution.interval) == (1.14, None)
     assert averages["mid:5"].runs == 3 and averages["layer:10"].runs == 1

@@ -19,6 +19,7 @@ from onelayer.evals.profiles import (
     compare_votes,
     correlation,
     jaccard,
+    on_common_items,
     profile_agreement,
     vote_over_policies,
 )
@@ -63,22 +64,41 @@ def test_agreement_of_noisy_profiles_is_not_lost(coefficient, seeds, same_items)
     rng = np.random.default_rng(0)
     gain_K, hard_I = rng.normal(0.5, 0.02, 28), rng.normal(0, 0.2, 300)
     first, second = (profile(gain_K, hard_I, rng, seeds) for _ in range(2))
-    found = profile_agreement(first, second, coefficient, same_items=same_items)
+    agreement = profile_agreement(first, second, same_items=same_items)
+    found = agreement[coefficient]
     assert found.measured < 0.85
     assert found.low < found.corrected < found.high and found.corrected > found.measured and found.high > 0.8
-    assert found == profile_agreement(first, second, coefficient, same_items=same_items)
+    assert agreement == profile_agreement(first, second, same_items=same_items)
+
+
+def test_averages_over_tasks_keep_their_means_variances_and_covariances():
+    """As C_math and C_all: one task is in both, one in either alone; another number of items and another weight each."""
+    rng = np.random.default_rng(2)
+    easy_K = rng.uniform(0.3, 0.7, 8)
+    task = {name: profile(easy_K, rng.normal(0, 0.2, items), rng, 2) for name, items in (("both", 300), ("first", 500), ("second", 200))}
+    first = {"both": (0.25, task["both"]), "first": (0.75, task["first"])}
+    second = {"second": (0.5, task["second"]), "both": (0.5, task["both"])}
+    a_KRI, b_KRI = on_common_items(first, second)
+    assert a_KRI.shape == b_KRI.shape == (8, 2, 1000)
+    for found, tasks in ((a_KRI, first), (b_KRI, second)):
+        assert found.mean(axis=2) == pytest.approx(sum(weight * rate.mean(axis=2) for weight, rate in tasks.values()))
+        of_mean = sum(weight**2 * np.cov(rate.mean(axis=1)) / rate.shape[2] for weight, rate in tasks.values())
+        assert np.cov(found.mean(axis=1)) / 1000 == pytest.approx(of_mean, rel=0.01)
+    across = np.cov(a_KRI.mean(axis=1), b_KRI.mean(axis=1))[:8, 8:] / 1000
+    assert across == pytest.approx(0.25 * 0.5 * np.cov(task["both"].mean(axis=1)) / 300, rel=0.01)
+    alone = {"both": (1.0, task["both"])}
+    assert on_common_items(alone, alone)[0] == pytest.approx(task["both"])
 
 
 def test_agreement_of_clear_profiles_is_what_was_measured():
     rng = np.random.default_rng(1)
     true = np.linspace(0.2, 0.8, 10)
     other = np.roll(true, 3)
-    found = profile_agreement(
-        profile(true, np.zeros(4000), rng), profile(other, np.zeros(4000), rng), Coefficient.SPEARMAN, same_items=True
-    )
+    agreement = profile_agreement(profile(true, np.zeros(4000), rng), profile(other, np.zeros(4000), rng), same_items=True)
+    found = agreement[Coefficient.SPEARMAN]
     assert (found.low, found.high) == pytest.approx((SCIPY[Coefficient.SPEARMAN](true, other).statistic,) * 2, abs=0.05)
     with pytest.raises(ValueError, match="no order"):
-        profile_agreement(np.ones((8, 1, 9)), np.ones((8, 1, 9)), Coefficient.SPEARMAN, same_items=True)
+        profile_agreement(np.ones((8, 1, 9)), np.ones((8, 1, 9)), same_items=True)
 
 
 def test_the_best_layer_is_reported_on_what_did_not_choose_it():
