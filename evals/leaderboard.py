@@ -60,13 +60,13 @@ def _table(rows: Sequence[Measured]) -> Table:
         standings |= {(at, decoding): one for (at, _), one in zip(measured, _standings(drafts), strict=True)}
     entries = [_entry(pool, *(standings.get((at, decoding)) for decoding in Decoding)) for at, pool in enumerate(found)]
     parts, average = [part.manifest for part in rows[0].parts], rows[0].average
-    digests = [part.digest for part in parts]
+    digests = [f"{average.weights[part.split]} {part.digest}" for part in parts] if average else []
     return Table(
         domain=plain(average.name if average else parts[0].domain),
         suite=plain(average.text if average else parts[0].split),
         averaged={plain(split): weight for split, weight in average.weights.items()} if average else {},
         items=sum(part.items for part in parts),
-        digest=hashlib.sha256(" ".join(digests).encode()).hexdigest() if average else digests[0],
+        digest=hashlib.sha256("\n".join([average.text, *digests]).encode()).hexdigest() if average else parts[0].digest,
         entries=_by_score(_distinct(entries)),
     )
 

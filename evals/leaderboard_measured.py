@@ -106,7 +106,8 @@ class Measured:
 
     @cached_property
     def table(self) -> tuple[object, ...]:
-        return (self.average and (self.average.name, self.average.text), *(part.table for part in self.parts))
+        average = self.average and (self.average.name, self.average.text, *self.average.weights.values())
+        return average, *(part.table for part in self.parts)
 
     @cached_property
     def measured_as(self) -> tuple[object, ...]:
@@ -232,7 +233,7 @@ def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Me
     unique = {(one.name, one.text, *one.weights.items()): one for one in averages}.values()
     rows = []
     for who, there in best.items():
-        by_split = best.get(who[:-1], {}) | there  # tasks of the harness have no token limit of ours
+        by_split = best.get(who[:-1], {}) | there  # tasks of the harness have no settings of ours
         complete = (one for one in unique if one.weights.keys() & there.keys() and one.weights.keys() <= by_split.keys())
         rows += [Measured(tuple(by_split[split] for split in one.weights), one) for one in complete]
     return rows
@@ -240,8 +241,8 @@ def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Me
 
 def _who(seen: Evaluation) -> tuple[object, ...]:
     """The very policy, and how it was sampled on any suite."""
-    who = (seen.policy, seen.model, seen.base, *seen.patches, seen.temperature, seen.seed)
-    return who if seen.source is Source.LM_EVAL else (*who, (seen.source, seen.max_tokens))
+    who = (seen.policy, seen.model if seen.base == UNTRAINED else seen.base, *seen.patches, seen.seed)
+    return who if seen.source is Source.LM_EVAL else (*who, (seen.source, seen.temperature, seen.max_tokens))
 
 
 def chose_a_rate(evaluation: Path) -> bool:
