@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -225,11 +225,16 @@ def average(name: str, splits: Sequence[str]) -> Average:
 
 
 def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Measured]:
-    """Every policy on every average of which it has all suites, measured with the same seed, temperature and token limit; of several
-    evaluations on a suite the one with the most items, then with the most samples, counts."""
+    """Every policy on every average of which it has all suites, measured with the same seed, temperature and token limit.
+
+    Of a suite that was measured on several sets of items the set counts that most evaluations are of, then the one with the most items; of several evaluations on the same items the one with the most samples.
+    """
+    usual = Counter(one.table for one in found)
     best: dict[tuple[object, ...], dict[str, Evaluated]] = defaultdict(dict)
-    for one in sorted(found, key=lambda one: (one.manifest.items, one.manifest.sampled.samples)):
-        best[_who(one.manifest)][one.manifest.split] = one
+    sets = {one.manifest.split: one.table for one in sorted(found, key=lambda one: (usual[one.table], one.manifest.items))}
+    for one in sorted(found, key=lambda one: one.manifest.sampled.samples):
+        if sets[one.manifest.split] == one.table:
+            best[_who(one.manifest)][one.manifest.split] = one
     unique = {(one.name, one.text, *one.weights.items()): one for one in averages}.values()
     rows = []
     for who, there in best.items():

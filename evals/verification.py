@@ -252,7 +252,6 @@ def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: P
     expected = {
         "policy": policy.name,
         "model": policy.model,
-        "layers": policy.layers,
         "domain": domain(config),
         "temperature": recipe.eval.temperature,
         "seed": recipe.eval.seed,
@@ -260,6 +259,8 @@ def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: P
         "prompt": player.prompt,
         "repeats": policy.repeats,
     }
+    if manifest.layers is not None:  # evaluations of earlier versions do not tell
+        expected["layers"] = policy.layers
     if policy.source is Source.MODEL:
         expected["model"] = recipe.model.path
     if policy.source is not Source.RESPONSES:  # whose file, which is in its protocol, is not here
