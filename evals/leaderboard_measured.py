@@ -227,7 +227,8 @@ def average(name: str, splits: Sequence[str]) -> Average:
 def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Measured]:
     """Every policy on every average of which it has all suites, measured with the same seed, temperature and token limit.
 
-    Of a suite that was measured on several sets of items the set counts that most evaluations are of, then the one with the most items; of several evaluations on the same items the one with the most samples.
+    Of a suite that was measured on several sets of items the set counts that most evaluations are of, then the one with the most items;
+    of several evaluations on the same items the one with the most samples.
     """
     usual = Counter(one.table for one in found)
     best: dict[tuple[object, ...], dict[str, Evaluated]] = defaultdict(dict)
