@@ -27,9 +27,9 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit
 
-from onelayer.evals.contribution import contribution
+from onelayer.evals.contribution import contribution, contribution_over_tasks
 from onelayer.evals.profiles import ChosenOn, Coefficient, best_layer, correlation, profile_agreement
-from onelayer.evals.statistics import FloatArray, item_weights, pass_rate
+from onelayer.evals.statistics import FloatArray, item_weights, mean_pass_rate, pass_rate
 
 DIFFICULTY, TASTE, TWIST = 1.8, 0.7, 0.5
 WANTED = (0.92, 0.98)
@@ -169,6 +169,34 @@ def coverage(kind: Kind, studies: int, seed: int = 0, draws: int = 10) -> Covera
     )
 
 
+def averages(sizes: tuple[int, ...], seeds: int, luck: float, samples: int, studies: int) -> str:
+    """A row of coverages where several tasks of these sizes count equally; a training seed has the same luck on all of them."""
+    rng, gains, held = np.random.default_rng(0), (0.8, 0.62), np.zeros((5, studies))
+    twist = TWIST if luck else 0.0
+    sd = float(np.sqrt(DIFFICULTY**2 + TASTE**2 + twist**2))
+    for m in range(studies):
+        luck_2R = luck * rng.normal(size=(2, seeds))
+        base_TI, both_T = [], []
+        for items in sizes:
+            difficulty_I, taste_2I = rng.normal(0, DIFFICULTY, items), rng.normal(0, TASTE, (2, items))
+            logit_2RI = np.array(gains)[:, None, None] + luck_2R[:, :, None] + (difficulty_I + taste_2I)[:, None]
+            base_TI.append(rng.binomial(samples, expit(difficulty_I)) / samples)
+            both_T.append(rng.binomial(samples, expit(logit_2RI + twist * rng.normal(size=logit_2RI.shape))) / samples)
+        full_TRI, layer_TRI = zip(*both_T, strict=True)
+        base = float(mean_chance(0.0, DIFFICULTY))
+        logit_2, spread = (gains + luck_2R[:, 0], sd) if seeds == 1 else (gains, float(np.hypot(sd, luck)))
+        full, layer = (float(mean_chance(logit, spread)) for logit in logit_2)
+        rate, found = mean_pass_rate(full_TRI), contribution_over_tasks(base_TI, full_TRI, layer_TRI, draws=1)
+        held[:4, m] = (
+            rate.low <= full <= rate.high,
+            found.gain_full.low <= full - base <= found.gain_full.high,
+            found.to_full.low <= layer - full <= found.to_full.high,
+            found.fieller == "unbounded" or found.fieller[0] <= (layer - base) / (full - base) <= found.fieller[1],
+        )
+        held[4, m] = found.fieller == "unbounded"
+    return f"{'+'.join(map(str, sizes)):>17} {seeds:5} {samples:7} {luck:4} | " + " ".join(f"{share:6.3f}" for share in held.mean(axis=1))
+
+
 def agreement(items: int, seeds: int, spread: float, rho: float, studies: int, draws: int = 300) -> str:
     """Two profiles over 28 layers on the same items; layers' gains have standard deviation `spread` in logits and correlate by `rho`."""
     rng, layers = np.random.default_rng(0), 28
@@ -232,7 +260,12 @@ def main() -> None:
     print_coverage([Kind(*size, luck, samples) for samples in (4, 1) for size in sizes for luck in (0.0, 0.1, 0.4)], 4000)
     print("1,000 studies a row, full gains 2 points")
     print_coverage([Kind(*size, luck, 4, 0.15, 0.12) for size in sizes for luck in (0.0, 0.1)], 1000)
-    print("Bootstrap of C(k) where it is bounded, 400 studies a row\nitems seeds luck | Fieller bootstrap")
+    print("Averages over tasks, 1,000 studies a row\n            items seeds samples luck | pass@1   gain to full   C(k) unbounded")
+    for sizes, samples in (((500, 1319, 674, 40), 4), ((164, 378), 1)):
+        for seeds in (1, 3, 5):
+            for luck in (0.0, 0.1, 0.4):
+                print(averages(sizes, seeds, luck, samples, 1000), flush=True)
+    print("\nBootstrap of C(k) where it is bounded, 400 studies a row\nitems seeds luck | Fieller bootstrap")
     for kind in [Kind(164, seeds, luck) for seeds in (1, 3, 5) for luck in (0.0, 0.1, 0.4)]:
         found = coverage(kind, 400, draws=400)
         print(f"{kind.items:5} {kind.seeds:5} {found.luck_points:4.1f} | {found.c_bounded:7.3f} {found.bootstrap:9.3f}", flush=True)
