@@ -103,8 +103,7 @@ def _items(config: MathConfig, split: str, data: str | None) -> dict[str, Item]:
             otherwise = f"set ONELAYER_DATA to a folder that holds {config.suite}/{kind}.jsonl"
             records = _read_hub(suite.hub, suite.hub_config, suite.hub_split or kind, otherwise)
         items = _convert(records, config.fields, f"{config.suite}/{kind}", suite)
-    elif config.suite.startswith("hub:"):
-        name = config.suite.removeprefix("hub:")
+    elif config.suite.startswith("hub:") and (name := config.suite.removeprefix("hub:")):
         there = _hub_splits(name)
         tenths = {kind: range(10) for kind in there}
         if "train" in there and "validation" not in there:

@@ -109,6 +109,7 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "malformed trained set in a dry run": ("train quickstart trainer.trained_set=layer:one --dry-run", "layer:one layer:N"),
     "missing model directory": ("train quickstart model.path=./nowhere", "model.path ./nowhere"),
     "no such suite": ("eval --suite arithmetics", "arithmetics arithmetic gsm8k"),
+    "data set without a name": ("eval --suite hub:", "'hub:' hub:OWNER/NAME"),
     "no such suite in a recipe": ("train quickstart env.suite=arithmetics", "arithmetics arithmetic gsm8k"),
     "suite whose data is absent": ("eval --suite gsm8k", "gsm8k ONELAYER_DATA"),
     "missing items": ("train quickstart env.suite=nowhere.jsonl", "nowhere.jsonl"),
