@@ -13,7 +13,7 @@ def leaderboard(
     runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="directory of runs")],
     output: Annotated[Path, typer.Option(metavar="SITE", help="where the site goes; its three files are replaced")],
 ) -> None:
-    """Rank everything in a directory of runs: one table for each domain and suite, as a page, JSON and CSV.
+    """Rank everything in a directory of runs: one table for each suite and each average of suites, as a page, JSON and CSV.
 
     SITE gets index.html, which opens from the file and loads nothing, leaderboard.json and leaderboard.csv. What is broken is named and
     left out.
