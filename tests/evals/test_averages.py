@@ -17,11 +17,15 @@ from onelayer.evals.contribution import contribution_over_tasks
 from onelayer.evals.leaderboard import build
 from onelayer.evals.leaderboard_records import Entry, Table
 from onelayer.evals.marks import Mark
+from onelayer.evals.profile_items import agreement
+from onelayer.evals.profile_page import Measure, profiles
+from onelayer.evals.profiles import Coefficient, on_common_items, profile_agreement
 from onelayer.evals.records import Decoding, Source, read_evaluation
 from onelayer.evals.statistics import FloatArray, mean_difference
 
 MATH = {"math500/test": 90, "gsm8k/test": 160, "hub:math-ai/olympiadbench/test": 70, "amc23/test": 40}
 RATES = {"base": 0.3, "full": 0.6, "layer:3": 0.55}
+LAYERS = {f"layer:{layer}": rate for layer, rate in enumerate((0.35, 0.45, 0.58, 0.6, 0.5, 0.38))}
 
 
 def measure(directory: Path, split: str, items: int, rate: float, seed: int, **fields: Any) -> Path:
@@ -29,17 +33,17 @@ def measure(directory: Path, split: str, items: int, rate: float, seed: int, **f
     return make_evaluation(directory, outcomes(rate, seed, items=items), **values)
 
 
-def make_policies(root: Path, suites: Mapping[str, int], seeds: int = 2) -> Path:
-    """Base, full and a layer on all suites; each evaluation has a directory of its own."""
+def make_policies(root: Path, suites: Mapping[str, int], seeds: int = 2, policies: Mapping[str, float] = RATES) -> Path:
+    """Base, full and layers on all suites; each evaluation has a directory of its own."""
     for number, (split, items) in enumerate(suites.items()):
         measure(root / "base" / str(number), split, items, RATES["base"], number)
-    for name in ("full", "layer:3"):
+    for name in policies.keys() - {"base"}:
         for seed in range(seeds):
-            run = make_run(root / f"{name}-{seed}".replace(":", "-"), RATES[name], trained_set=name, seed=seed)
+            run = make_run(root / f"{name}-{seed}".replace(":", "-"), policies[name], trained_set=name, seed=seed)
             seen = read_evaluation(run / "test").manifest
             for number, (split, items) in enumerate(suites.items()):
                 fields = {"policy": name, "trained": seen.trained[0], "patches": seen.patches}
-                measure(run / str(number), split, items, RATES[name], 100 * seed + number + len(name), **fields)
+                measure(run / str(number), split, items, policies[name], 100 * seed + number + sum(map(ord, name)), **fields)
     return root
 
 
@@ -119,3 +123,21 @@ def test_who_lacks_a_suite_has_no_average_and_what_is_no_group_is_named(tmp_path
     assert {one.directory for one in board.left_out} == {"no-json", "no-group"}
     entries = {entry.trained_set for entry in average(root, "math").entries if entry.mark is not Mark.PUBLISHED}
     assert entries == {"base", "full", "layer:3"}
+
+
+def test_profiles_of_averages_agree_by_what_they_share(tmp_path: Path) -> None:
+    """That of the math average with that of one of its suites: half of the page's table."""
+    root = make_policies(tmp_path, MATH, policies=LAYERS)
+    found = profiles(build(root, settings), Decoding.SAMPLED, Measure.GAIN)
+    (whole,) = [one for one in found if one.weights]
+    (part,) = [one for one in found if one.task == "gsm8k/test"]
+    assert whole.task == "average of math500, gsm8k, olympiadbench, amc23" and not whole.has_items and part.has_items
+    by_layer = [rates(root, name.replace(":", "-"), MATH) for name in LAYERS]
+    tasks = {split: (0.25, np.stack([layer[number] for layer in by_layer])) for number, split in enumerate(MATH)}
+    alone = {"gsm8k/test": (1.0, tasks["gsm8k/test"][1])}
+    names, layers, *figures = agreement(root, (whole, part), Decoding.SAMPLED)
+    true = profile_agreement(*on_common_items(tasks, alone), same_items=True)
+    expected = [true[coefficient] for coefficient in (Coefficient.SPEARMAN, Coefficient.PEARSON)]
+    assert (names.figure, layers.figure) == (whole.name, "6")
+    assert [cell.figure for cell in figures] == [f"{value:.2f}" for one in expected for value in (one.measured, one.corrected)]
+    assert [cell.detail for cell in figures[1::2]] == [f"[{one.low:.2f}, {one.high:.2f}]" for one in expected]
