@@ -25,12 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onelayer.cli.leaderboard import settings
-from onelayer.evals import episode_table
-from onelayer.evals.episode_page import PAGE, url
 from onelayer.evals.records import MANIFEST
 from onelayer.evals.samples import ROWS_PER_GROUP, SAMPLES, samples_schema
 from onelayer.evals.store import Kind
-from onelayer.evals.viewer import Server
+from onelayer.evals.viewer import episode_table
+from onelayer.evals.viewer.episode_page import PAGE, url
+from onelayer.evals.viewer.server import Server
 
 EACH = 200  # samples of an item
 RNG = random.Random(0)

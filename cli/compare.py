@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..evals.compare import Measurement, TrainedRun
+    from ..evals.reports.compare import Measurement, TrainedRun
     from ..trainers.config import Config
 
 # Keys without a bearing on the result: where a run computes, in which portions, how it is named and measured.
@@ -35,8 +35,8 @@ def compare(
     from rich.console import Console
 
     from ..envs.files import make_writable
-    from ..evals.compare import compare as put_side_by_side
-    from ..evals.compare_page import render_terminal, write_comparison
+    from ..evals.reports.compare import compare as put_side_by_side
+    from ..evals.reports.compare_page import render_terminal, write_comparison
 
     comparison = put_side_by_side([entry for path in runs for entry in read(path)])
     directory = output or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
@@ -49,8 +49,8 @@ def compare(
 def read(path: Path) -> list[TrainedRun | Measurement]:
     """What a directory holds: a study's base and runs, a run, or an evaluation. Raises UserError where it is none, or broken."""
     from ..envs.errors import UserError
-    from ..evals.compare import Measurement
     from ..evals.records import MANIFEST, read_evaluation
+    from ..evals.reports.compare import Measurement
     from ..trainers import run, study
 
     if not path.is_dir():
@@ -68,8 +68,8 @@ def read(path: Path) -> list[TrainedRun | Measurement]:
 def read_study(directory: Path) -> list[TrainedRun | Measurement]:
     """The base and the runs that the study reports; while learning rates are still being tried, those runs too."""
     from ..envs.errors import UserError
-    from ..evals.compare import Measurement
     from ..evals.records import MANIFEST, read_evaluation
+    from ..evals.reports.compare import Measurement
     from ..trainers import run, study
     from .config import load
 
@@ -89,8 +89,8 @@ def read_study(directory: Path) -> list[TrainedRun | Measurement]:
 def read_run(directory: Path) -> TrainedRun:
     """A run with the evaluations inside it, finished or not. Raises UserError where anything in it is broken."""
     from ..envs.errors import UserError
-    from ..evals.compare import TrainedRun
-    from ..evals.learning_curve import LearningCurve, read_curve
+    from ..evals.reports.compare import TrainedRun
+    from ..evals.reports.learning_curve import LearningCurve, read_curve
     from ..trainers import run
     from .config import load
 
@@ -126,8 +126,8 @@ def read_measurements(run: Path, patch: str | None) -> list[Measurement]:
     Raises UserError for one that is broken or of another policy.
     """
     from ..envs.errors import UserError
-    from ..evals.compare import Measurement
     from ..evals.records import MANIFEST, read_evaluation
+    from ..evals.reports.compare import Measurement
     from ..trainers import study
 
     in_study = (run.resolve().parent.parent / study.CONFIG).is_file()

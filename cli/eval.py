@@ -137,7 +137,7 @@ def play(cast: Cast, config: Config, split_name: str, directory: Path, responses
     from ..envs import load
     from ..envs.pool import open_pool
     from ..evals.evaluator import evaluate, first_items
-    from ..evals.report import render_evaluation
+    from ..evals.reports.report import render_evaluation
     from ..trainers.run import recipe_of
 
     split = load(config.env, split_name)
@@ -212,7 +212,7 @@ def harness(suite: str, overrides: list[str], patches: list[Path], directory: Pa
     from rich.console import Console
 
     from ..evals.harness import evaluate
-    from ..evals.report import render_evaluation
+    from ..evals.reports.report import render_evaluation
     from ..evals.suites import LM_EVAL
     from ..trainers.run import recipe_of
     from .config import compose

@@ -24,8 +24,8 @@ def leaderboard(
       onelayer verify theirs.tar --unpack runs/theirs && onelayer leaderboard runs --output site
     """
     from ..envs.files import make_writable
-    from ..evals.leaderboard import build
-    from ..evals.leaderboard_site import write_site
+    from ..evals.leaderboard.build import build
+    from ..evals.leaderboard.site import write_site
 
     make_writable(output)
     board = build(runs, settings)

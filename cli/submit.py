@@ -22,7 +22,7 @@ def submit(
       onelayer submit runs/quickstart --output quickstart.tar
       onelayer submit runs/eval-math500 runs/layer3 --output mine.tar
     """
-    from ..evals.submission import gather, pack
+    from ..evals.submissions.archive import gather, pack
 
     claims = gather(runs)
     submission = pack(claims, output)

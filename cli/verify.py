@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..evals.verification import Checked, Tools
+    from ..evals.submissions.verification import Checked, Tools
 
 
 def verify(
@@ -43,7 +43,7 @@ def verify(
     from ..agents.config import ModelConfig
     from ..agents.policy import Base, load_base
     from ..envs.errors import UserError
-    from ..evals.verification import Tools
+    from ..evals.submissions.verification import Tools
     from ..trainers.run import finished, trained
 
     if unpack and what.is_dir():
@@ -80,10 +80,10 @@ def verify(
 
 def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: bool) -> None:
     """Verify all that lies in a directory, and print what came of it. keep: leave marks."""
-    from ..evals.marks import VERIFIED
-    from ..evals.submission import SUBMISSION, gather, read_submission
-    from ..evals.verification import Refused, check_files, write_mark
-    from ..evals.verification import verify as verify_claim
+    from ..evals.leaderboard.marks import VERIFIED
+    from ..evals.submissions.archive import SUBMISSION, gather, read_submission
+    from ..evals.submissions.verification import Refused, check_files, write_mark
+    from ..evals.submissions.verification import verify as verify_claim
 
     if (directory / SUBMISSION).is_file():
         check_files(directory, read_submission(directory))
@@ -115,7 +115,7 @@ def _tell(checked: Checked) -> None:
 def _unpacked(archive: Path, target: Path | None) -> Iterator[Path]:
     """The files of a submission, beside `target`, where they go if nothing is raised; without one they are removed."""
     from ..envs.files import check_new, make_writable
-    from ..evals import submission
+    from ..evals.submissions.archive import unpack
 
     if target:
         check_new(target)
@@ -123,7 +123,7 @@ def _unpacked(archive: Path, target: Path | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".verify-", dir=target.parent if target else None) as folder:
         directory = Path(folder, "submission")
         directory.mkdir()
-        submission.unpack(archive, directory)
+        unpack(archive, directory)
         yield directory
         if target:
             if target.is_dir():

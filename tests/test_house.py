@@ -50,8 +50,8 @@ def test_imports_run_one_way() -> None:
     [
         ("agents/policy.py", "from ..trainers.config import Config"),
         ("agents/tiny/pretrain.py", "def f():\n    from ...evals import statistics"),
-        ("evals/report.py", "import onelayer.cli.main"),
-        ("evals/report.py", "from onelayer import trainers"),
+        ("evals/reports/report.py", "import onelayer.cli.main"),
+        ("evals/reports/report.py", "from onelayer import trainers"),
         ("envs/__init__.py", "from .. import agents"),
         ("envs/math/env.py", "import torch.nn"),
         ("envs/math/env.py", "if True:\n    from transformers import AutoTokenizer"),
@@ -104,7 +104,7 @@ def test_the_wheel_holds_the_package_and_works(tmp_path: Path) -> None:
     assert (model / "config.json").is_file()
 
 
-SHIPPED = ["configs/**/*.yaml", "agents/tiny/model/*", "evals/templates/*"]
+SHIPPED = ["configs/**/*.yaml", "agents/tiny/model/*", "evals/reports/templates/*"]
 
 
 def test_the_configuration_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,8 +27,8 @@ from ..envs.pool import open_pool
 from ..evals.config import EvalConfig
 from ..evals.evaluator import evaluate, first_items, model_policy
 from ..evals.records import MANIFEST, Recorded, read_evaluation
-from ..evals.report import render_table, write_report
-from ..evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
+from ..evals.reports.report import render_table, write_report
+from ..evals.reports.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 from .config import Config
 from .run import METRICS, Interrupted, claim, finished, read_patch, recipe_of, trained
 from .train import evaluation_suite, prepare, train

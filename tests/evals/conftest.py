@@ -10,8 +10,8 @@ import pytest
 from onelayer.evals.cost import Cost, Hardware
 from onelayer.evals.evaluator import summarise
 from onelayer.evals.records import Evaluation, Outcomes, Recorded
+from onelayer.evals.reports.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 from onelayer.evals.samples import Sample
-from onelayer.evals.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 
 
 def to_samples(correct_IS: np.ndarray) -> list[Sample]:

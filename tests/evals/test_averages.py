@@ -14,14 +14,14 @@ from made_runs import make_evaluation, make_run, outcomes
 
 from onelayer.cli.leaderboard import settings
 from onelayer.evals.contribution import contribution_over_tasks
-from onelayer.evals.leaderboard import build
-from onelayer.evals.leaderboard_records import Entry, Table
-from onelayer.evals.marks import Mark
-from onelayer.evals.profile_items import agreement
-from onelayer.evals.profile_page import Measure, profiles
+from onelayer.evals.leaderboard.build import build
+from onelayer.evals.leaderboard.marks import Mark
+from onelayer.evals.leaderboard.records import Entry, Table
 from onelayer.evals.profiles import Coefficient, on_common_items, profile_agreement
 from onelayer.evals.records import Decoding, Source, read_evaluation
 from onelayer.evals.statistics import FloatArray, mean_difference
+from onelayer.evals.viewer.profile_items import agreement
+from onelayer.evals.viewer.profile_page import Measure, profiles
 
 MATH = {"math500/test": 90, "gsm8k/test": 160, "hub:math-ai/olympiadbench/test": 70, "amc23/test": 40}
 RATES = {"base": 0.3, "full": 0.6, "layer:3": 0.55}

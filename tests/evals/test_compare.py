@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 
 from onelayer.envs.errors import UserError
-from onelayer.evals.compare import Compared, Comparison, Measurement, Row, TrainedRun, compare
-from onelayer.evals.compare_page import render_terminal, tables, write_comparison
-from onelayer.evals.learning_curve import LearningCurve, Point, read_curve
 from onelayer.evals.records import Decoding, Recorded
+from onelayer.evals.reports.compare import Compared, Comparison, Measurement, Row, TrainedRun, compare
+from onelayer.evals.reports.compare_page import render_terminal, tables, write_comparison
+from onelayer.evals.reports.learning_curve import LearningCurve, Point, read_curve
+from onelayer.evals.reports.study_report import build_report
 from onelayer.evals.statistics import holm, paired_difference
-from onelayer.evals.study_report import build_report
 
 POINTS = [
     Point(step=at, episodes=64 * at, tokens=900 * at, seconds=2.5 * at, reward=0.3 + at / 10, success=0.2 + at / 10) for at in range(4)

@@ -26,7 +26,7 @@ from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import env_seed, evaluate, sample_seed
 from onelayer.evals.journal import JOURNAL, read_journal
 from onelayer.evals.records import PolicyInfo, read_evaluation
-from onelayer.evals.report import render_evaluation
+from onelayer.evals.reports.report import render_evaluation
 from onelayer.evals.samples import SAMPLES, read_samples, write_samples
 
 BASE = PolicyInfo(name="base", base="f" * 64)

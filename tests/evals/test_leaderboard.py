@@ -16,9 +16,9 @@ from made_runs import SAMPLES_EACH, make_evaluation, make_run, make_runs, make_s
 from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
 from onelayer.evals.contribution import contribution
-from onelayer.evals.leaderboard import build, ranks
-from onelayer.evals.leaderboard_records import Entry, Table
-from onelayer.evals.marks import VERIFIED, Mark, Verified, sha256
+from onelayer.evals.leaderboard.build import build, ranks
+from onelayer.evals.leaderboard.marks import VERIFIED, Mark, Verified, sha256
+from onelayer.evals.leaderboard.records import Entry, Table
 from onelayer.evals.paper import published
 from onelayer.evals.records import MANIFEST, read_evaluation
 from onelayer.evals.samples import SAMPLES, write_samples

@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from onelayer.evals.report import contributions, differences, leaderboard, render_table, trainings, write_report
-from onelayer.evals.study_report import StudyReport, build_report
+from onelayer.evals.reports.report import contributions, differences, leaderboard, render_table, trainings, write_report
+from onelayer.evals.reports.study_report import StudyReport, build_report
 
 WEAK = {"base": (0.26, 0.55), "full": (0.33, 0.57), "layer:1": (0.30, 0.56), "layer:3": (0.36, 0.60)}
 

@@ -25,13 +25,13 @@ from onelayer.envs.errors import UserError
 from onelayer.envs.pool import open_pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import evaluate, first_items, model_policy, sample_seed, summarise
-from onelayer.evals.marks import VERIFIED, Mark, mark_of
+from onelayer.evals.leaderboard.marks import VERIFIED, Mark, mark_of
 from onelayer.evals.records import MANIFEST, Decoding, read_manifest
 from onelayer.evals.responses import ResponsesEngine
 from onelayer.evals.samples import SAMPLES, Sample, read_samples, samples_schema, write_rows, write_samples
-from onelayer.evals.submission import PATCH, SUBMISSION, Claim, gather, pack, read_submission, unpack
-from onelayer.evals.verification import Tools, check_files, verify
-from onelayer.evals.verification_replay import Reason, Refused
+from onelayer.evals.submissions.archive import PATCH, SUBMISSION, Claim, gather, pack, read_submission, unpack
+from onelayer.evals.submissions.replay import Reason, Refused
+from onelayer.evals.submissions.verification import Tools, check_files, verify
 from onelayer.trainers.run import finished, trained
 
 TRAIN = ["train", "quickstart", "trainer.steps=2", "trainer.prompts_per_step=2", "trainer.group_size=2", "trainer.trained_set=layer:3"]
@@ -356,8 +356,8 @@ def test_records_that_unfold_without_end_are_not_read(opened: Path, tools: Tools
     data = write_rows(path, [row] * 100, samples_schema())
     assert len(data) < 1 << 20
     edit(opened / LAYER / MANIFEST, lambda found: found.update(samples_sha256=hashlib.sha256(data).hexdigest()))
-    monkeypatch.setattr("onelayer.evals.verification_replay.TEXT_LIMIT", 50 << 20)
-    monkeypatch.setattr("onelayer.evals.verification_replay.read_samples", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("onelayer.evals.submissions.replay.TEXT_LIMIT", 50 << 20)
+    monkeypatch.setattr("onelayer.evals.submissions.replay.read_samples", lambda path: pytest.fail("it was read"))
     claim = Claim(opened / LAYER, read_manifest(opened / LAYER), [opened / RUN / PATCH])
     with pytest.raises(Refused, match="unfolds to 104") as caught:
         verify(claim, tools)

@@ -24,13 +24,13 @@ from scipy import stats
 from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
 from onelayer.envs.errors import UserError
-from onelayer.evals import run_index
-from onelayer.evals.charts import axis
-from onelayer.evals.episode_page import url
 from onelayer.evals.profiles import Coefficient, profile_agreement
 from onelayer.evals.samples import SAMPLES, read_samples, read_table, write_samples
 from onelayer.evals.text import shown
-from onelayer.evals.viewer import Server
+from onelayer.evals.viewer import run_index
+from onelayer.evals.viewer.charts import axis
+from onelayer.evals.viewer.episode_page import url
+from onelayer.evals.viewer.server import Server
 
 Ask = Callable[..., tuple[int, str]]
 LAYERS = [f"layer-{layer}" for layer in range(6)]
@@ -107,7 +107,7 @@ def test_every_page_shows_what_it_should(all_of_it: Ask) -> None:
 
 
 def test_the_figures_are_those_of_the_leaderboard(made: Path, all_of_it: Ask) -> None:
-    from onelayer.evals.leaderboard import build
+    from onelayer.evals.leaderboard.build import build
 
     board = build(made, settings)
     entries = [entry for table in board.tables for entry in table.entries if entry.algorithm == "grpo" and entry.directories]
@@ -431,7 +431,7 @@ def wait_for(seen: Callable[[], bool]) -> None:
 def test_a_page_that_fails_says_so_and_the_server_goes_on(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from onelayer.evals import pages
+    from onelayer.evals.viewer import pages
 
     def fail(*_: object) -> None:
         raise RuntimeError("a defect")

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..envs.errors import UserError
+from ...envs.errors import UserError
+from ..leaderboard.measured import read_rates
+from ..leaderboard.records import Entry
+from ..profiles import BestLayer, ChosenOn, Coefficient, best_layer, on_common_items, profile_agreement
+from ..records import Decoding, read_manifest
+from ..reports.page import Cell, Table
+from ..samples import SAMPLES
+from ..statistics import Difference, FloatArray
+from ..text import plain
 from .episode_table import Version
-from .leaderboard_measured import read_rates
-from .leaderboard_records import Entry
-from .page import Cell, Table
 from .profile_page import Profile
-from .profiles import BestLayer, ChosenOn, Coefficient, best_layer, on_common_items, profile_agreement
-from .records import Decoding, read_manifest
-from .samples import SAMPLES
-from .statistics import Difference, FloatArray
-from .text import plain
 
 SHOWN = (Coefficient.SPEARMAN, Coefficient.PEARSON)
 FEWEST_LAYERS = 6

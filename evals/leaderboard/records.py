@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..records import Decoding
+from ..statistics import Difference
 from .marks import Mark
-from .records import Decoding
-from .statistics import Difference
 
 
 class Compared(BaseModel):

@@ -20,13 +20,13 @@ from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..envs.errors import UserError, first_problem
-from .leaderboard_measured import chose_a_rate
-from .marks import VERIFIED, sha256
-from .records import MANIFEST, Evaluation, read_manifest
-from .samples import SAMPLES
-from .store import EPISODES, RUN
-from .text import plain
+from ...envs.errors import UserError, first_problem
+from ..leaderboard.marks import VERIFIED, sha256
+from ..leaderboard.measured import chose_a_rate
+from ..records import MANIFEST, Evaluation, read_manifest
+from ..samples import SAMPLES
+from ..store import EPISODES, RUN
+from ..text import plain
 
 SUBMISSION, PATCH = "submission.json", "patch.safetensors"
 NAME = re.compile(

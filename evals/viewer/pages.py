@@ -14,21 +14,21 @@ from typing import Any
 
 import jinja2
 
-from ..envs.errors import UserError
+from ...envs.errors import UserError
+from ..leaderboard.build import build
+from ..leaderboard.measured import Settings
+from ..leaderboard.records import Entry as Standing
+from ..leaderboard.records import Leaderboard, Table
+from ..records import Decoding
+from ..reports.page import TEMPLATES
+from ..reports.page import Table as TextTable
+from ..store import Entry, Kind, State
+from ..text import shown
 from . import episode_page, item_matrix, profile_items, profile_page
 from .episode_page import LONGEST, NotFound, Query, number, page_of, url
 from .item_matrix import Order, Which
-from .leaderboard import build
-from .leaderboard_measured import Settings
-from .leaderboard_records import Entry as Standing
-from .leaderboard_records import Leaderboard, Table
-from .page import TEMPLATES
-from .page import Table as TextTable
 from .profile_page import HeatMap, Measure, Profile
-from .records import Decoding
 from .run_index import Index, Signature, name_of, section
-from .store import Entry, Kind, State
-from .text import shown
 
 RUNS_PAGE = 200
 ITEMS_PAGE = 100

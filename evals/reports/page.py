@@ -15,7 +15,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from .statistics import Difference, Rate
+from ..statistics import Difference, Rate
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -20,9 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from ..envs.errors import UserError
+from ...envs.errors import UserError
+from ..reports.page import TEMPLATES
 from .episode_page import NotFound
-from .page import TEMPLATES
 from .pages import Settings, Site
 
 POLICY = (

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from .contribution import Contribution, contribution
-from .records import Decoding, Recorded
-from .statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
+from ..contribution import Contribution, contribution
+from ..records import Decoding, Recorded
+from ..statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
 
 
 class StepMetrics(BaseModel):

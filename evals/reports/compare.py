@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from ..records import Decoding, Evaluation, Recorded
+from ..statistics import Difference, FloatArray, Rate, holm, mcnemar, paired_difference, pass_rate
 from .learning_curve import LearningCurve
-from .records import Decoding, Evaluation, Recorded
-from .statistics import Difference, FloatArray, Rate, holm, mcnemar, paired_difference, pass_rate
 
 UNTRAINED = "none"
 """Base fingerprint of policies without a model (`onelayer eval --baseline`)."""

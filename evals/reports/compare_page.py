@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Group
 
-from ..envs.files import write_atomically
+from ...envs.files import write_atomically
+from ..records import Decoding
 from .compare import Compared, Comparison, Figures, Policy, Row, Section
 from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
-from .records import Decoding
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> Path:

@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from . import store
+from .. import store
+from ..journal import JOURNAL
+from ..records import MANIFEST
+from ..reports.learning_curve import read_curve
+from ..samples import SAMPLES
+from ..store import METRICS, RECIPE, RUN, STUDY, Entry, Kind, State
+from ..suites import SUITES
 from .episode_table import Episodes, Journal, Version, open_episodes
-from .journal import JOURNAL
-from .learning_curve import read_curve
-from .records import MANIFEST
-from .samples import SAMPLES
-from .store import METRICS, RECIPE, RUN, STUDY, Entry, Kind, State
-from .suites import SUITES
 
 LOOK_EVERY = 1.0
 """Seconds: questions that come faster get the same answer."""

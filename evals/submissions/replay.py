@@ -16,21 +16,21 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ..agents.agent import Agent, Player, derive_seed
-from ..agents.engine import Completion, FinishReason, Sampling
-from ..agents.episodes import play
-from ..agents.openai_engine import plain as unmarked
-from ..agents.policy import Base
-from ..agents.verdicts import ERROR
-from ..envs.errors import UserError
-from ..envs.items import Split
-from ..envs.pool import Pool
-from .evaluator import Wanted, summarise
-from .records import Decoding
-from .responses import ResponsesEngine
-from .samples import SAMPLES, Sample, columns_of, prompt_reader, read_samples
-from .submission import Claim
-from .text import plain
+from ...agents.agent import Agent, Player, derive_seed
+from ...agents.engine import Completion, FinishReason, Sampling
+from ...agents.episodes import play
+from ...agents.openai_engine import plain as unmarked
+from ...agents.policy import Base
+from ...agents.verdicts import ERROR
+from ...envs.errors import UserError
+from ...envs.items import Split
+from ...envs.pool import Pool
+from ..evaluator import Wanted, summarise
+from ..records import Decoding
+from ..responses import ResponsesEngine
+from ..samples import SAMPLES, Sample, columns_of, prompt_reader, read_samples
+from ..text import plain
+from .archive import Claim
 
 TEXT_LIMIT = 2 << 30  # bytes of text and tokens that the records of one evaluation may have when they are read
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..envs.files import write_atomically
-from .leaderboard_records import Compared, Entry, Leaderboard, Standing, Table
-from .page import render_html
-from .records import Decoding
+from ...envs.files import write_atomically
+from ..records import Decoding
+from ..reports.page import render_html
+from .records import Compared, Entry, Leaderboard, Standing, Table
 
 INDEX, JSON, CSV = "index.html", "leaderboard.json", "leaderboard.csv"
 

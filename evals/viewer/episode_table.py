@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..envs.errors import UserError
-from .journal import JOURNAL
-from .samples import SAMPLES
-from .store import EPISODES, Kind
+from ...envs.errors import UserError
+from ..journal import JOURNAL
+from ..samples import SAMPLES
+from ..store import EPISODES, Kind
 
 ROWS_AT_ONCE = 64
 """Episodes decoded together: what is opened next is often the neighbour."""

@@ -17,27 +17,27 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..agents import tiny
-from ..agents.agent import BASELINES, Agent, Player, make_agent
-from ..agents.config import AgentConfig, ModelConfig
-from ..agents.openai_engine import TextTokenizer, endpoint_agent
-from ..agents.patch import Patch, applied, read
-from ..agents.policy import Base, select
-from ..envs import load
-from ..envs.config import BUILT_IN, EnvConfig, OtherConfig, PoolConfig
-from ..envs.errors import first_problem
-from ..envs.files import write_atomically
-from ..envs.items import Split
-from ..envs.pool import open_pool
-from .config import EvalConfig
-from .evaluator import domain, first_items, model_policy, plan, protocol_of
-from .marks import VERIFIED, Mark, Verified, mark_of, sha256
-from .records import MANIFEST, Evaluation, PolicyInfo, Source, Trained
-from .responses import ResponsesEngine
-from .samples import SAMPLES
-from .store import RUN
-from .submission import PATCH, SUBMISSION, Claim, Submission
-from .verification_replay import Reason, Refused, Subject
+from ...agents import tiny
+from ...agents.agent import BASELINES, Agent, Player, make_agent
+from ...agents.config import AgentConfig, ModelConfig
+from ...agents.openai_engine import TextTokenizer, endpoint_agent
+from ...agents.patch import Patch, applied, read
+from ...agents.policy import Base, select
+from ...envs import load
+from ...envs.config import BUILT_IN, EnvConfig, OtherConfig, PoolConfig
+from ...envs.errors import first_problem
+from ...envs.files import write_atomically
+from ...envs.items import Split
+from ...envs.pool import open_pool
+from ..config import EvalConfig
+from ..evaluator import domain, first_items, model_policy, plan, protocol_of
+from ..leaderboard.marks import VERIFIED, Mark, Verified, mark_of, sha256
+from ..records import MANIFEST, Evaluation, PolicyInfo, Source, Trained
+from ..responses import ResponsesEngine
+from ..samples import SAMPLES
+from ..store import RUN
+from .archive import PATCH, SUBMISSION, Claim, Submission
+from .replay import Reason, Refused, Subject
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from ..leaderboard.measured import Settings
+from ..store import Entry, State
 from .charts import COLORS, DASHES, Axis, Chart, Line, Mark, axis, polyline
-from .leaderboard_measured import Settings
 from .run_index import Point, section
-from .store import Entry, State
 
 X = {"step": "steps", "tokens": "sampled tokens", "episodes": "episodes", "seconds": "seconds"}
 Y = {

@@ -13,11 +13,11 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..envs.files import write_atomically
-from .contribution import SHOWN_FROM, Contribution
+from ...envs.files import write_atomically
+from ..contribution import SHOWN_FROM, Contribution
+from ..records import Decoding, Evaluation
+from ..statistics import Rate
 from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
-from .records import Decoding, Evaluation
-from .statistics import Rate
 from .study_report import Arm, StudyReport
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..envs.errors import UserError, first_problem
+from ...envs.errors import UserError, first_problem
 
 
 class Point(BaseModel):

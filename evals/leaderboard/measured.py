@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..agents.verdicts import CORRECT
-from ..envs.errors import UserError
-from .compare import PROTOCOL, UNTRAINED
+from ...agents.verdicts import CORRECT
+from ...envs.errors import UserError
+from ..records import Decoding, Evaluation, Source, Trained
+from ..reports.compare import PROTOCOL, UNTRAINED
+from ..samples import SAMPLES, read_table
+from ..statistics import FloatArray
+from ..store import STUDY, Entry, Kind, State, evaluations, scan
 from .marks import Mark, mark_of
-from .records import Decoding, Evaluation, Source, Trained
-from .samples import SAMPLES, read_table
-from .statistics import FloatArray
-from .store import STUDY, Entry, Kind, State, evaluations, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa

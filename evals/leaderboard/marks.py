@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .records import MANIFEST
-from .samples import SAMPLES
+from ..records import MANIFEST
+from ..samples import SAMPLES
 
 VERIFIED = "verified.json"
 

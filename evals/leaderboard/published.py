@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from .leaderboard_measured import Average, average
-from .leaderboard_records import Entry, Share, Standing
+from ..paper import PublishedStudy, published
 from .marks import Mark
-from .paper import PublishedStudy, published
+from .measured import Average, average
+from .records import Entry, Share, Standing
 
 SUITES = {
     "MATH500": "math500/test",

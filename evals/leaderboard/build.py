@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .contribution import contribution_over_tasks
-from .leaderboard_measured import Measured, Pool, Settings, averaged, collect, pools
-from .leaderboard_published import published_averages, published_tables
-from .leaderboard_records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
+from ..contribution import contribution_over_tasks
+from ..paper import published
+from ..records import Decoding, Trained
+from ..statistics import Difference, FloatArray, holm, mean_difference, mean_pass_rate
+from ..text import plain
 from .marks import Mark
-from .paper import published
-from .records import Decoding, Trained
-from .statistics import Difference, FloatArray, holm, mean_difference, mean_pass_rate
-from .text import plain
+from .measured import Measured, Pool, Settings, averaged, collect, pools
+from .published import published_averages, published_tables
+from .records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
 
 SHOWN = ("temperature", "max_tokens", "prompt", "seed")
 """What an opened entry tells of its protocol, where all its evaluations agree in it."""

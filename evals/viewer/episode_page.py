@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from ..envs.errors import UserError
+from ...envs.errors import UserError
+from ..text import shown
 from .episode_table import Episodes, Wanted
-from .text import shown
 
 PAGE = 50
 """Episodes of a page."""

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..agents.verdicts import CORRECT
-from ..envs.errors import UserError
+from ...agents.verdicts import CORRECT
+from ...envs.errors import UserError
+from ..leaderboard.records import Entry, Table
+from ..profiles import compare_votes, jaccard
+from ..records import Decoding, read_evaluation
+from ..reports.page import difference_cell
+from ..samples import SAMPLES
+from ..statistics import FloatArray, Rate
+from ..store import Kind
 from .episode_table import Version, Wanted, open_episodes
-from .leaderboard_records import Entry, Table
-from .page import difference_cell
 from .profile_page import LAYER
-from .profiles import compare_votes, jaccard
-from .records import Decoding, read_evaluation
-from .samples import SAMPLES
-from .statistics import FloatArray, Rate
-from .store import Kind
 
 MOST_VOTED = 500_000
 """Samples whose answers are read for a vote."""

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ..leaderboard.marks import Mark as Verification
+from ..leaderboard.records import Entry, Leaderboard, Standing
+from ..leaderboard.records import Table as Measured
+from ..paper import published
+from ..records import Decoding
+from ..reports.page import Cell, Table, difference_cell
 from .charts import Axis, Chart, Line, Mark, axis, polyline
-from .leaderboard_records import Entry, Leaderboard, Standing
-from .leaderboard_records import Table as Measured
-from .marks import Mark as Verification
-from .page import Cell, Table, difference_cell
-from .paper import published
-from .records import Decoding
 
 LAYER = re.compile(r"layer:(\d{1,3})(\.\w+)?")
 STEPS = 10
