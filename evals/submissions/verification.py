@@ -1,7 +1,7 @@
 """Whether an evaluation is what it says: every hash and count, every response graded again, and items made again from base, patch and seed.
 
 What the records must be follows from the manifest alone: items, order and seeds are planned again, and the protocol is the hash of a
-configuration that is at hand. verification_replay.py plays them. docs/submissions.md says what that proves.
+configuration that is at hand. replay.py plays them. docs/submissions.md says what that proves.
 """
 
 from __future__ import annotations
