@@ -136,7 +136,7 @@ def _corrected(found: Sequence[tuple[Difference, int] | None], drafts: Sequence[
 def _entry(pool: Pool, sampled: Standing | None, greedy: Standing | None) -> Entry:
     one, rows = pool.one, list(pool.by_seed.values())
     parts = [part for row in rows for part in row.parts]
-    seen, trained = one.one.manifest, [row.one.trained for row in rows if row.one.trained]
+    seen, trained = one.manifest, [row.trained for row in rows if row.trained]
     known = [patch for patch in seen.trained if patch]
     whole = len(known) == len(seen.patches)
     first = known[0] if known else None

@@ -92,13 +92,23 @@ class Measured:
     average: Average | None = None
 
     @property
-    def one(self) -> Evaluated:
-        """Any of its evaluations: all are of the same policy."""
-        return self.parts[0]
+    def manifest(self) -> Evaluation:
+        """Of any of its evaluations: all are of the same policy."""
+        return self.parts[0].manifest
+
+    @property
+    def trained(self) -> Trained | None:
+        """Where its one patch comes from; None for a base, and where that is not known."""
+        return self.parts[0].trained
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the run that its patch comes from."""
+        return self.parts[0].settings
 
     @property
     def seed(self) -> int:
-        return self.one.trained.seed if self.one.trained else 0
+        return self.trained.seed if self.trained else 0
 
     @property
     def samples(self) -> int:
@@ -120,13 +130,13 @@ class Measured:
     @cached_property
     def training(self) -> object:
         """What a run must agree in with the full-parameter run that it is measured against."""
-        settings = {key: value for key, value in self.one.settings.items() if key not in ("trainer.trained_set", "trainer.lr")}
+        settings = {key: value for key, value in self.settings.items() if key not in ("trainer.trained_set", "trainer.lr")}
         settings = {key: value for key, value in settings.items() if not key.startswith(BY_LAYER)}
-        return (trained := self.one.trained) and (trained.algorithm, trained.recipe, trained.split_digest), settings
+        return self.trained and (self.trained.algorithm, self.trained.recipe, self.trained.split_digest), settings
 
     @property
     def has_rates_by_layer(self) -> bool:
-        return any(key.startswith(f"{BY_LAYER}.") for key in self.one.settings)
+        return any(key.startswith(f"{BY_LAYER}.") for key in self.settings)
 
     def has(self, decoding: Decoding) -> bool:
         return all(decoding in part.rates for part in self.parts)
@@ -149,12 +159,11 @@ class Pool:
 
     @property
     def is_base(self) -> bool:
-        manifest = self.one.one.manifest
-        return not manifest.patches and manifest.base != UNTRAINED
+        return not self.one.manifest.patches and self.one.manifest.base != UNTRAINED
 
     @property
     def is_full(self) -> bool:
-        trained = self.one.one.trained
+        trained = self.one.trained
         return trained is not None and trained.trained_set == "full" and not self.one.has_rates_by_layer
 
     def has(self, decoding: Decoding) -> bool:
@@ -168,12 +177,12 @@ class Pool:
     def full(self, fulls: Sequence[Pool]) -> Pool | None:
         """The full-parameter run that it is measured against: of the same algorithm and training, but for the trained set and the
         learning rate; of several the one with the same learning rate. None where there is none, or no telling which."""
-        one, trained = self.one, self.one.one.trained
-        if trained is None:
+        one = self.one
+        if one.trained is None:
             return None
         alike = [other for other in fulls if other.one.measured_as == one.measured_as and other.one.training == one.training]
         if len(alike) > 1:
-            alike = [other for other in alike if (theirs := other.one.one.trained) and theirs.lr == trained.lr]
+            alike = [other for other in alike if other.one.trained and other.one.trained.lr == one.trained.lr]
         return alike[0] if len(alike) == 1 and alike[0] is not self else None
 
 
@@ -296,8 +305,7 @@ def pools(rows: Sequence[Measured]) -> list[Pool]:
     found: defaultdict[str, list[Pool]] = defaultdict(list)
     for one in rows:
         alike = found[one.identity]
-        patches = one.one.manifest.patches
-        free = (pool for pool in alike if one.seed not in pool.by_seed or pool.by_seed[one.seed].one.manifest.patches == patches)
+        free = (pool for pool in alike if one.seed not in pool.by_seed or pool.by_seed[one.seed].manifest.patches == one.manifest.patches)
         if (pool := next(free, None)) is None:
             alike.append(pool := Pool({}))
         there = pool.by_seed.get(one.seed)
