@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import workers
@@ -19,11 +20,26 @@ from .answers import admissible, normalise
 RULES = 1  # raise when answers.py reads formulas differently
 
 
-def unreadable_golds(golds: Sequence[str]) -> list[int]:
+@dataclass(frozen=True)
+class Gold:
+    """A gold answer and what its benchmark says about it.
+
+    `text` may list several answers that must all be given, in any order: `1,2`. A number within `precision` (absolute) or
+    `relative` (a share of the gold's size) of the gold is right. `unit` is one that an answer may carry or leave out.
+    """
+
+    text: str
+    precision: float | None = None
+    relative: float | None = None
+    unit: str | None = None
+
+
+def unreadable_golds(golds: Sequence[str | Gold]) -> list[int]:
     """The positions of the golds that no answer could be compared with."""
     from .grader import needs_algebra
 
-    formulas = {at: normalise(gold) for at, gold in enumerate(golds) if needs_algebra(gold)}
+    texts = [gold.text if isinstance(gold, Gold) else gold for gold in golds]
+    formulas = {at: normalise(text) for at, text in enumerate(texts) if needs_algebra(text)}
     if not formulas:
         return []
     passed = _cache() / _digest(sorted(set(formulas.values())))

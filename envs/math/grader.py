@@ -16,8 +16,9 @@ from functools import lru_cache
 from ..errors import UserError
 from . import workers
 from .answers import MAX_WRITTEN, admissible, extract_answer, in_base, normalise, number, same_spelling, same_words, variables, words
+from .golds import Gold
 
-__all__ = ["Verdict", "extract_answer", "grade", "grade_many", "needs_algebra", "voted_answer"]
+__all__ = ["Gold", "Verdict", "extract_answer", "grade", "grade_many", "needs_algebra", "voted_answer"]
 
 
 class Verdict(StrEnum):
@@ -33,13 +34,15 @@ class Verdict(StrEnum):
     """The comparison exceeded its limit of time or memory and was killed."""
 
 
-def grade(response: str, gold: str) -> Verdict:
-    """The verdict on one response. Safe from any thread and inside any process.
+def grade(response: str, gold: str | Gold) -> Verdict:
+    """The verdict on one response; a gold in plain text has no tolerance and no unit. Safe from any thread and inside any process.
 
     Raises UserError for a gold that can not be read: golds.py finds those when data is loaded.
     """
     answer = extract_answer(response)
-    return Verdict.UNPARSED if answer is None else _compare(gold, answer)
+    if answer is None:
+        return Verdict.UNPARSED
+    return _compare(gold if isinstance(gold, Gold) else Gold(gold), answer)
 
 
 def voted_answer(response: str) -> str | None:
@@ -51,21 +54,23 @@ def voted_answer(response: str) -> str | None:
     return normalise(answer) if value is None else str(value)
 
 
-def grade_many(pairs: Iterable[tuple[str, str]], threads: int | None = None) -> list[Verdict]:
+def grade_many(pairs: Iterable[tuple[str, str | Gold]], threads: int | None = None) -> list[Verdict]:
     """The verdicts on (response, gold) pairs, in order, with `threads` checks at a time (default: one for each worker)."""
     with ThreadPoolExecutor(threads or workers.MAX_WORKERS) as pool:
         return list(pool.map(lambda pair: grade(*pair), pairs, chunksize=1))
 
 
-def _compare(gold: str, answer: str) -> Verdict:
+def _compare(gold: Gold, answer: str) -> Verdict:
     """Cheap rules first; each either decides or leaves the pair to the next."""
-    if gold == answer:
+    if gold.text == answer:
         return Verdict.CORRECT
     if len(answer) > MAX_WRITTEN:
         return Verdict.UNPARSED
-    wanted, given = normalise(gold), normalise(answer)
+    if gold.unit:
+        answer = answer.removesuffix(gold.unit)
+    wanted, given = normalise(gold.text), normalise(answer)
     if (value := number(wanted)) is not None:
-        return _against_number(value, given)
+        return _against_number(value, given, max(gold.precision or 0.0, (gold.relative or 0.0) * abs(float(value))))
     if same_spelling(wanted, given) or (words(given) and same_words(wanted, given)):
         return Verdict.CORRECT
     if words(wanted):
@@ -88,7 +93,7 @@ NAMED = re.compile(r"^[A-Za-z](?:\([A-Za-z]\))? ?= ?(?=[^=]*$)")
 EQUATION = re.compile(r"(?:(?!\b(?:or|and)\b)[^,;<>!])*[^,;<>!=]=\s*([^=]+)")
 
 
-def _against_number(value: Fraction, given: str) -> Verdict:
+def _against_number(value: Fraction, given: str, tolerance: float) -> Verdict:
     """A gold that is a number wants a number, or an equation that ends in one: unfinished work such as 2+3 is wrong."""
     found = number(given)
     if found is None and (equation := EQUATION.fullmatch(given)):
@@ -97,6 +102,8 @@ def _against_number(value: Fraction, given: str) -> Verdict:
         found = number(based[0])
     if found is None and not admissible(given):
         return Verdict.UNPARSED
+    if tolerance and found is not None:
+        return _verdict(abs(found - value) <= tolerance)
     return _verdict(found == value)
 
 
