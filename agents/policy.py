@@ -76,10 +76,14 @@ def load_base(config: ModelConfig) -> Base:
     logging.disable_progress_bar()
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype))
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype), trust_remote_code=False)
         model.to(device)  # pyright: ignore[reportArgumentType] (its wrapper hides the signature)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"model.path: {path!r} brings Python code of its own, which is never run; take a model whose class transformers has"
+            ) from error
         raise UserError(f"model.path: cannot load {path!r}: {' '.join(str(error).split())[:300]}") from error
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # the others leave the cap out: another model than its weights were trained as (Gemma 2)

@@ -166,6 +166,7 @@ class InProcess:
                 enforce_eager=not torch.cuda.is_available(),
                 distributed_executor_backend="uni",
                 skip_tokenizer_init=True,
+                trust_remote_code=False,
                 logprobs_mode="processed_logprobs",
                 worker_extension_cls=WORKER,
                 use_tqdm_on_load=False,

@@ -58,7 +58,7 @@ def main() -> None:
         )
         torch.manual_seed(0)
         Qwen3ForCausalLM(config).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(tiny.PATH).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(tiny.PATH, trust_remote_code=False).save_pretrained(folder)
         measure(folder, args.dtype[0], args.rounds, None)
 
 

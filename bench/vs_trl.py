@@ -117,7 +117,7 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(args.threads)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, trust_remote_code=False)
     if THEIRS[args.case] != "full":
         model.requires_grad_(False)
         model.model.layers[3].requires_grad_(True)
@@ -151,7 +151,7 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
         def on_step_end(self, *_: object, **__: object) -> None:
             steps.append(time.perf_counter() - self.started)
 
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    tokenizer = AutoTokenizer.from_pretrained(args.model, trust_remote_code=False)
     trainer = GRPOTrainer(model, reward, args=settings, train_dataset=dataset, processing_class=tokenizer, callbacks=[Clock()])
     trainer._generate_and_score_completions = timed(trainer._generate_and_score_completions)
     trainer.train()

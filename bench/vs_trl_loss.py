@@ -175,10 +175,10 @@ def theirs(folder: Path) -> None:
             max_completion_length=MAX_TOKENS, temperature=1.0, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
             **({"beta": 0.0} | settings),
         )  # fmt: skip
-        model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32, trust_remote_code=False)
         trainer = GRPOTrainer(
             model, reward, args=config, train_dataset=dataset, rollout_func=rollout,
-            processing_class=AutoTokenizer.from_pretrained(folder / "base"),
+            processing_class=AutoTokenizer.from_pretrained(folder / "base", trust_remote_code=False),
         )  # fmt: skip
         with torch.no_grad():
             for name, weight in torch.load(folder / "policy.pt").items():

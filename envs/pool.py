@@ -294,7 +294,7 @@ class _Thread:
                 process.prepare()
                 break
             except Gone as gone:
-                hangs = process.alive()
+                hangs = process.running()
                 self._end()
                 if hangs or attempt == START_ATTEMPTS:
                     raise UserError(f"the environment can not be made in a process of its own: {gone}") from gone
@@ -355,7 +355,7 @@ class _Worker(_Thread):
     def _answer(self, requests: list[_Request]) -> list[_Request]:
         """Answer requests in their order; returns those that are left where the process came to its end."""
         if self._process and not self._process.alive():
-            self._end()  # it died between two batches, in nobody's step
+            self._end()  # it died, or something wrote to its pipe, between two batches: in nobody's step
         if (process := self._process) is None:
             process, self._count = self._start(), self._count + 1
         due: deque[tuple[_Request, str]] = deque()

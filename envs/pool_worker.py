@@ -7,6 +7,9 @@ Commands and replies are plain data. A command names the episode by a number tha
     step     action
     free                                         the episode will not go on; nobody waits for the reply
 
+Beside these every command has a `number`, and a reply that lacks it is none: an environment shares the process with what answers
+for it, and may write to the same pipe.
+
 A reply is a turn (observation, reward, terminated, truncated, info), `failed` with the reason, or `user_error` with the message
 of a UserError. Environments are used again for later episodes, one that failed is thrown away.
 
@@ -168,22 +171,26 @@ def serve() -> None:
     """
     commands, replies = _own_streams()
     with os.fdopen(commands, encoding="utf-8") as lines:
-        first = json.loads(next(lines))
+        [first] = json.loads(next(lines))
+        number = first["number"]  # of the command that is carried out
         _die_with(first["caller"])
         limit = _limit_memory(first["memory_bytes"])
+
+        def answer(reply: Data) -> None:
+            _write(replies, reply, number)
+
         try:
-            host = Host(pickle.loads(bytes.fromhex(first["make"])), tick=lambda: _write(replies, {"tick": True}))
+            host = Host(pickle.loads(bytes.fromhex(first["make"])), tick=lambda: answer({"tick": True}))
             host.warm_up()
         except UserError as error:
-            _write(replies, {"user_error": str(error)})
-            return
+            return answer({"user_error": str(error)})
         except (Exception, SystemExit) as error:
-            _write(replies, {"failed": describe(error)})
-            return
-        _write(replies, {"ready": True})
+            return answer({"failed": describe(error)})
+        answer({"ready": True})
         used = _memory()
         for line in lines:
             for command in json.loads(line):
+                number = command["number"]
                 before, reply = used, host.do(command)
                 used = _memory()
                 full = used > limit and command["do"] in ("reset", "step")  # a restored episode is to get its step first
@@ -192,7 +199,7 @@ def serve() -> None:
                     if used - before > limit / 2 and "failed" not in reply:
                         reply |= {"failed": f"it took {(used - before) / 2**30:.1f} GiB of memory (pool.memory_gib={limit / 2**30:g})"}
                 if command["do"] != "free":
-                    _write(replies, reply)
+                    answer(reply)
                 if full:
                     return  # without closing them: the caller does not wait
         host.close()
@@ -239,10 +246,11 @@ def _memory() -> int:
         return 0
 
 
-def _write(stream: int, reply: Data) -> None:
+def _write(stream: int, reply: Data, number: str) -> None:
     try:
-        data = json.dumps(reply).encode() + b"\n"
+        data = json.dumps(reply | {"number": number})
     except (ValueError, TypeError, RecursionError) as error:
-        data = json.dumps({"failed": describe(error)}).encode() + b"\n"
-    while data:
-        data = data[os.write(stream, data) :]
+        data = json.dumps({"failed": describe(error), "number": number})
+    left = memoryview(data.encode() + b"\n")
+    while left:
+        left = left[os.write(stream, left) :]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import re
+import shlex
 import signal
+import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -64,9 +68,24 @@ def misbehave(what: str, env: Unruly) -> dict[str, Any] | None:
             print('{"observation": "printed"}')
             os.write(1, b'\xff\x00\n{"tick": true}\n\n')
         case "pipe":
-            for number in range(3, 100):
-                with contextlib.suppress(OSError):
-                    os.write(number, b"nonsense\n")
+            write_everywhere("nonsense\n")
+        case "forge":  # one reply more than was asked for: whoever waits next would get it
+            turn = {"observation": "forged", "reward": 1.0, "terminated": True, "truncated": False, "info": {"forged": True}}
+            write_everywhere(json.dumps(turn) + "\n")
+        case "forge-later":  # when another episode is waited for
+            threading.Timer(0.3, lambda: misbehave("forge", env)).start()
+        case "begin":  # a line that the next reply completes
+            write_everywhere('{"observation": "')
+        case "trickle" | "tick":  # never quiet, and no answer
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                write_everywhere(" " * 4096 if what == "trickle" else '{"tick": true}\n')
+        case "wide":  # MIB
+            return {"wide": "x" * (int(what.split(" ")[1]) << 20)}
+        case "child":  # FILE: leaves processes behind, one of which nobody can tell by its group or its parent
+            sleep = ["sh", "-c", "echo $$ >> " + what.split(" ")[1] + "; exec sleep 1000"]
+            subprocess.Popen(sleep, stdout=subprocess.DEVNULL)
+            subprocess.Popen(["sh", "-c", "setsid " + shlex.join(sleep) + " > /dev/null 2>&1 &"]).wait()
         case "stdin":
             sys.stdin.close()
             os.close(0)
@@ -82,6 +101,13 @@ def misbehave(what: str, env: Unruly) -> dict[str, Any] | None:
         case "random":  # another observation at every play
             env.np_random.bit_generator.advance(time.monotonic_ns())  # type: ignore[attr-defined]
     return None
+
+
+def write_everywhere(text: str) -> None:
+    """To every file that the process has open, as one that looks for the pipe to its caller does."""
+    for number in range(3, 100):
+        with contextlib.suppress(OSError):
+            os.write(number, text.encode())
 
 
 def unmakable() -> gym.Env:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import torch
 from families import FAMILIES, random_base
 from transformers import AutoModelForCausalLM
 
-from onelayer.agents import patch
+from onelayer.agents import patch, tiny
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.patch import Patch
 from onelayer.agents.policy import decoder_layers, load_base, select
@@ -86,6 +89,43 @@ def test_an_exported_policy_gives_the_same_logits_in_plain_transformers(family: 
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", attn_implementation=base.model.config._attn_implementation)
     with torch.no_grad():
         assert torch.equal(loaded(IDS).logits, expected)
+
+
+@pytest.mark.parametrize("part", ["model", "tokenizer"])
+def test_code_that_comes_with_a_model_is_never_run(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """transformers asks on standard input, unless it is told not to."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    path = tmp_path / "model"
+    shutil.copytree(tiny.PATH, path)
+    (path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{THEIRS}")
+    change = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}}
+    if part == "tokenizer":
+        change = {"tokenizer_class": "Tokenizer", "auto_map": {"AutoTokenizer": ["theirs.Tokenizer", "theirs.Tokenizer"]}}
+    config = path / ("config.json" if part == "model" else "tokenizer_config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    if part == "model":
+        with pytest.raises(UserError, match="brings Python code of its own, which is never run"):
+            load_base(ModelConfig(path=str(path)))
+    else:
+        load_base(ModelConfig(path=str(path)))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_load_by_a_models_own_words_refuses_its_code():
+    root, calls = Path(__file__).parents[2], []
+    for path in [*root.glob("agents/**/*.py"), *root.glob("evals/**/*.py"), *root.glob("bench/**/*.py"), *root.glob("cli/**/*.py")]:
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            if (text := ast.unparse(call.func)).startswith("Auto") and text.endswith(".from_pretrained"):
+                calls.append((path.name, {word.arg: ast.unparse(word.value) for word in call.keywords}.get("trust_remote_code")))
+    assert len(calls) >= 2 and {told for _, told in calls} == {"False"}, calls
+
+
+THEIRS = """
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+class Config(Qwen3Config): model_type = "theirs"
+class Model(Qwen3ForCausalLM): config_class = Config
+class Tokenizer(PreTrainedTokenizerFast): pass
+"""
 
 
 def test_a_patch_belongs_to_one_base(tmp_path: Path):

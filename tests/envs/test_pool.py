@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unruly import Unruly, dies, unmakable
 
-from onelayer.envs import MathConfig, UserError, load
+from onelayer.envs import MathConfig, UserError, load, pool_process
 from onelayer.envs.config import PoolConfig
 from onelayer.envs.pool import InfrastructureError, Pool, PoolEnv, Turn, open_pool
 
@@ -104,6 +104,73 @@ def test_one_hangs_and_the_innocent_go_on() -> None:
         with pytest.raises(InfrastructureError, match=r"no answer within 1.5 s, item later hang, step 2"):
             failing.result()
         assert play(pool, "a", "hang")[-1].info["verdict"] == "action_error"
+
+
+def test_a_large_observation_is_read_in_time_that_grows_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Pool(Unruly, workers=1, step_seconds=20) as pool:
+        env = pool.env()
+        env.reset("a", 5).result()
+        began = time.monotonic()
+        assert len(env.step("wide 80").result().info["wide"]) == 80 << 20
+        assert time.monotonic() - began < 10, "31 seconds where every part is put together with all before it"
+        assert env.step("y").result().observation.startswith("2 y")
+        env.reset("a", 5).result()
+        monkeypatch.setattr(pool_process, "LONGEST_REPLY", 8 << 20)
+        assert "its reply is longer than 8 MiB" in env.step("wide 10").result().info["error"]
+
+
+@pytest.mark.parametrize("what", ["trickle", "tick"])
+def test_what_trickles_is_no_answer(what: str) -> None:
+    """The time of a step is over when it is over, whether or not the process is silent."""
+    with Pool(Unruly, workers=1, step_seconds=1) as pool:
+        began = time.monotonic()
+        turn = play(pool, "a", what)[-1]
+        assert turn.info["verdict"] == "action_error" and time.monotonic() - began < 10
+        assert play(pool, "a", "x", "y", "z")[-1].reward == 1
+
+
+@pytest.mark.parametrize("what", ["forge", "forge-later", "begin"])
+def test_no_reply_reaches_another_episode(what: str) -> None:
+    """An environment that writes replies of its own to the pipe ends its process; nobody takes them for what was asked."""
+    expected = [unpid(turn) for turn in play(Pool(Unruly), "a", "x", "y", "z")]
+    with Pool(Unruly, workers=1) as pool:
+        innocent, guilty = pool.env(), pool.env()
+        turns = [innocent.reset("a", 5).result()]
+        guilty.reset("b", 5).result()
+        for action in "xyz":
+            asked, mine = guilty.step(what if action == "x" else action), innocent.step(action)
+            turns.append(mine.result())
+            if action == "x":
+                if what != "forge-later":
+                    assert asked.result().info["verdict"] == "action_error"
+                    guilty.reset("b", 5).result()
+                time.sleep(0.5)
+            assert asked.exception() or "forged" not in asked.result().info
+        assert [unpid(turn) for turn in turns] == expected
+
+
+@pytest.mark.parametrize("end", ["close", "exit", "hang"])
+def test_no_process_that_an_environment_starts_outlives_its_worker(end: str, tmp_path: Path) -> None:
+    """Neither in its group nor out of it, however the worker ends."""
+    with Pool(Unruly, workers=1, step_seconds=2) as pool:
+        env = pool.env()
+        env.reset("a", 5).result()
+        env.step(f"child {tmp_path / 'pids'}").result()
+        gone(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 2)
+        first = (tmp_path / "pids").read_text().split()
+        assert all(runs(pid) for pid in first)
+        if end != "close":
+            wait([env.step(end)])
+    pids = (tmp_path / "pids").read_text().split()
+    assert set(first) <= set(pids)
+    gone(lambda: not any(runs(pid) for pid in pids))
+
+
+def runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_slow_leak_replaces_the_process_and_loses_nothing(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
