@@ -29,7 +29,7 @@ HISTORY: dict[str, int | Literal["full"]] = {
     "onelayer/Math-v0": 0,
     "onelayer/Code-v0": 0,
 }  # the latter two repeat what is needed
-ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL | re.IGNORECASE)
 MARK = "\u2402reply\u2403"  # stands for a reply where a chat template is asked what comes after one
 
 
@@ -107,6 +107,9 @@ class Window:
 
     def hear(self, observation: str, info: Mapping[str, Any]) -> list[int] | None:
         self.task = self.task or info.get("task", observation)
+        if self.past:
+            seen, action = self.past[-1]
+            self.past[-1] = seen, played(action, info)
         self.observation, self.info = observation, info
         for shown in range(min(self.turns, len(self.past)), -1, -1):  # the oldest turns are left out where the prompt gets too long
             past = self.past[len(self.past) - shown :]
@@ -162,6 +165,12 @@ def parse_action(reply: str, info: Mapping[str, Any]) -> str:
         return reply
     found = ACTION.findall(reply)
     return (found[-1] if found else reply.rpartition("</think>")[2]).strip()
+
+
+def played(action: str, info: Mapping[str, Any]) -> str:
+    """The action as the environment played it, which may spell it otherwise than the reply did."""
+    told = info.get("played")
+    return told if isinstance(told, str) else action
 
 
 def make_agent(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from ..envs.pool import InfrastructureError, Pool, PoolEnv, Turn
-from .agent import Dialogue, Player, derive_seed
+from .agent import Dialogue, Player, derive_seed, played
 from .engine import Completion, FinishReason, Request, Sampling
 from .verdicts import CORRECT, ERROR, OVERLONG, WRONG
 
@@ -37,7 +37,7 @@ class Step:
     response: str
     """The reply as text."""
     action: str
-    """What the environment got of it."""
+    """What the environment played of it."""
     reward: float
     truncated: bool
     """The reply reached `max_tokens`."""
@@ -58,6 +58,11 @@ class Step:
     def valid(self) -> bool:
         """Whether the environment took the action for one of its own."""
         return bool(self.info.get("valid", True))
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the action was spelled otherwise than the environment has it, and was played as what it stands for."""
+        return isinstance(self.info.get("played"), str)
 
 
 @dataclass
@@ -125,7 +130,9 @@ class _Seat:
         if reply := self.reply:
             cut = reply.finish is FinishReason.LENGTH
             heard = (self.anchor, self.observation, reply.counted)
-            step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, *self.said, turn.reward, cut, turn.info, *heard)
+            response, action = self.said
+            said = (response, played(action, turn.info))
+            step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, *said, turn.reward, cut, turn.info, *heard)
             self.episode.steps.append(step)
         self.episode.ending = self.observation = turn.observation
         if turn.over:

@@ -69,6 +69,11 @@ class ALFWorldConfig(BaseModel, extra="forbid", frozen=True):
     )
     seed: int = Field(default=0, ge=0, description="generated: seed of the generator")
     max_steps: int = Field(default=50, ge=1, description="commands an episode may take")
+    strict: bool = Field(
+        default=False,
+        description="take a command letter by letter, as alfworld does; else one that is spelled otherwise, as in `Go to shelf 1`, is "
+        "taken for the possible command that it comes to, where there is exactly one",
+    )
 
 
 class OtherConfig(BaseModel, extra="forbid", frozen=True):

@@ -265,6 +265,7 @@ def summarise(samples: Sequence[Sample], types: Mapping[str, str] | None = None)
         mean_reward=float(np.mean([sample.reward for sample in samples])),
         mean_tokens=float(np.mean([sample.tokens for sample in samples])),
         truncated=float(np.mean([sample.truncated for sample in samples])),
+        corrected=float(np.mean(corrected)) if (corrected := [step.corrected for one in samples for step in one.steps]) else None,
         errors=sum(sample.error is not None for sample in samples),
         by_type=_by_type(outcomes, types or {}),
         verdicts=dict(sorted(Counter(sample.verdict for sample in samples).items())),

@@ -108,6 +108,9 @@ class Scores(BaseModel):
     mean_reward: float = Field(description="what the environment paid for a sample, mean")
     mean_tokens: float = Field(description="tokens of a response, mean")
     truncated: float = Field(description="share of responses that reached max_tokens")
+    corrected: float | None = Field(
+        default=None, description="share of actions that were spelled otherwise than the environment has them; null: not counted"
+    )
     errors: int = Field(ge=0, description="samples lost to failing environments; they count as wrong")
     by_type: dict[str, TypeScore] = Field(description="the figures of each task type; empty where items have none")
     verdicts: dict[str, int] = Field(description="how often each verdict was given")

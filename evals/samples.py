@@ -37,10 +37,13 @@ class SampleStep(BaseModel):
     observation: str = Field(description="what the environment said, which this step answers")
     prompt: str = Field(description="all that the model read, special tokens included")
     response: str = Field(description="what it wrote, without special tokens")
-    action: str = Field(description="what the environment got of it")
+    action: str = Field(description="what the environment played of it")
     reward: float = Field(description="what the environment paid")
     truncated: bool = Field(description="the response reached max_tokens without an end")
     valid: bool = Field(description="the environment took the action for one of its own")
+    corrected: bool = Field(
+        default=False, description="it was spelled otherwise than the environment has it, and played as what it stands for"
+    )
     token_ids: list[int] | None = Field(description="the sampled tokens; null where only text came back")
     advantage: float | None = Field(default=None, description="in training, where anything was learned from it; else null")
 
@@ -100,6 +103,7 @@ def columns_of(episode: Episode, read: Reader, has_tokens: bool, advantages: Seq
             "reward": step.reward,
             "truncated": step.truncated,
             "valid": step.valid,
+            "corrected": step.corrected,
             "token_ids": step.token_ids if has_tokens else None,
             "advantage": None if advantages is None else advantages[number],
         }
@@ -143,7 +147,7 @@ def _episode_fields() -> list[tuple[str, pa.DataType]]:
 
     text, number, truth, count = pa.string(), pa.float64(), pa.bool_(), pa.int32()
     step = {"observation": text, "prompt": text, "response": text, "action": text, "reward": number, "truncated": truth, "valid": truth}
-    step |= {"token_ids": pa.list_(count), "advantage": number}
+    step |= {"corrected": truth, "token_ids": pa.list_(count), "advantage": number}
     fields = {"seed": pa.int64(), "env_seed": pa.int64(), "verdict": text, "reward": number, "answer": text, "tokens": count}
     fields |= {"truncated": truth, "error": text, "ending": text, "steps": pa.list_(pa.struct(list(step.items())))}
     return list(fields.items())

@@ -264,6 +264,7 @@ def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[
         "truncated": float(np.mean([step.truncated for step in steps])),
         "episode_steps": len(steps) / len(episodes),
         "valid_actions": float(np.mean([step.valid for step in steps])),
+        "corrected_actions": float(np.mean([step.corrected for step in steps])),
         "overlong": float(np.mean([episode.overlong for episode in episodes])),
         "tokens": sum(episode.tokens for episode in episodes),
         "dropped": len(played) - len(survivors(played)),

@@ -16,6 +16,7 @@ from ..items import Item
 from ..spaces import FreeText
 from .game import NOTHING, Game
 from .sources import Data, begin, games, loaded
+from .spelling import reading
 
 LONGEST = 500  # characters of a command: the longest possible one has under 100, and nobody needs to parse a novel
 KEPT = 64  # games that stay loaded in a process: the groups of a training step play the same ones
@@ -25,11 +26,13 @@ class ALFWorldEnv(gym.Env[str, str]):
     """A text game: the observation is what the game says, the action is a command.
 
     The reward is 1.0 for the step that wins, which ends the episode, and 0.0 for any other; after `max_steps` it is truncated.
-    Any text is a command; one that is not possible is answered `Nothing happens.` and costs a step.
+    Any text is a command; one that is not possible is answered `Nothing happens.` and costs a step. Unless `strict` is set, a command that
+    is spelled otherwise than the game has it is played as the one possible command that it comes to (spelling.py).
 
     `info` holds the item's id (item), the type of task (type), the goal (task), the commands possible next, sorted (admissible), and
-    the observation as such, by which steps are grouped (anchor); after a step also whether the command was possible (valid) and
-    whether the game is won (won); at the end of the episode the verdict, `correct` or `wrong`.
+    the observation as such, by which steps are grouped (anchor); after a step also whether the command was possible (valid), the game's own
+    command where it was spelled otherwise (played), and whether the game is won (won); at the end of the episode the verdict, `correct`
+    or `wrong`.
     `reset(options={"item": id})` plays exactly that item; without the option one is drawn with the environment's generator.
     """
 
@@ -43,9 +46,12 @@ class ALFWorldEnv(gym.Env[str, str]):
         seed: int = 0,
         max_steps: int = 50,
         scene: Literal["full", "small"] = "full",
+        strict: bool = False,
     ) -> None:
         """The keywords of ALFWorldConfig, and the name of the split. Raises UserError for games that are missing or broken."""
-        self.config = ALFWorldConfig(id="onelayer/ALFWorld-v0", suite=suite, size=size, seed=seed, max_steps=max_steps, scene=scene)
+        self.config = ALFWorldConfig(
+            id="onelayer/ALFWorld-v0", suite=suite, size=size, seed=seed, max_steps=max_steps, scene=scene, strict=strict
+        )
         self.games = games(self.config, split)
         self.split = self.games.split
         self.observation_space = FreeText()
@@ -74,14 +80,17 @@ class ALFWorldEnv(gym.Env[str, str]):
         if self._item is None:
             raise UserError("step() without reset(), or after the end of the episode")
         command = action.strip() if len(action) <= LONGEST else ""
-        valid = command in self._play.admissible
-        if valid:
-            self._play.step(command)
+        admissible = self._play.admissible
+        played = reading(command, admissible) if not self.config.strict else command if command in admissible else None
+        if played is not None:
+            self._play.step(played)
         self._steps += 1
         won = self._play.won
         truncated = not won and self._steps >= self.config.max_steps
-        observation = self._play.feedback if valid else NOTHING
-        info = self._info() | {"anchor": observation, "valid": valid, "won": won}
+        observation = NOTHING if played is None else self._play.feedback
+        info = self._info() | {"anchor": observation, "valid": played is not None, "won": won}
+        if played is not None and played != command:
+            info["played"] = played
         if won or truncated:
             info["verdict"] = "correct" if won else "wrong"
             self._item = None

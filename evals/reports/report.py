@@ -37,10 +37,12 @@ def render_evaluation(evaluation: Evaluation) -> Group:
         k, majority = max(scores.pass_at_k), f"{scores.majority.mean:.3f}" if scores.majority else "-"
         figures = [f"{scores.pass_at_k[k]:.3f} ({k})", majority, f"{scores.mean_tokens:.1f}", f"{scores.truncated:.1%}"]
         rows.append([name, str(scores.samples), *_mean_and_interval(scores.pass_rate), *figures])
-    # Two columns for those whom they concern: most environments pay 1 or nothing, and none of them should fail.
+    # Columns for those whom they concern: most environments pay 1 or nothing, and none of them should fail.
     extra = {"reward": [f"{scores.mean_reward:.3f}" for scores in by_decoding.values()]}
     if extra["reward"] == [f"{scores.pass_rate.mean:.3f}" for scores in by_decoding.values()]:
         extra = {}
+    if any(scores.corrected for scores in by_decoding.values()):
+        extra["corrected"] = [f"{scores.corrected or 0:.1%}" for scores in by_decoding.values()]
     if evaluation.errors:
         extra["errors"] = [str(scores.errors) for scores in by_decoding.values()]
     header += extra

@@ -62,15 +62,20 @@ def test_a_lost_episode_ends_after_max_steps() -> None:
     assert told[-1][4]["verdict"] == "wrong"
 
 
-BAD = ["", " ", "\n", "look\x00", "go to", "GO TO DRAWER 1", "go to drawer 999", "x" * 10_000_000, "look " * 1000, "ё" * 400, "\ud800"]
+BAD = ["", " ", "\n", "look\x00", "go to", "go to drawer 999", "x" * 10_000_000, "look " * 1000, "ё" * 400, "\ud800"]
 BAD += ["look\nlook", "{o}", "#look.feedback#", "[" * 400, "%s%n", "take {0.__class__} from r", "\u202elook", "help; ls", "\x1b[31mlook"]
 
 
-def test_any_text_is_a_command() -> None:
-    env = ALFWorldEnv(max_steps=len(BAD) + 2)
+CAPITALS = ["GO TO DRAWER 1", "Look", "look."]  # possible, but under the strict rule
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_any_text_is_a_command(strict: bool) -> None:
+    bad = BAD + CAPITALS * strict
+    env = ALFWorldEnv(max_steps=len(bad) + 2, strict=strict)
     item = next(iter(env.items))
     _, first = env.reset(options={"item": item})
-    for command in BAD:
+    for command in bad:
         observation, reward, terminated, truncated, info = env.step(command)
         assert (observation, reward, terminated, truncated) == ("Nothing happens.", 0.0, False, False), ascii(command[:40])
         assert not info["valid"] and info["admissible"] == first["admissible"], ascii(command[:40])
