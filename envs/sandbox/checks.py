@@ -54,7 +54,7 @@ def script(source: str, stdin: str, limits: Limits = DEFAULT, *, pool: Pool | No
         told, reply = None, check.next()
         while not check.ended:
             told, reply = reply, check.next()
-        stdout = b"".join(check.printed).decode("utf-8", "replace")
+        stdout = check.printed.decode("utf-8", "replace")
     assert isinstance(reply, Reply)
     if not check.ended["reason"]:  # it ended by itself
         if check.ended["status"] == 0:
@@ -85,12 +85,12 @@ def judged(source: str, tests: str, names: Sequence[str], limits: Limits = DEFAU
                 message = judge.next()
                 if isinstance(message, Reply):
                     return dataclasses.replace(message, value=None, cpu_seconds=message.cpu_seconds + spent)
-                candidate.call(message)
+                candidate.call(judge.told)
                 reply = candidate.reply()
                 spent += reply.cpu_seconds
                 if reply.outcome not in CONTINUE:
                     return dataclasses.replace(reply, cpu_seconds=spent)
-                judge.call([str(reply.outcome), reply.value, "", reply.error, reply.kind])
+                judge.call(candidate.told)
 
 
 @contextlib.contextmanager
@@ -111,7 +111,8 @@ class _Check:
     def __init__(self, worker: Worker, mode: str, request: bytes, limits: Limits, count: int) -> None:
         self.worker, self.patience = worker, PATIENCE * limits.cpu_seconds + SLACK_SECONDS
         self.missing = count  # replies to come, negative where nobody knows
-        self.printed: list[bytes] = []
+        self.printed = bytearray()
+        self.told = b""  # the last reply as it came
         self.ended: dict[str, Any] = {}  # how, when it has
         head = {
             "mode": mode,
@@ -143,19 +144,20 @@ class _Check:
                 return _ending(self.ended)
             if kind == b"R":
                 self.missing -= 1
-                return _read(content)
+                self.told = content[CPU.size :]
+                return _read(self.told, *CPU.unpack_from(content))
             if kind == b"O":
-                self.printed.append(content)
+                self.printed += content
             if kind == b"E":
                 self.worker.busy = False
                 status, cpu = ENDED.unpack_from(content)
                 self.ended = {"reason": content[ENDED.size :].decode(), "status": status, "cpu": cpu}
                 return _ending(self.ended)
 
-    def call(self, message: list) -> None:
-        """Ask a candidate for a call, or answer a test that did."""
+    def call(self, message: bytes) -> None:
+        """Ask a candidate for a call, or answer a test that did: with what the other has told."""
         with contextlib.suppress(OSError):
-            self.worker.send(b"C", codec.encode(message))
+            self.worker.send(b"C", message)
 
     def end(self) -> None:
         """Leave the worker ready for the next check. A worker that is still busy afterwards is killed by the pool."""
@@ -167,19 +169,28 @@ class _Check:
                 self.worker.busy = kind != b"E"
 
 
-def _read(content: bytes) -> Reply | list:
+def _read(content: bytes, cpu_seconds: float) -> Reply | list:
     """What a candidate or a test wrote, if it is what they write."""
-    (cpu_seconds,) = CPU.unpack_from(content)
     try:
-        message = codec.decode(memoryview(content)[CPU.size :])
+        message = codec.decode(content)
         if type(message) is list and message[:1] == ["call"] and len(message) == 4:
             return message[1:]
         outcome, value, stdout, error, kind = message
         if not all(type(text) is str for text in (outcome, stdout, error, kind)):
             raise codec.Garbage("no texts")
-        return Reply(Outcome(outcome), value, stdout, error, cpu_seconds, kind)
+        return Reply(Outcome(outcome), value, _text(stdout), _line(error), cpu_seconds, _line(kind))
     except (ValueError, TypeError):
         return Reply(Outcome.CRASHED, error="wrote what is no reply", cpu_seconds=cpu_seconds)
+
+
+def _text(written: str) -> str:
+    """As it can be stored: halves of surrogate pairs are escaped."""
+    return written if written.isascii() else written.encode("utf-8", "backslashreplace").decode()
+
+
+def _line(written: str) -> str:
+    """One line of bounded length."""
+    return _text(" ".join(written[: codec.MAX_ERROR].split()))
 
 
 def _ending(ended: dict[str, Any]) -> Reply:

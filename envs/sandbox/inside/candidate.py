@@ -22,7 +22,6 @@ from typing import Any, NoReturn
 from . import codec, kernel, syscalls
 
 CONTINUE = ("returned", "raised", "unreadable")
-MAX_ERROR = 500  # characters
 FILTERS = {}
 if syscalls.supported():
     FILTERS = {changes: kernel.Filter(syscalls.candidate_filter(changes), syscalls.PID) for changes in (True, False)}
@@ -64,6 +63,7 @@ def prepare(uid: int | None) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, 256),  # counted by user too
     ):
         resource.setrlimit(what, _within(what, bound))
     if uid is not None:
@@ -164,6 +164,7 @@ def run(head: dict, request: dict, channel: Channel) -> NoReturn:
     """Do what the request asks and exit."""
     sys.dont_write_bytecode = True
     gc.enable()
+    codec.READERS["n"] = (list, _array)
     try:
         {"calls": _calls, "serve": _serve, "judge": _judge, "script": _script}[head["mode"]](request, channel)
     finally:
@@ -190,7 +191,7 @@ def _serve(request: dict, channel: Channel) -> None:
     module = _module("solution")
     channel.send(_guarded(lambda: exec(compile(request["source"], "<solution>", "exec"), module.__dict__), capture, out))
     while True:
-        name, arguments, keywords = channel.receive()
+        _, name, arguments, keywords = channel.receive()
         _answer(module, name, arguments, keywords, capture, out, channel)
 
 
@@ -211,7 +212,7 @@ def _answer(
         reply = ["memory", None, "", "MemoryError", ""]
         channel.send(reply)
     except Exception as error:  # codec.Unreadable; or what the value's own classes raise
-        reply = ["unreadable", None, reply[2], f"returned what is no data: {describe(error)}"[:MAX_ERROR], ""]
+        reply = ["unreadable", None, reply[2], f"returned what is no data: {describe(error)}"[: codec.MAX_ERROR], ""]
         channel.send(reply)
     return reply[0]
 
@@ -298,11 +299,20 @@ def _stub(name: str, channel: Channel) -> Callable:
     return stub
 
 
+def _array(content: list) -> Any:
+    """A test's array is numpy's on both sides; in the caller it stays data (codec.Array)."""
+    import numpy
+
+    dtype, values = content
+    return numpy.array(values, dtype)
+
+
 def _revive(text: str, kind: str) -> BaseException:
-    """The candidate's exception as one of the built-in types."""
+    """The candidate's exception as one of the built-in types; not as one that ends loops, which the tests would take for their own end."""
     made = getattr(builtins, kind, RuntimeError)
     try:
-        return made(text.partition(": ")[2]) if issubclass(made, Exception) else RuntimeError(text)
+        fails = issubclass(made, Exception) and not issubclass(made, (StopIteration, StopAsyncIteration))
+        return made(text.partition(": ")[2]) if fails else RuntimeError(text)
     except TypeError:  # some want other arguments
         return RuntimeError(text)
 
@@ -330,7 +340,7 @@ def describe(error: BaseException) -> str:
         if isinstance(error, AssertionError):
             text = " ".join(part for part in (_failed_line(error), text) if part)
         line = " ".join(f"{type(error).__name__}: {text}".split()) if text else type(error).__name__
-        return line.encode("utf-8", "backslashreplace").decode()[:MAX_ERROR]
+        return line.encode("utf-8", "backslashreplace").decode()[: codec.MAX_ERROR]
     except BaseException:  # the candidate's own classes can do anything
         return "an error that has no text"
 

@@ -12,15 +12,15 @@ An instance of a subclass is written as its base, read by the base's own methods
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
+MAX_ERROR = 500  # characters of an error's text
 MAX_DEPTH = 200  # of nested containers
 MAX_BITS = 20_000  # of the terms of a fraction: reducing it takes quadratic time
 MAX_COLLISIONS = 200  # elements of one set that share a hash: looking them up takes quadratic time
@@ -68,7 +68,7 @@ def decode(raw: bytes | bytearray | memoryview) -> Any:
     """Raises Garbage, whatever the bytes."""
     try:
         text = str(raw, "utf-8")
-        if sys.getrecursionlimit() > 5000 and _depth(text) > 4 * MAX_DEPTH:
+        if _deep(text):
             raise Garbage("nested too deeply")
         value, end = _scan(text)
         if end != len(text):
@@ -185,9 +185,9 @@ def _untag(tagged: dict[str, Any]) -> Any:
     if len(tagged) != 1:
         raise Garbage("not one type")
     ((kind, content),) = tagged.items()
-    if kind not in _READERS:
+    if kind not in READERS:
         raise Garbage("unknown type")
-    wanted, reader = _READERS[kind]
+    wanted, reader = READERS[kind]
     if type(content) is not wanted:
         raise Garbage("a type's contents are of another type")
     return reader(content)
@@ -248,7 +248,7 @@ def _read_array(content: list) -> Array:
     return Array(dtype, values)
 
 
-_READERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+READERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "t": (list, tuple),
     "s": (list, lambda values: set(_hashable(values))),
     "f": (list, lambda values: frozenset(_hashable(values))),
@@ -269,8 +269,20 @@ _READERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 _scan = json.JSONDecoder(object_hook=_untag).raw_decode  # made once: it is most of the work for a short value
 
 
-def _depth(text: str) -> int:
-    """How deep lists and objects are nested. The parser's recursion is bounded by the interpreter, unless someone raised the bound."""
-    brackets = re.sub(r'"(?:[^"\\]|\\.)*"|[^][{}"]', "", text)
-    steps: Iterator[int] = (1 if bracket in "[{" else -1 for bracket in brackets)
-    return max(itertools.accumulate(steps), default=0)
+MAX_NESTING = 2 * MAX_DEPTH + 8  # of brackets: a type's object and its list for each container, and those of the message
+
+
+def _deep(text: str) -> bool:
+    """Whether lists and objects are nested more deeply than `encode` writes them: what reads or compares them may recurse."""
+    if text.count("[") + text.count("{") <= MAX_NESTING:
+        return False
+    brackets = re.sub(r'"[^"\\]*(?:\\.[^"\\]*)*"', "", text, flags=re.DOTALL).encode().translate(None, OTHERS)
+    for _ in range(MAX_NESTING):
+        before = len(brackets)
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(brackets) == before:
+            break
+    return bool(brackets)  # also where they do not match
+
+
+OTHERS = bytes(set(range(256)) - set(b"[]{}"))

@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 import sys
+from collections.abc import Iterable, Iterator
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -152,45 +153,49 @@ def landlock_version() -> int:
         return 0
 
 
-def landlock_rules(paths: list[str], without: list[str], writable: str | None) -> int:
-    """A ruleset (file descriptor): read `paths` except the directories `without`, write below `writable`, no TCP, signals inside only."""
+def landlock_grants(paths: list[str], without: list[str]) -> list[tuple[str, int]]:
+    """What may be read, and what may be done with it: `paths` except the directories `without`, and the devices."""
+    grants = [grant for path in paths for grant in _reading(path, without)]
+    return grants + [(path, FILES | IOCTL_DEV) for path in DEVICES if os.path.exists(path)]
+
+
+def _reading(path: str, without: list[str]) -> Iterator[tuple[str, int]]:
+    """Rules can not be taken back below a directory, so one that holds an exception is opened entry by entry."""
+    if path in without:
+        return
+    if not any(other.startswith(f"{path}/") for other in without):
+        yield path, READ_FILE | READ_DIR if os.path.isdir(path) else READ_FILE
+        return
+    yield path, READ_DIR
+    for name in os.listdir(path):
+        yield from _reading(os.path.join(path, name), without)
+
+
+def landlock_rules(grants: Iterable[tuple[str | int, int]], writable: str | None) -> int:
+    """A ruleset (file descriptor) of `grants`, whose paths may be open already; write below `writable`, no TCP, signals inside only."""
     version = landlock_version()
     handled = (1 << RIGHTS[min(version, 5)]) - 1
     size = 8 if version < 4 else 16 if version < 6 else 24  # of a structure that grew: files, TCP, abstract sockets and signals
     attributes = struct.pack("=QQQ", handled, 3, 3)
     rules = _syscall(SYS_LANDLOCK_CREATE, _at(attributes), size, 0)
-    for path in paths:
-        _allow_reading(rules, path, without)
-    for path in DEVICES:
-        if os.path.exists(path):
-            _allow(rules, path, handled & (FILES | IOCTL_DEV))
+    for path, rights in grants:
+        _allow(rules, path, handled & rights)
     if writable:
         _allow(rules, writable, handled & ~(1 | 1 << 6 | 1 << 11))  # no execution, no devices
     return rules
 
 
-def _allow_reading(rules: int, path: str, without: list[str]) -> None:
-    """Rules can not be taken back below a directory, so one that holds an exception is opened entry by entry."""
-    if path in without:
-        return
-    if not any(other.startswith(f"{path}/") for other in without):
-        _allow(rules, path, READ_FILE | READ_DIR if os.path.isdir(path) else READ_FILE)
-        return
-    _allow(rules, path, READ_DIR)
-    for name in os.listdir(path):
-        _allow_reading(rules, os.path.join(path, name), without)
-
-
-def _allow(rules: int, path: str, rights: int) -> None:
+def _allow(rules: int, path: str | int, rights: int) -> None:
     try:
-        target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        target = path if isinstance(path, int) else os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:  # a dangling link, say
         return
     try:
         rule = struct.pack("=Qi", rights, target)
         _syscall(SYS_LANDLOCK_ADD, rules, 1, _at(rule), 0)
     finally:
-        os.close(target)
+        if target != path:
+            os.close(target)
 
 
 def landlock(rules: int) -> None:

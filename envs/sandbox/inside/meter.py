@@ -14,7 +14,10 @@ BLIND = 5  # where the kernel does not tell, all time on the clock is idle, and 
 
 
 class Meter:
-    """Times of the child `pid`; `proc` is a descriptor of a mounted /proc, of any namespace that shows the child, or None."""
+    """Times of the child `pid`; `proc` is a descriptor of a mounted /proc, of any namespace that shows the child, or None.
+
+    Its clock stands still while the caller keeps the child waiting, and at no other time.
+    """
 
     def __init__(self, pid: int, proc: int | None) -> None:
         self.pid, self.proc = pid, proc
@@ -22,7 +25,16 @@ class Meter:
         self.cpu = self.cpu_then = self.idle = 0.0
         self.delay_then = 0.0
         self.tasks: int | None = None  # the directory of its threads in /proc
-        self.then = time.monotonic()
+        self.skipped = 0.0
+        self.then = self.now()
+
+    def now(self) -> float:
+        """Seconds on the clock that are the candidate's own."""
+        return time.monotonic() - self.skipped
+
+    def skip(self, since: float) -> None:
+        """Leave out what passed since then (`time.monotonic`): the caller's doing."""
+        self.skipped += time.monotonic() - since
 
     def read_cpu(self) -> float:
         """CPU seconds of all its threads, also those that ended."""
@@ -30,15 +42,11 @@ class Meter:
             self.cpu = time.clock_gettime(self.clock)
         return self.cpu
 
-    def skip(self) -> None:
-        """What passed since the last look is not the candidate's doing."""
-        self.then = time.monotonic()
-
-    def look(self, waiting: bool) -> None:
-        """Add what was idle since the last look, unless the candidate was `waiting` for the caller."""
-        now, cpu = time.monotonic(), self.read_cpu()
+    def look(self) -> None:
+        """Add what was idle since the last look."""
+        now, cpu = self.now(), self.read_cpu()
         asleep, delay = self._threads()
-        if asleep and not waiting:
+        if asleep:
             self.idle += max(0.0, now - self.then - (cpu - self.cpu_then) - max(0.0, delay - self.delay_then))
         self.then, self.cpu_then, self.delay_then = now, cpu, delay
 
@@ -53,7 +61,7 @@ class Meter:
                 delay = max(delay, int(_text(self.tasks, f"{thread}/schedstat").split()[1]) / 1e9)
             return asleep, delay
         except (OSError, LookupError, ValueError):
-            return True, self.delay_then + (time.monotonic() - self.then) * (1 - 1 / BLIND)
+            return True, self.delay_then + (self.now() - self.then) * (1 - 1 / BLIND)
 
     def _find(self) -> int:
         """The child's threads in `proc`, where it may have another number than here."""

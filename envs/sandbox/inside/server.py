@@ -60,7 +60,6 @@ class Worker:
     """This program's isolation and what it keeps from check to check."""
 
     def __init__(self, wanted: frozenset[str], packages: list[str]) -> None:
-        self.null = os.open("/dev/null", os.O_RDWR)
         self.proc: int | None = None
         with contextlib.suppress(OSError):
             self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
@@ -84,7 +83,8 @@ class Worker:
             own &= self._enter()
         self.uid = uid if own and self.layers and not _attempt(lambda: _imports_as(uid)) else None
         self.rules: int | None = None
-        self._clean(64 << 20, fresh=True)
+        self.grants: list[tuple[int, int]] = []  # of the minimal root, open
+        self._renew(64 << 20)
 
     def _try_namespaces(self) -> None:
         kernel.unshare()
@@ -102,13 +102,11 @@ class Worker:
         kernel.drop_bounding_set()
         return not user
 
-    def _clean(self, size: int, fresh: bool = False) -> None:
-        """Leave the scratch directory empty, of this size at most."""
+    def _renew(self, size: int) -> None:
+        """A new scratch directory, of this size at most: even an empty one could tell of the check before, by its mode or times."""
         if "namespaces" not in self.layers:
             return
-        if not fresh and size == self.scratch_bytes and not os.listdir(self.scratch):
-            return
-        if not fresh:
+        if self.scratch_bytes:
             kernel.unmount(self.scratch)
         flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
         kernel.mount("onelayer", self.scratch, "tmpfs", flags, f"size={size},nr_inodes=4096,mode=777")
@@ -119,10 +117,14 @@ class Worker:
         if self.rules is not None:
             os.close(self.rules)
         self.rules = None
-        if "landlock" in self.layers:
-            # Each rule takes time in each check. In the minimal root nothing is left of what is hidden, so one for its parent does.
-            alone = "namespaces" not in self.layers
-            self.rules = kernel.landlock_rules(self.paths, self.hidden if alone else [], None if alone else self.scratch)
+        if "landlock" not in self.layers:
+            return
+        if "namespaces" not in self.layers:
+            self.rules = kernel.landlock_rules(kernel.landlock_grants(self.paths, self.hidden), None)
+            return
+        if not self.grants:  # each rule takes time in each check; in the minimal root nothing is left of what is hidden
+            self.grants = [(os.open(path, os.O_PATH), rights) for path, rights in kernel.landlock_grants(self.paths, [])]
+        self.rules = kernel.landlock_rules(self.grants, self.scratch)
 
     def test(self) -> None:
         """Try in a process confined like a candidate what each layer forbids; a layer that lets it happen does not count."""
@@ -171,10 +173,9 @@ class Worker:
     def check(self, head: dict) -> None:
         """Run one check to its end."""
         if head["file"] != self.scratch_bytes:
-            self._clean(head["file"])
-        told = self._check(head) if self.layers else self._check_in_folder(head)
-        self._clean(head["file"])
-        write(told)
+            self._renew(head["file"])
+        write(self._check(head) if self.layers else self._check_in_folder(head))
+        self._renew(head["file"])  # while the caller reads; the next check comes after it
 
     def _check_in_folder(self, head: dict) -> list[bytes | memoryview]:
         """With isolation switched off: files go where they can be removed."""
@@ -188,7 +189,7 @@ class Worker:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _check(self, head: dict) -> list[bytes | memoryview]:
-        """What is to be told of the check when everything is clean."""
+        """What is to be told of the check when all its processes have ended."""
         if len(self.buffer) < head["output"] + 8192:
             self.buffer.close()
             self.buffer = mmap.mmap(-1, head["output"] + 8192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -217,14 +218,14 @@ class Worker:
         """In the forked process: never returns."""
         try:
             request = codec.decode(exactly(0, head["size"]))
-            standard_input = self.null
+            standard_input = null = os.open("/dev/null", os.O_RDWR)  # not one for all checks: they would share its flags and locks
             if head["mode"] == "script":
                 standard_input = os.memfd_create("stdin")
                 os.write(standard_input, request["stdin"].encode("utf-8", "surrogatepass"))
                 os.lseek(standard_input, 0, os.SEEK_SET)
             os.dup2(standard_input, 0)
-            os.dup2(pipes.print_out if pipes.print_out is not None else self.null, 1)
-            os.dup2(self.null, 2)
+            os.dup2(pipes.print_out if pipes.print_out is not None else null, 1)
+            os.dup2(null, 2)
             kept = [2, *sorted(fd for fd in (pipes.reply_out, pipes.feed_in, self.rules) if fd is not None), 1 << 16]
             for low, high in itertools.pairwise(kept):
                 os.closerange(low + 1, high)

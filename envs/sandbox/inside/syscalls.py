@@ -15,9 +15,9 @@ read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68,
 close_range 436 436, open 2 -, openat 257 56, openat2 437 437, creat 85 -, lseek 8 62, stat 4 -, fstat 5 80, lstat 6 -, newfstatat 262 79,
 statx 332 291, access 21 -, faccessat 269 48, faccessat2 439 439, readlink 89 -, readlinkat 267 78, getdents 78 -, getdents64 217 61,
 getcwd 79 17, chdir 80 49, fchdir 81 50, statfs 137 43, fstatfs 138 44, umask 95 166, dup 32 23, dup2 33 -, dup3 292 24, pipe 22 -,
-pipe2 293 59, fsync 74 82, fdatasync 75 83, fadvise64 221 223, flock 73 32, sendfile 40 71, copy_file_range 326 285, getxattr 191 8,
+pipe2 293 59, sendfile 40 71, copy_file_range 326 285, getxattr 191 8,
 lgetxattr 192 9, fgetxattr 193 10, listxattr 194 11, llistxattr 195 12, flistxattr 196 13, mmap 9 222, munmap 11 215, mprotect 10 226,
-mremap 25 216, madvise 28 233, msync 26 227, mincore 27 232, brk 12 214, membarrier 324 283, rt_sigaction 13 134, rt_sigprocmask 14 135,
+mremap 25 216, mincore 27 232, brk 12 214, rt_sigaction 13 134, rt_sigprocmask 14 135,
 rt_sigreturn 15 139, rt_sigpending 127 136, rt_sigtimedwait 128 137, rt_sigsuspend 130 133, sigaltstack 131 132, restart_syscall 219 128,
 pause 34 -, futex 202 98, futex_waitv 449 449, set_robust_list 273 99, get_robust_list 274 100, set_tid_address 218 96, rseq 334 293,
 exit 60 93, exit_group 231 94, gettid 186 178, getpid 39 172, getppid 110 173, getpgid 121 155, getpgrp 111 -, getsid 124 156,
@@ -30,17 +30,20 @@ timer_settime 223 110, timer_gettime 224 108, timer_getoverrun 225 109, timer_de
 timerfd_settime 286 86, timerfd_gettime 287 87, poll 7 -, ppoll 271 73, select 23 -, pselect6 270 72, epoll_create 213 -,
 epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 -, epoll_pwait 281 22, epoll_pwait2 441 441, eventfd 284 -, eventfd2 290 19,
 signalfd 282 -, signalfd4 289 74,
-capget 125 90, recvfrom 45 207, getsockname 51 204, getpeername 52 205, getsockopt 55 209, setsockopt 54 208,
-shutdown 48 210
+capget 125 90, recvfrom 45 207, getsockname 51 204, getpeername 52 205, getsockopt 55 209, shutdown 48 210
 """
 CHANGES = """
 mkdir 83 -, mkdirat 258 34, rmdir 84 -, unlink 87 -, unlinkat 263 35, rename 82 -, renameat 264 38, renameat2 316 276, link 86 -,
 linkat 265 37, symlink 88 -, symlinkat 266 36, truncate 76 45, ftruncate 77 46, fallocate 285 47, chmod 90 -, fchmod 91 52,
 fchmodat 268 53, fchmodat2 452 452, utime 132 -, utimes 235 -, utimensat 280 88, futimesat 261 -
 """
+# Answered with success, and not made: on scratch files, which lie in memory, they do nothing; on others they would occupy the disk.
+ANSWERED = """
+fsync 74 82, fdatasync 75 83, msync 26 227
+"""
 # With some arguments only.
 CONDITIONAL = """
-clone3 435 435, socketpair 53 199, sendto 44 206, ioctl 16 29, fcntl 72 25
+clone3 435 435, socketpair 53 199, sendto 44 206, ioctl 16 29, fcntl 72 25, madvise 28 233
 """
 # The worker may make these with arguments that a candidate may not give.
 NARROWED = """
@@ -55,7 +58,7 @@ landlock_create_ruleset 444 444, landlock_add_rule 445 445, landlock_restrict_se
 
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
 
-ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
+ALLOW, KILL, EPERM, ENOSYS, DONE = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026, 0x00050000
 LOAD, AND, JUMP, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data; argument n lies at 16 + 8 n, its low half first
 
@@ -63,7 +66,12 @@ AF_UNIX, SOCK_STREAM = 1, 1
 CLONE_THREAD = 0x00010000
 CLONE_NEW = 0x7E020000  # all namespaces
 IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
-FCNTLS_DENIED = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: they send signals
+# F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ. Others send signals, lock or reserve.
+FCNTLS = (0, 1, 2, 3, 4, 5, 1030, 1032)
+# F_SETLK, F_SETLKW: nobody else is in the scratch directory to be locked out, and nothing outside is a candidate's to lock.
+LOCKS = (6, 7)
+# MADV_NORMAL to MADV_DONTNEED, FREE, DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP; not those that write pages out.
+ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17)
 PRCTLS = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 
 Code = list[tuple[int, int, int, int]]  # operation, jump if true, jump if false, constant
@@ -77,8 +85,10 @@ def supported() -> bool:
 def worker_filter() -> bytes:
     """What the worker may do, and so at most its candidates: installed once."""
     column, architecture = ARCHITECTURES[platform.machine()]
-    numbers = [number for table in (PLAIN, CHANGES, NARROWED, WORKER) for number in _numbers(table, column).values()]
-    search = _search(_separate(dict.fromkeys(numbers, _give(ALLOW)) | _conditions(CONDITIONAL, column), EPERM))
+    blocks = _conditions(CONDITIONAL, column)
+    for answer, tables in ((ALLOW, (PLAIN, CHANGES, NARROWED, WORKER)), (DONE, (ANSWERED,))):
+        blocks |= {number: _give(answer) for table in tables for number in _numbers(table, column).values()}
+    search = _search(_separate(blocks, EPERM))
     return _assemble([(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, architecture), *_give(KILL), (LOAD, 0, 0, NUMBER), *search])
 
 
@@ -92,7 +102,7 @@ def candidate_filter(changes: bool) -> bytes:
 
 
 def _conditions(table: str, column: int) -> dict[int, Code]:
-    to_itself, decide = _if_equal(0, (PID,)), [*_give(ALLOW), *_give(EPERM)]
+    to_itself, decide = _by_value(0, {ALLOW: (PID,)}), [*_give(ALLOW), *_give(EPERM)]
     blocks = {
         "kill": to_itself,
         "tgkill": to_itself,
@@ -103,10 +113,11 @@ def _conditions(table: str, column: int) -> dict[int, Code]:
         # A connected pair of streams, as asyncio makes one for itself; no datagrams, which could be sent elsewhere.
         "socketpair": [(LOAD, 0, 0, 16), (EQUAL, 0, 4, AF_UNIX), (LOAD, 0, 0, 24), (AND, 0, 0, 0xF), (EQUAL, 0, 1, SOCK_STREAM), *decide],
         "sendto": [(LOAD, 0, 0, 48), (EQUAL, 0, 3, 0), (LOAD, 0, 0, 52), (EQUAL, 0, 1, 0), *decide],  # to no address
-        "ioctl": _if_equal(1, IOCTLS),
-        "fcntl": _if_equal(1, FCNTLS_DENIED, EPERM, ALLOW),
-        "prctl": _if_equal(0, PRCTLS),
-        "prlimit64": _if_equal(0, (0, PID)),
+        "ioctl": _by_value(1, {ALLOW: IOCTLS}),
+        "fcntl": _by_value(1, {ALLOW: FCNTLS, DONE: LOCKS}),
+        "madvise": _by_value(2, {ALLOW: ADVICE}),
+        "prctl": _by_value(0, {ALLOW: PRCTLS}),
+        "prlimit64": _by_value(0, {ALLOW: (0, PID)}),
     }
     return {number: blocks[name] for name, number in _numbers(table, column).items()}
 
@@ -115,11 +126,10 @@ def _give(answer: int) -> Code:
     return [(RETURN, 0, 0, answer)]
 
 
-def _if_equal(argument: int, values: tuple[int, ...], then: int = ALLOW, otherwise: int = EPERM) -> Code:
-    """Compares the low half of an argument: the kernel takes these as 32-bit integers."""
-    count = len(values)
-    tests = [(EQUAL, count - at, 0, value) for at, value in enumerate(values)]
-    return [(LOAD, 0, 0, 16 + 8 * argument), *tests, *_give(otherwise), *_give(then)]
+def _by_value(argument: int, answers: dict[int, tuple[int, ...]]) -> Code:
+    """The answer for each value of an argument, EPERM for others; of its low half: the kernel takes these as 32-bit integers."""
+    tests = [step for answer, values in answers.items() for value in values for step in ((EQUAL, 0, 1, value), *_give(answer))]
+    return [(LOAD, 0, 0, 16 + 8 * argument), *tests, *_give(EPERM)]
 
 
 def _separate(blocks: dict[int, Code], otherwise: int) -> list[tuple[int, Code]]:

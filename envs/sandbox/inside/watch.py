@@ -10,7 +10,7 @@ import time
 
 from .meter import Meter
 
-TICK = 0.1  # seconds between two looks at a check's times
+TICK = 0.1  # seconds between two looks at a check's times, on average: no candidate can tell when the next one comes
 PAUSE = 0.003  # seconds in which most checks are over
 PATIENCE = 60  # a call may take this many times its CPU seconds on the clock, whatever it does
 HEAD = struct.Struct(">cI")  # of a message between worker and caller: its kind, its length
@@ -54,7 +54,8 @@ class Watch:
         self.used = 0  # bytes of an unfinished reply in the buffer
         self.held: list[bytes | memoryview] = []  # replies that the message of the end takes along
         self.replies = self.printed = 0
-        self.started = self.waiting = False
+        self.started = False
+        self.waiting: float | None = None  # since when (`time.monotonic`) the check has waited for a call
         self.printing = True  # until the end of the output
         self.pending = b""  # what the check has not read yet of a call that came in
         self.poll = select.poll()
@@ -63,17 +64,16 @@ class Watch:
         self.poll.register(pipes.reply_in, select.POLLIN if self.eager else 0)
         if pipes.print_in is not None:
             self.poll.register(pipes.print_in, select.POLLIN)
+        self.next_look = _soon()
         self._begin()
 
     def run(self) -> str:
         """Why the check must end: timeout, output, garbage, abort, done; nothing where it ended by itself."""
         while True:
-            events = dict(self.poll.poll((TICK if self.eager else PAUSE) * 1000))
+            events = dict(self.poll.poll(max(0.0, self.next_look - time.monotonic()) * 1000 if self.eager else PAUSE * 1000))
             if not self.eager and not events:
                 self.eager = True
                 self.poll.modify(self.pipes.reply_in, select.POLLIN)
-            if time.monotonic() - self.meter.then >= TICK and self._too_long():
-                return "timeout"
             if self.pipes.print_in in events and not self.pass_output():
                 return "output"
             if self.pipes.reply_in in events and (reason := self.pass_replies()) is not None:
@@ -82,19 +82,26 @@ class Watch:
                 return "abort"
             if self.pipes.feed_out in events:
                 self._feed()
+            # After the replies, which may say that a call is over; and whatever else the candidate does.
+            if time.monotonic() >= self.next_look and self._too_long():
+                return "timeout"
 
     def _begin(self) -> None:
         """A call begins: its times count from here."""
-        self.cpu_before, self.idle_before, self.wall_before = self.meter.read_cpu(), self.meter.idle, time.monotonic()
+        self.cpu_before, self.idle_before, self.wall_before = self.meter.read_cpu(), self.meter.idle, self.meter.now()
 
     def _too_long(self) -> bool:
-        self.meter.look(self.waiting)
+        self.next_look = _soon()
+        if self.waiting is not None:
+            self.meter.skip(self.waiting)
+            self.waiting = time.monotonic()
+        self.meter.look()
         cpu, idle, call, total = self.meter.cpu, self.meter.idle, self.head["cpu"], self.head["total"]
         if cpu > total or idle > total:
             return True
-        if self.waiting:
+        if self.waiting is not None:
             return False
-        wall = time.monotonic() - self.wall_before
+        wall = self.meter.now() - self.wall_before
         return cpu - self.cpu_before > call or idle - self.idle_before > call or wall > PATIENCE * call
 
     def pass_replies(self) -> str | None:
@@ -108,7 +115,7 @@ class Watch:
             while self.used - at >= SIZE.size:
                 (size,) = SIZE.unpack_from(view, at)
                 end = at + SIZE.size + size
-                if size > self.head["output"] or (self.started and (not size or self.waiting or self.replies == self.head["count"])):
+                if size > self.head["output"] or (self.started and (not size or not self._expects_reply())):
                     reason = "garbage"
                     break
                 if end > self.used:
@@ -117,7 +124,7 @@ class Watch:
                     self.replies += 1
                     cpu = CPU.pack(self.meter.read_cpu() - self.cpu_before)
                     parts += HEAD.pack(b"R", len(cpu) + size), cpu, view[at + SIZE.size : end]
-                    self.waiting = self.pipes.feed_out is not None
+                    self.waiting = None if self.pipes.feed_out is None else time.monotonic()
                 else:
                     self.started = True  # the request has been read, so what comes on standard input now is for us
                     if self.eager:
@@ -125,14 +132,14 @@ class Watch:
                 self._begin()
                 at = end
             if self.eager:
-                write(parts)
-                self.meter.skip()
+                self._tell(parts)
             else:
                 self.held += map(bytes, parts)
         if reason:
             return reason
-        self.buffer.move(0, at, self.used - at)
-        self.used -= at
+        if at:
+            self.buffer.move(0, at, self.used - at)
+            self.used -= at
         return "done" if self.replies == self.head["count"] and self.head["mode"] == "calls" else None
 
     def pass_output(self) -> bool:
@@ -148,9 +155,18 @@ class Watch:
             self.printed += count
             if self.printed > self.head["output"]:
                 return False
-            send(b"O", view[self.used : self.used + count])
-            self.meter.skip()
+            if count:
+                self._tell([HEAD.pack(b"O", count), view[self.used : self.used + count]])
             return True
+
+    def _expects_reply(self) -> bool:
+        return self.waiting is None and self.replies != self.head["count"]
+
+    def _tell(self, parts: list[bytes | memoryview]) -> None:
+        """Send to the caller, who may be busy: that is not the candidate's time."""
+        since = time.monotonic()
+        write(parts)
+        self.meter.skip(since)
 
     def drain_output(self) -> bool:
         """After the end of the check: pass on what is left in the pipe; False when it is too much."""
@@ -167,8 +183,9 @@ class Watch:
         if message is None or message[0] != b"C":
             return False
         self.pending = SIZE.pack(len(message[1])) + message[1]
-        self.waiting = False
-        self.meter.skip()
+        if self.waiting is not None:
+            self.meter.skip(self.waiting)
+        self.waiting = None
         self._begin()
         self.poll.register(self.pipes.feed_out or 0, select.POLLOUT)
         return True
@@ -182,6 +199,11 @@ class Watch:
             self.pending = b""
         if not self.pending:
             self.poll.unregister(self.pipes.feed_out or 0)
+
+
+def _soon() -> float:
+    """When to look next."""
+    return time.monotonic() + TICK * (0.5 + os.urandom(1)[0] / 255)
 
 
 # ---------------------------------------------------------------------------------------- messages from and to the caller
