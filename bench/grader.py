@@ -40,7 +40,7 @@ def math500() -> None:
     items = load(*parse_suite("math500")).items
     own = [(row["solution"], item.gold) for row, item in zip(rows, items, strict=True)]
     other = [(f"\\boxed{{{items[at - 1].gold}}}", item.gold) for at, item in enumerate(items)]
-    workers.check("x", "x")
+    workers.check(["formula", "x"], ["formula", "x"])
     for name, pairs in (("own solutions", own), ("the gold before", other)):
         before = grader._symbolic.cache_info().misses
         started = time.perf_counter()
@@ -49,7 +49,7 @@ def math500() -> None:
         print(
             f"MATH-500, {name}: {len(pairs) / seconds:,.0f} verdicts/s, {checks} of {len(pairs)} through the workers ({_counts(verdicts)})"
         )
-    golds = [grader.normalise(item.gold) for item in items if grader.needs_algebra(item.gold)]
+    golds = [grader.read(grader.normalise(item.gold)) for item in items if grader.needs_algebra(item.gold)]
     started = time.perf_counter()
     verdicts = Counter(workers.check(gold, gold) for gold in golds)
     rate = len(golds) / (time.perf_counter() - started)
@@ -58,7 +58,7 @@ def math500() -> None:
 
 def hostile() -> None:
     """The caller's wall time of each hostile response, against the gold that makes it dearest."""
-    workers.check("x", "x")
+    workers.check(["formula", "x"], ["formula", "x"])
     times = {}
     for name, response in HOSTILE["HOSTILE"].items():
         for gold in HOSTILE["GOLDS"]:

@@ -1,6 +1,6 @@
 """Gold answers are checked when data is loaded: one that the grader can not read would make every response wrong.
 
-Numbers and words are checked at once. Formulas go through math-verify in the workers, some ten milliseconds each, so a list
+Numbers and words are checked at once. Formulas are read by the workers, some ten milliseconds each, so a list
 that has passed is remembered on disk by its digest, together with the versions of what read it.
 """
 
@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import workers
-from .answers import admissible, normalise
+from .caps import admissible
+from .latex import normalise
+from .shapes import read
 
-RULES = 1  # raise when answers.py reads formulas differently
+RULES = 2  # raise when latex.py or shapes.py read formulas differently
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def unreadable_golds(golds: Sequence[str | Gold]) -> list[int]:
 
 
 def _readable(formula: str) -> bool:
-    return admissible(formula) and workers.check(formula, None) == "correct"
+    return admissible(formula) and workers.check(read(formula), None) == "correct"
 
 
 def _digest(formulas: list[str]) -> str:

@@ -1,7 +1,7 @@
 r"""The math grader: a response and a gold answer in, a verdict out.
 
-The common cases (numbers, words, the same formula) are decided here in microseconds; what is left and small enough goes to
-math-verify in worker processes. docs/math-grading.md lists the rules.
+The common cases (numbers, words, the same formula) are decided here in microseconds; what is left and small enough is compared
+by sympy in worker processes. docs/math-grading.md lists the rules.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from functools import lru_cache
 
 from ..errors import UserError
 from . import workers
-from .answers import MAX_WRITTEN, admissible, extract_answer, in_base, normalise, number, same_spelling, same_words, variables, words
+from .answers import MAX_WRITTEN, extract_answer
+from .caps import admissible, variables
 from .golds import Gold
+from .latex import normalise, same_spelling
+from .numerals import clock, in_base, number, same_time
+from .shapes import read
+from .units import without_bare_unit, without_named_unit
+from .words import choice, same_words, words
 
 __all__ = ["Gold", "Verdict", "extract_answer", "grade", "grade_many", "needs_algebra", "voted_answer"]
 
@@ -61,76 +67,113 @@ def grade_many(pairs: Iterable[tuple[str, str | Gold]], threads: int | None = No
 
 
 def _compare(gold: Gold, answer: str) -> Verdict:
-    """Cheap rules first; each either decides or leaves the pair to the next."""
+    """A choice is right by its letter or by what stands beside it; everything else is compared as a whole."""
     if gold.text == answer:
         return Verdict.CORRECT
     if len(answer) > MAX_WRITTEN:
         return Verdict.UNPARSED
+    text = gold.text
     if gold.unit:
-        answer = answer.removesuffix(gold.unit)
-    wanted, given = normalise(gold.text), normalise(answer)
-    if (value := number(wanted)) is not None:
-        return _against_number(value, given, max(gold.precision or 0.0, (gold.relative or 0.0) * abs(float(value))))
-    if same_spelling(wanted, given) or (words(given) and same_words(wanted, given)):
-        return Verdict.CORRECT
-    if words(wanted):
-        return _verdict(same_words(wanted, given))
-    if (based := in_base(wanted)) is not None:
-        other = in_base(given) or (given, based[1])
-        return _verdict(based == other)
-    if not admissible(given):
-        return Verdict.UNPARSED
-    if "=" not in given:
-        wanted = NAMED.sub("", wanted)
-    elif "=" not in wanted:
-        given = NAMED.sub("", given)
-    if _brackets(wanted) | _brackets(given) == {"{", "("} or (not _relation(wanted + given) and not variables(given) <= variables(wanted)):
-        return Verdict.WRONG
-    return _symbolic(wanted, given)
+        text, answer = without_named_unit(text, gold.unit), without_named_unit(answer, gold.unit)
+    wanted, given = normalise(text), normalise(answer)
+    if (value := number(wanted)) is not None and (found := number(given)) is not None:
+        return _verdict(_near(value, found, gold))
+    ours, theirs = choice(wanted), choice(given)
+    if ours and theirs and (ours.letter != theirs.letter or not (ours.text and theirs.text)):
+        return _verdict(ours.letter == theirs.letter)
+    verdict = _decide(gold, wanted, given)
+    if verdict is not Verdict.CORRECT and ((ours and ours.text) or (theirs and theirs.text)):
+        return _decide(gold, ours.text if ours and ours.text else wanted, theirs.text if theirs and theirs.text else given)
+    return verdict
 
 
 NAMED = re.compile(r"^[A-Za-z](?:\([A-Za-z]\))? ?= ?(?=[^=]*$)")
 EQUATION = re.compile(r"(?:(?!\b(?:or|and)\b)[^,;<>!])*[^,;<>!=]=\s*([^=]+)")
+SINGLE = re.compile(r"\\\{([^,{}]*(?:\{[^,{}]*\}[^,{}]*)*)\\\}")
+RESIDUE = re.compile(r"(?:[a-zA-Z] ?(?:=|\\equiv) ?)?([0-9]+) ?\(?\\pmod ?\{? ?([0-9]+) ?\}?\)?")
 
 
-def _against_number(value: Fraction, given: str, tolerance: float) -> Verdict:
+def _decide(gold: Gold, wanted: str, given: str) -> Verdict:
+    """Cheap rules first; each either decides or leaves the pair to the next."""
+    if (value := number(wanted)) is not None:
+        return _against_number(value, given, gold)
+    if same_spelling(wanted, given) or (words(given) and same_words(wanted, given)):
+        return Verdict.CORRECT
+    if (time := clock(wanted)) is not None and ((other := clock(given)) is not None or time[1]):
+        return _verdict(other is not None and same_time(time, other))
+    if words(wanted) and not words_are_reals(wanted):
+        return _verdict(same_words(wanted, given))
+    if (based := in_base(wanted)) is not None:
+        return _verdict(based == (in_base(given) or (given, based[1])))
+    if not admissible(given):
+        return Verdict.UNPARSED
+    if not _relation(wanted + given) and not words_are_reals(given) and not variables(given) <= variables(wanted):
+        return Verdict.WRONG
+    one, two = (number(NAMED.sub("", text)) for text in (wanted, given))
+    if one is not None and two is not None and not ("=" in wanted and "=" in given):
+        return _verdict(_near(one, two, gold))
+    return _symbolic(wanted, given, gold.precision or 0.0, gold.relative or 0.0)
+
+
+def words_are_reals(text: str) -> bool:
+    return read(text) == ["formula", "\\mathbb{R}"] if "real" in text else False
+
+
+def _against_number(value: Fraction, given: str, gold: Gold) -> Verdict:
     """A gold that is a number wants a number, or an equation that ends in one: unfinished work such as 2+3 is wrong."""
     found = number(given)
     if found is None and (equation := EQUATION.fullmatch(given)):
-        found = number(equation.group(1))
-    if found is None and (based := in_base(given)):
-        found = number(based[0])
-    if found is None and not admissible(given):
+        found = number(equation.group(1)) or number(without_bare_unit(equation.group(1)))
+    if found is None:
+        found = _dressed(given)
+    if found is not None:
+        return _verdict(_near(value, found, gold))
+    if not admissible(given):
         return Verdict.UNPARSED
-    if tolerance and found is not None:
-        return _verdict(abs(found - value) <= tolerance)
-    return _verdict(found == value)
+    if (gold.precision or gold.relative) and IRRATIONAL.search(given) and not _relation(given):
+        return _symbolic(str(value), given, gold.precision or 0.0, gold.relative or 0.0)
+    return Verdict.WRONG
+
+
+IRRATIONAL = re.compile(r"\\(?:sqrt|pi|ln|log|sin|cos|tan|exp|arctan)(?![a-z])|(?<![A-Za-z])e ?\^")
+
+
+def _dressed(given: str) -> Fraction | None:
+    r"""A number in a base, alone in a set, before a unit that may be a variable, as a residue."""
+    if based := in_base(given):
+        return number(based[0])
+    if single := SINGLE.fullmatch(given):
+        return number(single.group(1).strip())
+    if (residue := RESIDUE.fullmatch(given)) and int(residue.group(1)) < int(residue.group(2)):
+        return number(residue.group(1))
+    return number(without_bare_unit(given))
+
+
+def _near(value: Fraction, found: Fraction, gold: Gold) -> bool:
+    if found == value or not (gold.precision or gold.relative):
+        return found == value
+    return abs(found - value) <= max(Fraction(gold.precision or 0), Fraction(gold.relative or 0) * abs(value)) * (1 + Fraction(1, 10**9))
 
 
 def _verdict(correct: bool) -> Verdict:
     return Verdict.CORRECT if correct else Verdict.WRONG
 
 
-def _brackets(text: str) -> set[str]:
-    """How the whole expression is enclosed: as a set, as a tuple or interval, or not at all."""
-    if text.startswith("\\{") and text.endswith("\\}"):
-        return {"{"}
-    return {"("} if text.startswith(("(", "[")) and text.endswith((")", "]")) else set()
-
-
 def _relation(text: str) -> bool:
-    return any(sign in text for sign in ("=", "<", ">", "\\in", "\\le", "\\ge", "\\lt", "\\gt", "\\ne"))
+    return any(sign in text for sign in ("=", "<", ">", "\\in", "\\le", "\\ge", "\\ne", "\\equiv"))
 
 
 @lru_cache(maxsize=65536)  # the samples of a group often give the same answer
-def _symbolic(gold: str, answer: str) -> Verdict:
-    verdict = workers.check(gold, answer)
+def _symbolic(gold: str, answer: str, absolute: float, relative: float) -> Verdict:
+    verdict = workers.check(read(gold), read(answer), absolute, relative)
     if verdict == "bad gold":
         raise UserError(f"the gold answer {gold!r} can not be read; correct it or leave the item out")
     return Verdict(verdict)
 
 
 def needs_algebra(gold: str) -> bool:
-    """Whether comparing with this gold may take math-verify: it is no number, no words, no number in a base."""
+    """Whether comparing with this gold may take the workers: it is no number, no words, no number in a base, no time, no choice."""
     wanted = normalise(gold)
-    return not (number(wanted) is not None or words(wanted) or in_base(wanted))
+    if number(wanted) is not None or words(wanted) or in_base(wanted):
+        return False
+    return not ((time := clock(wanted)) and time[1]) and choice(wanted) is None

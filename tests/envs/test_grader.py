@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import runpy
@@ -20,9 +21,12 @@ from hypothesis import strategies as st
 
 from onelayer.envs.errors import UserError
 from onelayer.envs.math import workers
-from onelayer.envs.math.answers import admissible, normalise, number
+from onelayer.envs.math.caps import admissible
 from onelayer.envs.math.golds import unreadable_golds
-from onelayer.envs.math.grader import Verdict, extract_answer, grade, grade_many
+from onelayer.envs.math.grader import Gold, Verdict, extract_answer, grade, grade_many
+from onelayer.envs.math.latex import normalise
+from onelayer.envs.math.numerals import number
+from onelayer.envs.math.shapes import read
 
 hostile = runpy.run_path(str(Path(__file__).with_name("hostile.py")))
 
@@ -83,7 +87,7 @@ VERDICTS = [
     ("12", "12 or 13", W),
     ("12", "1, 12", W),
     ("1200", "1, 200", W),
-    ("12", "\\text{12}", W),
+    ("12", "\\text{12}", C),
     ("1200", "1.2\\times10^{3}", C),
     ("12", "", U),
     ("\\frac{1}{2}", "0.5", C),
@@ -191,18 +195,22 @@ def test_golds_that_can_not_be_read() -> None:
 
 
 def test_a_hanging_check_is_killed_and_the_next_one_works() -> None:
-    assert workers.check("\\{1,2\\}", "\\{1,9999999999^{9999999999}\\}") == "timeout"  # the caps would have refused it
-    assert workers.check("x+x", "2x") == "correct"
+    assert check("\\{1,2\\}", "\\{1,9999999999^{9999999999}\\}") == "timeout"  # the caps would have refused it
+    assert check("x+x", "2x") == "correct"
 
 
 def test_a_frozen_or_killed_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "WALL_SECONDS", 0.5)
     for sent, verdict in ((signal.SIGSTOP, "timeout"), (signal.SIGKILL, "correct")):
         workers.stop()
-        assert workers.check("x+x", "2x") == "correct"
+        assert check("x+x", "2x") == "correct"
         os.killpg(workers._pool.idle[-1].process.pid, sent)
-        assert workers.check("x+x", "2x") == verdict
-        assert workers.check("x+x", "2x") == "correct"
+        assert check("x+x", "2x") == verdict
+        assert check("x+x", "2x") == "correct"
+
+
+def check(gold: str, answer: str) -> str:
+    return workers.check(read(gold), read(answer))
 
 
 def test_many_threads() -> None:
@@ -219,20 +227,20 @@ def _in_a_process(results) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_inside_daemonic_processes(method: str) -> None:
-    assert workers.check("x+x", "2x") == "correct"  # a worker of the parent's is there, which the child must not use
+    assert check("x+x", "2x") == "correct"  # a worker of the parent's is there, which the child must not use
     context: Any = multiprocessing.get_context(method)
     results = context.Queue()
     process = context.Process(target=_in_a_process, args=(results,), daemon=True)
     process.start()
     assert results.get(timeout=120) == ["correct", "wrong"]
     process.join()
-    assert workers.check("x+x", "3x") == "wrong"
+    assert check("x+x", "3x") == "wrong"
 
 
 def test_workers_end_with_their_caller() -> None:
     program = (
         "from onelayer.envs.math import workers; import os, signal\n"
-        "workers.check('x+x', '2x'); print(workers._pool.idle[0].process.pid, flush=True)\n"
+        "workers.check(['formula', 'x+x'], ['formula', '2x']); print(workers._pool.idle[0].process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -244,3 +252,37 @@ def test_workers_end_with_their_caller() -> None:
             return
         time.sleep(0.1)
     pytest.fail("the worker outlived its caller by a minute")
+
+
+CASES = [json.loads(line) for line in Path(__file__).with_name("math_cases.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", sorted({case["kind"] for case in CASES}))
+def test_cases_by_kind(kind: str) -> None:
+    cases = [case for case in CASES if case["kind"] == kind]
+    verdicts = grade_many((case["response"], case["gold"]) for case in cases)
+    assert [case | {"verdict": str(verdict)} for case, verdict in zip(cases, verdicts, strict=True)] == cases
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "verdict"),
+    [
+        (Gold("3.14", precision=0.01), "3.149", C),
+        (Gold("3.14", precision=0.01), "3.151", W),
+        (Gold("3.14", precision=0.01), "\\pi", C),
+        (Gold("2.88e16", relative=0.05), "2.9\\times10^{16}", C),
+        (Gold("2.88e16", relative=0.05), "2.5\\times10^{16}", W),
+        (Gold("1e-34", relative=0.05), "1.2e-34", W),
+        (Gold("\\sqrt{2}", precision=0.001), "1.4142", C),
+        (Gold("\\sqrt{2}", precision=0.001), "1.42", W),
+        (Gold("1.5,2.5", precision=0.1), "2.45, 1.52", C),
+        (Gold("1.5,2.5", precision=0.1), "1.5", W),
+        (Gold("12", unit="\\mathrm{~km} / \\mathrm{h}"), "12\\text{ km/h}", C),
+        (Gold("12", unit="furlongs per fortnight"), "12\\text{ furlongs per fortnight}", C),
+        (Gold("2x", unit="m"), "2xm", C),
+        (Gold("12", unit="km"), "13 km", W),
+        (Gold("14", precision=0.5), "10 + 4", W),
+    ],
+)
+def test_tolerances_and_units_of_a_gold(gold: Gold, answer: str, verdict: Verdict) -> None:
+    assert grade(f"\\boxed{{{answer}}}", gold) is verdict

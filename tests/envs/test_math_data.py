@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from onelayer.envs import check_disjoint, load, parse_suite
-from onelayer.envs.math.answers import number
 from onelayer.envs.math.grader import Verdict, grade_many, normalise
+from onelayer.envs.math.numerals import number
 
 pytestmark = pytest.mark.data
 

@@ -1,0 +1,112 @@
+r"""Units go: `12\text{ km/h}`, `12cm`, `12 (days)` and `36\sqrt{7}cm^{3}` are 12 and `36\sqrt{7}`. Words that change the value stay."""
+
+# ruff: noqa: SIM905 (word lists read better as one string)
+from __future__ import annotations
+
+import re
+
+SYMBOLS = frozenset(  # stripped wherever they follow a number, also without a space
+    "mm cm dm km nm sq cu ft yd mi lb lbs oz kg mg km/h kmh kph mph rpm Hz kHz MHz GHz kJ kW kWh kPa MPa Pa cc ml mL dL hr "
+    "hrs min sec mol eV MeV keV GeV rad deg pts USD units".split()
+)
+WRITTEN_OUT = frozenset(
+    "mile miles foot feet inch inches yard yards meter meters metre metres centimeter centimeters kilometer kilometers day "
+    "days week weeks month months year years hour hours minute minutes second seconds dollar dollars cent cents degree "
+    "degrees unit units pound pounds gram grams kilogram kilograms liter liters litre litres percent people students apples "
+    "points ways square sq cubic per".split()
+)
+PRODUCTS = frozenset("mg hr mi".split())  # also products of variables: 2mg is a weight
+LETTERS = "msghlLJNWVAKCFTd"  # units of one letter, which are variables unless \text says otherwise
+TAIL = re.compile(r"(?:\\text\{[^{}]*\}|[A-Za-z]+|\^ ?\{-?[0-9]\}|\^ ?-?[0-9]|[ /().*²³-]|\\cdot(?![A-Za-z]))+$")
+TOKEN = re.compile(r"\\text\{[^{}]*\}|[A-Za-z]+\.?|\^ ?\{?-?[0-9]\}?|[²³]|\\cdot| +|.")
+FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}]*\})\}\{(\\text\{[^{}]*\}|[a-zA-Z])\}$")
+BARE = re.compile(
+    r"(.*[0-9}\])]) ?(?:[mk]?m ?/ ?(?:s|h|min)(?:\^\{?2\}?)?|mm|[ckdn]?m|k?g|mg|m?s|h|hr|mi|in|[mk]?[LlJNWVAK]|d|ft|lb)", re.DOTALL
+)
+
+NUMBER_WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
+NOT_UNITS = frozenset(
+    "i e pi or and to plus minus times over choose squared cubed factorial point dozen dozens hundred hundreds thousand "
+    "thousands lakh lakhs lac lacs crore crores half halves quarter quarters myriad gross am pm noon midnight sqrt frac sin "
+    "cos tan cot sec csc log ln exp mod modulo base not less more than divided multiplied by negative mil mn bn k".split()
+    + NUMBER_WORDS
+)
+SCALE = re.compile(
+    r"(?:\w*illi(?:on|ard)(?:th)?s?|\w*(?:hundred|thousand)th?s?|thirds?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|elevenths?|twelfths?|\w+te?enths?|\w+tieths?)"
+)
+
+
+def without_unit(text: str) -> str:
+    """A normalised answer without the unit at its end, if it has one."""
+    if "\\frac{\\text" in text:
+        text = FRACTION_OF_UNITS.sub(r"\1/\2", text)
+    tail = TAIL.search(text, max(0, len(text) - 100))
+    if tail is None or tail.start() == 0:
+        return text
+    tokens = TOKEN.findall(tail.group())
+    start = tail.start()
+    for at, token in enumerate(tokens):
+        before = text[:start].rstrip()
+        if _may_follow(before, token) and is_unit(tokens[at:], glued=start > 0 and text[start - 1] != " "):
+            return before
+        start += len(token)
+    return text
+
+
+def _may_follow(before: str, token: str) -> bool:
+    if not before:
+        return False
+    return before[-1] in "0123456789}])" or (token.startswith("\\text") and before[-1].isalnum())
+
+
+def is_unit(tokens: list[str], glued: bool) -> bool:
+    r"""Whether tokens are a unit: words and symbols that do not change the value, with powers, slashes and parentheses."""
+    while tokens and tokens[0].isspace():
+        tokens, glued = tokens[1:], False
+    if tokens and tokens[0] == "(":
+        if ")" not in tokens:
+            return False
+        tokens = [token for token in tokens[1:] if token != ")"]
+        glued = False
+    if not tokens or not (tokens[0][0].isalpha() or tokens[0].startswith("\\text")):
+        return False
+    for at, token in enumerate(tokens):
+        if token.startswith("\\text"):
+            if not _words_are_unit(token[6:-1]):
+                return False
+        elif token[0].isalpha():
+            word = token.rstrip(".")
+            known = word in SYMBOLS or word in WRITTEN_OUT
+            if (
+                (glued and (not known or word in PRODUCTS))
+                or not (known or len(word) > 2 or word == "in" or "/" in tokens[1:at])
+                or not _words_are_unit(word)
+            ):
+                return False
+        if token in "()":
+            return False
+        glued = glued and not token.isspace()
+    return True
+
+
+def _words_are_unit(text: str) -> bool:
+    words = re.findall(r"[a-z]+", text.lower().replace(".", ""))
+    letters = re.fullmatch(r"[A-Za-z0-9 .,'/()^{}~²³*-]*", text) is not None
+    return letters and bool(words) and not NOT_UNITS.intersection(words) and not any(SCALE.fullmatch(word) for word in words)
+
+
+def without_bare_unit(text: str) -> str:
+    """The same for units that may be variables (`12m`): only for an answer to a gold that is a number."""
+    match = BARE.fullmatch(text)
+    return match.group(1) if match else text
+
+
+def without_named_unit(text: str, unit: str) -> str:
+    """An answer without a certain unit at its end, however it is set."""
+    plain, wanted = _flat(text), _flat(unit)
+    return plain[: -len(wanted)] if wanted and plain.endswith(wanted) and plain != wanted else text
+
+
+def _flat(text: str) -> str:
+    text = re.sub(r"\\(?:text|mathrm|mbox|operatorname)\s*\{([^{}]*)\}", r"\1", text.replace("$", ""))
+    return re.sub(r"\\[,;:! ]|~|\s", "", text).rstrip(".")
