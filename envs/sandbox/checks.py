@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import marshal
 import signal
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -113,6 +114,7 @@ class _Check:
         self.missing = count  # replies to come, negative where nobody knows
         self.printed = bytearray()
         self.told = b""  # the last reply as it came
+        self.reading, self.total = 0.0, limits.total_cpu_seconds  # seconds that replies took to read; they are the candidate's too
         self.ended: dict[str, Any] = {}  # how, when it has
         head = {
             "mode": mode,
@@ -145,7 +147,10 @@ class _Check:
             if kind == b"R":
                 self.missing -= 1
                 self.told = content[CPU.size :]
-                return _read(self.told, *CPU.unpack_from(content))
+                started = time.thread_time()
+                message = _read(self.told, *CPU.unpack_from(content))
+                self.reading += time.thread_time() - started
+                return message if self.reading <= self.total else Reply(Outcome.TIMEOUT, error="wrote what takes too long to read")
             if kind == b"O":
                 self.printed += content
             if kind == b"E":

@@ -49,6 +49,7 @@ def confine(head: dict, rules: int | None, layers: frozenset[str], uid: int | No
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if uid is None:  # whoever becomes another user has none left
         kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # a crash is not to start the machine's program for crashes; a limit does not hold it back
     if rules is not None:
         kernel.landlock(rules)
         os.close(rules)

@@ -23,7 +23,7 @@ from typing import Any
 MAX_ERROR = 500  # characters of an error's text
 MAX_DEPTH = 200  # of nested containers
 MAX_BITS = 20_000  # of the terms of a fraction: reducing it takes quadratic time
-MAX_COLLISIONS = 200  # elements of one set that share a hash: looking them up takes quadratic time
+MAX_COLLISIONS = 20  # elements of one set that share a hash: looking them up takes quadratic time
 TIMES = ("datetime", "date", "time")  # a datetime is a date too, so it comes first
 PLAIN = frozenset({int, float, str, bool, type(None)})  # JSON has them
 ITSELF = ("t", "s", "f", "d")

@@ -119,6 +119,17 @@ def test_values_that_python_could_not_have_written_are_refused_quickly() -> None
         sys.setrecursionlimit(limit)
 
 
+def test_what_takes_long_to_read_counts_as_the_candidates_time() -> None:
+    """The last of an object's equal keys is its value, so a right answer can hide behind a load of others."""
+    reply = """'["returned",{"t":[' + ",".join(['{"F":[1,2]}'] * 500_000) + '],"t":[1]},"","",""]'"""
+    source = WRITE.replace("    time.sleep(60)", "") + f"def f(x):\n    for _ in range(9): forge({reply})\n    time.sleep(60)"
+    started = time.process_time()
+    replies = list(sandbox.calls(source, "f", [(1,)] * 9, SHORT))
+    assert replies[0].value == (1,)
+    assert replies[-1].outcome is Outcome.TIMEOUT
+    assert time.process_time() - started < 6
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_texts_of_errors_can_be_stored(line: str) -> None:
     source = f"""{WRITE}\ndef f(x): forge('["raised", null, "{line}", "E: {line}", "{line}"]')"""
