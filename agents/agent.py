@@ -18,17 +18,12 @@ from transformers import PreTrainedTokenizerBase
 from ..envs import make
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
-from .config import AgentConfig
+from .config import AgentConfig, history
 from .engine import Completion, Engine, FinishReason, Request, TransformersEngine
 from .policy import Base
 from .vllm_engine import VllmEngine, in_process, on_server
 
 PROMPTS = Path(__file__).parent / "prompts"
-HISTORY: dict[str, int | Literal["full"]] = {
-    "onelayer/ALFWorld-v0": 2,
-    "onelayer/Math-v0": 0,
-    "onelayer/Code-v0": 0,
-}  # the latter two repeat what is needed
 ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL | re.IGNORECASE)
 MARK = "\u2402reply\u2403"  # stands for a reply where a chat template is asked what comes after one
 
@@ -180,9 +175,9 @@ def make_agent(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:
     if isinstance(engine, VllmEngine):
         longest = min(longest, engine.backend.max_len)
     longest -= config.max_tokens
-    history = HISTORY.get(env.id, "full") if config.history is None else config.history
     context = min(longest, config.max_prompt or longest)
-    return Agent(engine, base.tokenizer, config, config.prompt or default_prompt(env.id), history, context)
+    prompt = config.prompt or default_prompt(env.id)
+    return Agent(engine, base.tokenizer, config, prompt, history(config.history, env.id), context)
 
 
 def make_engine(base: Base, config: AgentConfig) -> Engine:

@@ -7,6 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 PLACES = ("observation", "task", "history", "admissible")
+HISTORY: dict[str, int | Literal["full"]] = {
+    "onelayer/ALFWorld-v0": 2,
+    "onelayer/Math-v0": 0,
+    "onelayer/Code-v0": 0,
+}  # the latter two repeat what is needed
 
 
 class ModelConfig(BaseModel):
@@ -72,3 +77,8 @@ def prompt_fault(prompt: str) -> tuple[int, str] | None:
             return number, f"only {named} may stand in braces, and literal braces are written twice ({error!r})"
         shows = shows or one != two
     return None if shows else (1, "without {observation}, where the question belongs")
+
+
+def history(wanted: int | Literal["full"] | None, env_id: str) -> int | Literal["full"]:
+    """What `agent.history` stands for in an environment: as it is, and where it is null the environment's own."""
+    return HISTORY.get(env_id, "full") if wanted is None else wanted

@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
-from .agent import HISTORY, Agent, default_prompt
-from .config import AgentConfig
+from .agent import Agent, default_prompt
+from .config import AgentConfig, history
 from .engine import Completion, FinishReason, Request
 
 ROLES = {"\ue000": "user", "\ue001": "assistant"}  # private characters of Unicode: no text that means anything holds them
@@ -248,14 +248,13 @@ _opener = urllib.request.build_opener(_NoRedirect)
 
 def endpoint_agent(config: EndpointConfig, model: str, agent: AgentConfig, env: EnvConfig) -> Agent:
     """An agent whose replies come from an endpoint, for one kind of environment."""
-    history = HISTORY.get(env.id, "full") if agent.history is None else agent.history
     context = 1 << 30 if agent.max_prompt is None else agent.max_prompt  # in characters
     return Agent(
         OpenAIEngine(config, model),
         cast("Any", TextTokenizer()),
         agent,
         agent.prompt or default_prompt(env.id),
-        history,
+        history(agent.history, env.id),
         context,
     )
 

@@ -165,6 +165,7 @@ def write_evaluation(directory: Path, table: pa.Table, correct_IS: np.ndarray, t
         prompt="{observation}",
         seed=0,
         protocol=hashlib.sha256(str(directory).encode()).hexdigest(),
+        config=Config().model_dump(mode="json", include={"model", "env", "agent", "pool", "eval"}),
         cost=Cost(seconds=60.0, tokens=30 * len(right)),
         hardware=Hardware(cpu="any", cores=1, threads=1, gpu=None),
         versions={},

@@ -7,7 +7,6 @@ same key is not played again, so that an evaluation goes on where it was interru
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from ..envs.pool import Pool
 from .config import EvalConfig
 from .cost import Cost, Meter, git_commit, hardware, tokens_forwarded, versions
 from .journal import JOURNAL, Entries, Spent, add_up, open_journal, read_journal
+from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
 from .samples import SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
@@ -126,6 +126,7 @@ def evaluate(
             max_tokens=agent.config.max_tokens,
             prompt=agent.prompt,
             protocol=protocol,
+            tokenizer=tokenizer_of(agent),
             recipe=recipe or {},
             cost=there.journal.cost + meter.cost(),
             requests=add_up([there.journal.requests, counts.now()]) if counts.counted else None,
@@ -161,6 +162,7 @@ def write_evaluation(
     protocol: str,
     recipe: Mapping[str, JsonValue],
     cost: Cost,
+    tokenizer: str = "",
     requests: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """Write a complete evaluation: first its samples, in the order given, then the manifest. split: the items played."""
@@ -185,6 +187,7 @@ def write_evaluation(
         prompt=prompt,
         seed=config.seed,
         protocol=protocol,
+        tokenizer=tokenizer,
         repeats=policy.repeats,
         config=dict(recipe),
         samples_sha256=hashlib.sha256(data).hexdigest(),
@@ -224,6 +227,11 @@ def protocol_of(agent: Player, split: str, policy: PolicyInfo, recipe: Mapping[s
     if isinstance(agent, Agent):
         how += [agent.history, agent.context, agent.encode(PROBE)]
     return fingerprint(who, how, split, settings, model)
+
+
+def tokenizer_of(agent: Player) -> str:
+    """SHA-256 over how a model reads prompts: the tokens of a fixed message, and the most tokens of a prompt. Empty for who reads none."""
+    return fingerprint(agent.context, agent.encode(PROBE)) if isinstance(agent, Agent) else ""
 
 
 def digest_of(item: Item) -> str:
@@ -366,12 +374,6 @@ class _Counts:
 
     def _all(self) -> dict[str, int]:
         return dict(getattr(self._engine, "counts", {}))
-
-
-def fingerprint(*parts: object) -> str:
-    """SHA-256 of anything that JSON can hold."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _by_type(outcomes: Outcomes, types: Mapping[str, str]) -> dict[str, TypeScore]:

@@ -25,7 +25,8 @@ from ..envs.files import owned
 from ..envs.items import Item, Split
 from .config import EvalConfig
 from .cost import Meter
-from .evaluator import env_seed, fingerprint, model_policy, sample_seed, write_evaluation
+from .evaluator import env_seed, model_policy, sample_seed, write_evaluation
+from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Source, Trained, read_manifest
 from .samples import Sample, SampleStep
 

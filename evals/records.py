@@ -140,6 +140,10 @@ class Evaluation(BaseModel):
     prompt: str = Field(description="template of the prompt")
     seed: int = Field(description="the seed that every sample's seed derives from")
     protocol: str = Field(default="", description="SHA-256 over all that an episode depends on besides its item and seed")
+    tokenizer: str = Field(
+        default="",
+        description="SHA-256 over the prompt tokens of a fixed message and the most tokens of a prompt; empty: not recorded",
+    )
     repeats: Decoding | None = Field(default=None, description="a decoding that was not measured; its records repeat the other's")
     config: dict[str, JsonValue] = Field(default={}, description="the resolved configuration: model, env, agent, pool and eval")
     samples_sha256: str = Field(default="", description="SHA-256 of samples.parquet")

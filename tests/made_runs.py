@@ -16,6 +16,7 @@ from onelayer.evals.samples import SAMPLES, Sample, write_samples
 from onelayer.trainers.config import Config
 
 BASE = "f" * 64
+CONFIG = Config().model_dump(mode="json", include={"model", "env", "agent", "pool", "eval"})
 ITEMS, SAMPLES_EACH = 160, 4
 
 
@@ -78,6 +79,7 @@ def make_evaluation(
         "prompt": "{observation}",
         "seed": 0,
         "protocol": "p" * 64,
+        "config": CONFIG,
         "samples_sha256": hashlib.sha256(data).hexdigest(),
         "cost": Cost(seconds=2.0, tokens=100),
         "hardware": Hardware(cpu="any", cores=1, threads=1, gpu=None),

@@ -1,7 +1,7 @@
 """The leaderboard: what a directory of runs holds, as one table for each suite and each average, with intervals and shared ranks.
 
 An entry is a policy on a suite; runs that differ in their seed alone are one entry. Differences and C(k) are taken only between
-measurements of the same items under the same protocol. docs/leaderboard.md says how a table is to be read.
+measurements of the same items under the same protocol (protocol.py). docs/leaderboard.md says how a table is to be read.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 
 from ..contribution import contribution_over_tasks
 from ..paper import published
-from ..records import Decoding, Trained
+from ..protocol import Settings as ProtocolSettings
+from ..protocol import labels
+from ..records import Decoding, Evaluation, Trained
 from ..statistics import Difference, FloatArray, holm, mean_difference, mean_pass_rate
 from ..text import plain
 from .marks import Mark
@@ -24,7 +27,7 @@ from .published import published_averages, published_tables
 from .records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
 
 SHOWN = ("temperature", "max_tokens", "prompt", "seed")
-"""What an opened entry tells of its protocol, where all its evaluations agree in it."""
+"""What an opened entry tells of its protocol besides the keys of its recipe, where all its evaluations agree in it."""
 DRAWS = 1  # of the bootstrap beside Fieller's set, which the leaderboard does not show
 
 
@@ -51,14 +54,17 @@ def build(root: Path, settings: Settings) -> Leaderboard:
 def _table(rows: Sequence[Measured]) -> Table:
     """All entries on the same items."""
     found = pools(rows)
-    bases = {pool.one.measured_as: pool for pool in found if pool.is_base}
+    bases = [pool for pool in found if pool.is_base]
     fulls = [pool for pool in found if pool.is_full]
     standings: dict[tuple[int, Decoding], Standing] = {}
     for decoding in Decoding:
         measured = [(at, pool) for at, pool in enumerate(found) if pool.has(decoding)]
-        drafts = [_Draft(pool, decoding, bases.get(pool.one.measured_as), pool.full(fulls)) for _, pool in measured]
+        drafts = [_Draft(pool, decoding, pool.base_of(bases), *pool.full_of(fulls, decoding)) for _, pool in measured]
         standings |= {(at, decoding): one for (at, _), one in zip(measured, _standings(drafts), strict=True)}
-    entries = [_entry(pool, *(standings.get((at, decoding)) for decoding in Decoding)) for at, pool in enumerate(found)]
+    entries = [
+        _entry(pool, apart, *(standings.get((at, decoding)) for decoding in Decoding))
+        for at, (pool, apart) in enumerate(zip(found, _apart(found), strict=True))
+    ]
     parts, average = [part.manifest for part in rows[0].parts], rows[0].average
     digests = [f"{average.weights[part.split]} {part.digest}" for part in parts] if average else []
     return Table(
@@ -74,14 +80,16 @@ def _table(rows: Sequence[Measured]) -> Table:
 class _Draft:
     """The figures of an entry under one decoding, before they are compared with those of others."""
 
-    def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None):
+    def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None, full_differs: list[str]):
         rate_TRI = pool.rates(decoding)
-        self.family = pool.one.measured_as
+        self.family = pool.one.base, pool.one.protocol(decoding)
         self.rate, self.by_seed = mean_pass_rate(rate_TRI), np.mean([rate_RI.mean(axis=1) for rate_RI in rate_TRI], axis=0).tolist()
         self.to_base: tuple[Difference, int] | None = None
         self.to_full: tuple[Difference, int] | None = None
         self.share: Share | None = None
-        base_TI = [rate_RI[0] for rate_RI in base.rates(decoding)] if base and base is not pool and base.has(decoding) else None
+        self.base_differs = base.one.differing(pool.one, decoding) if base else []
+        self.full_differs = full_differs
+        base_TI = [rate_RI[0] for rate_RI in base.rates(decoding)] if base and not self.base_differs and base.has(decoding) else None
         if base_TI:
             self.to_base = _minus(rate_TRI, base_TI), len(pool.by_seed)
         common = sorted(pool.by_seed.keys() & full.by_seed.keys()) if full and full.has(decoding) else []
@@ -109,6 +117,8 @@ def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
             by_seed=draft.by_seed,
             to_base=base,
             to_full=full,
+            base_differs=draft.base_differs,
+            full_differs=draft.full_differs,
             contribution=draft.share,
         )
         for draft, rank, base, full in zip(drafts, ranks([(d.rate.low, d.rate.high) for d in drafts]), to_base, to_full, strict=True)
@@ -133,11 +143,19 @@ def _corrected(found: Sequence[tuple[Difference, int] | None], drafts: Sequence[
     return [one and Compared(difference=one[0], p_holm=p_holm[at], seeds=one[1]) for at, one in enumerate(found)]
 
 
-def _entry(pool: Pool, sampled: Standing | None, greedy: Standing | None) -> Entry:
+def _apart(found: Sequence[Pool]) -> list[str]:
+    """What sets the protocol of each apart from those of others of its table."""
+    parts = zip(*(pool.one.parts for pool in found), strict=True)
+    by_part = [labels([one.protocols[Decoding.SAMPLED].levels for one in members]) for members in parts]
+    return [", ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*by_part, strict=True)]
+
+
+def _entry(pool: Pool, apart: str, sampled: Standing | None, greedy: Standing | None) -> Entry:
     one, rows = pool.one, list(pool.by_seed.values())
     parts = [part for row in rows for part in row.parts]
     seen, trained = one.manifest, [row.trained for row in rows if row.trained]
     known = [patch for patch in seen.trained if patch]
+    settings = [_shown(part.manifest, part.protocols[Decoding.SAMPLED].settings) for part in parts]
     whole = len(known) == len(seen.patches)
     first = known[0] if known else None
     return Entry(
@@ -159,11 +177,17 @@ def _entry(pool: Pool, sampled: Standing | None, greedy: Standing | None) -> Ent
         parameters=sum(patch.parameters for patch in known) if known and whole else None,
         total_parameters=first and first.total_parameters,
         spent=_spent(trained) if trained else None,
-        protocol={key: getattr(seen, key) for key in SHOWN if len({getattr(part.manifest, key) for part in parts}) == 1},
+        apart=plain(apart),
+        protocol={key: value for key, value in settings[0].items() if all(key in one and one[key] == value for one in settings)},
+        protocol_sha256=one.protocol(Decoding.SAMPLED),
         directories=sorted(plain(part.directory) for part in parts),
         sampled=sampled,
         greedy=greedy,
     )
+
+
+def _shown(seen: Evaluation, settings: ProtocolSettings) -> dict[str, JsonValue]:
+    return {key: getattr(seen, key) for key in SHOWN} | {key: value for key, value in settings.items() if "." in key}
 
 
 def _spent(trained: Sequence[Trained]) -> Spent:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ...agents.verdicts import CORRECT
 from ...envs.errors import UserError
+from ..protocol import UNTRAINED, Protocol, fingerprint, protocol, who
 from ..records import Decoding, Evaluation, Source, Trained
-from ..reports.compare import PROTOCOL, UNTRAINED
 from ..samples import SAMPLES, read_table
 from ..statistics import FloatArray
 from ..store import STUDY, Entry, Kind, State, evaluations, scan
@@ -57,19 +57,22 @@ class Evaluated:
         """What it has in common with all that stands in the same table."""
         return self.manifest.domain, self.manifest.split, self.manifest.digest, self.items
 
+    @cached_property
+    def protocols(self) -> dict[Decoding, Protocol]:
+        return {decoding: protocol(self.manifest, decoding) for decoding in Decoding}
+
     @property
-    def measured_as(self) -> tuple[object, ...]:
-        """What two measurements of a table must agree in to be paired."""
-        return (self.manifest.base, *(getattr(self.manifest, key) for key in PROTOCOL))
+    def measured_as(self) -> tuple[str, str]:
+        """What two measurements of a table agree in that are pooled or paired: base and protocol."""
+        return self.manifest.base, self.protocols[Decoding.SAMPLED].hash
 
     @cached_property
     def identity(self) -> list[object]:
         """What evaluations must agree in to be one entry."""
-        seen = self.manifest
-        recipe: object = [seen.protocol, seen.patches]
+        recipe: object = who(self.manifest)
         if self.trained:
             recipe = [self.trained.model_dump(mode="json", exclude={"seed", "cost"}), dict(self.settings)]
-        return [self.table, self.measured_as, seen.source, seen.policy, recipe]
+        return [self.table, self.measured_as, self.manifest.source, self.manifest.policy, recipe]
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,20 @@ class Measured:
         average = self.average and (self.average.name, self.average.text, *self.average.weights.values())
         return average, *(part.table for part in self.parts)
 
-    @cached_property
-    def measured_as(self) -> tuple[object, ...]:
-        return tuple(part.measured_as for part in self.parts)
+    @property
+    def base(self) -> str:
+        """Fingerprint of its base."""
+        return self.parts[0].manifest.base
+
+    def protocol(self, decoding: Decoding) -> str:
+        """SHA-256 of how it was measured; of an average of how its parts were."""
+        hashes = [part.protocols[decoding].hash for part in self.parts]
+        return fingerprint(*hashes) if self.average else hashes[0]
+
+    def differing(self, other: Measured, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
+        """What the two, of one table, were measured with differently: empty where they may be compared."""
+        pairs = zip(self.parts, other.parts, strict=True)
+        return list(dict.fromkeys(name for a, b in pairs for name in a.protocols[decoding].differing(b.protocols[decoding])))
 
     @cached_property
     def identity(self) -> str:
@@ -174,16 +188,28 @@ class Pool:
         by_seed = [self.by_seed[seed].rates(decoding) for seed in (sorted(self.by_seed) if seeds is None else seeds)]
         return [np.stack(rate_RI) for rate_RI in zip(*by_seed, strict=True)]
 
-    def full(self, fulls: Sequence[Pool]) -> Pool | None:
+    def base_of(self, bases: Sequence[Pool]) -> Pool | None:
+        """Its own base, of several measurements the one that it is comparable with; None for a base, and where it was not measured."""
+        own = [base for base in bases if base.one.base == self.one.base]
+        return None if self in own else min(own, key=lambda base: len(base.one.differing(self.one)), default=None)
+
+    def full_of(self, fulls: Sequence[Pool], decoding: Decoding) -> tuple[Pool | None, list[str]]:
         """The full-parameter run that it is measured against: of the same algorithm and training, but for the trained set and the
-        learning rate; of several the one with the same learning rate. None where there is none, or no telling which."""
+        learning rate; of several the one with the same learning rate. None where there is none, or no telling which.
+
+        With what all of these were measured with differently, where that is why there is none.
+        """
         one = self.one
         if one.trained is None:
-            return None
-        alike = [other for other in fulls if other.one.measured_as == one.measured_as and other.one.training == one.training]
+            return None, []
+        trained_alike = [other for other in fulls if other.one.base == one.base and other.one.training == one.training]
+        differing = [other.one.differing(one, decoding) for other in trained_alike]
+        alike = [other for other, names in zip(trained_alike, differing, strict=True) if not names]
         if len(alike) > 1:
             alike = [other for other in alike if other.one.trained and other.one.trained.lr == one.trained.lr]
-        return alike[0] if len(alike) == 1 and alike[0] is not self else None
+        if len(alike) == 1:
+            return (None if alike[0] is self else alike[0]), []
+        return None, min(differing, key=len, default=[])
 
 
 def collect(root: Path, settings: Settings) -> tuple[list[Evaluated], list[Average], dict[Path, str]]:
@@ -237,27 +263,28 @@ def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Me
     """Every policy on every average of which it has all suites, measured with the same seed, temperature and token limit.
 
     Of a suite that was measured on several sets of items the set counts that most evaluations are of, then the one with the most items;
-    of several evaluations on the same items the one with the most samples.
+    of several evaluations of a policy on the same items the one whose protocol most evaluations have, then the one with the most samples.
     """
-    usual = Counter(one.table for one in found)
+    sets = Counter(one.table for one in found)
+    usual = {one.manifest.split: one.table for one in sorted(found, key=lambda one: (sets[one.table], one.manifest.items))}
+    found = [one for one in found if usual[one.manifest.split] == one.table]
+    protocols = Counter((one.table, one.protocols[Decoding.SAMPLED].hash) for one in found)
     best: dict[tuple[object, ...], dict[str, Evaluated]] = defaultdict(dict)
-    sets = {one.manifest.split: one.table for one in sorted(found, key=lambda one: (usual[one.table], one.manifest.items))}
-    for one in sorted(found, key=lambda one: one.manifest.sampled.samples):
-        if sets[one.manifest.split] == one.table:
-            best[_who(one.manifest)][one.manifest.split] = one
+    for one in sorted(found, key=lambda one: (protocols[one.table, one.protocols[Decoding.SAMPLED].hash], one.manifest.sampled.samples)):
+        best[_sampled_as(one.manifest)][one.manifest.split] = one
     unique = {(one.name, one.text, *one.weights.items()): one for one in averages}.values()
     rows = []
-    for who, there in best.items():
-        by_split = best.get(who[:-1], {}) | there  # tasks of the harness have no settings of ours
+    for key, there in best.items():
+        by_split = best.get(key[:-1], {}) | there  # tasks of the harness have no settings of ours
         complete = (one for one in unique if one.weights.keys() & there.keys() and one.weights.keys() <= by_split.keys())
         rows += [Measured(tuple(by_split[split] for split in one.weights), one) for one in complete]
     return rows
 
 
-def _who(seen: Evaluation) -> tuple[object, ...]:
+def _sampled_as(seen: Evaluation) -> tuple[object, ...]:
     """The very policy, and how it was sampled on any suite."""
-    who = (seen.policy, seen.model if seen.base == UNTRAINED else seen.base, *seen.patches, seen.seed)
-    return who if seen.source is Source.LM_EVAL else (*who, (seen.source, seen.temperature, seen.max_tokens))
+    policy = (seen.policy, seen.model if seen.base == UNTRAINED else seen.base, *seen.patches, seen.seed)
+    return policy if seen.source is Source.LM_EVAL else (*policy, (seen.source, seen.temperature, seen.max_tokens))
 
 
 def chose_a_rate(evaluation: Path) -> bool:
@@ -305,7 +332,12 @@ def pools(rows: Sequence[Measured]) -> list[Pool]:
     found: defaultdict[str, list[Pool]] = defaultdict(list)
     for one in rows:
         alike = found[one.identity]
-        free = (pool for pool in alike if one.seed not in pool.by_seed or pool.by_seed[one.seed].manifest.patches == one.manifest.patches)
+        free = (
+            pool
+            for pool in alike
+            if one.seed not in pool.by_seed or pool.by_seed[one.seed].manifest.patches == one.manifest.patches
+            if not pool.one.differing(one)
+        )
         if (pool := next(free, None)) is None:
             alike.append(pool := Pool({}))
         there = pool.by_seed.get(one.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ..records import Decoding
 from ..statistics import Difference
@@ -41,6 +41,8 @@ class Standing(BaseModel):
     by_seed: list[float] = Field(default=[], description="pass@1 of each training seed")
     to_base: Compared | None = Field(default=None, description="minus its base; null for a base, and where none was measured so")
     to_full: Compared | None = Field(default=None, description="minus the full-parameter run of the same recipe; null as above")
+    base_differs: list[str] = Field(default=[], description="what its base was measured with differently, which is why to_base is null")
+    full_differs: list[str] = Field(default=[], description="the same for the full-parameter run")
     contribution: Share | None = Field(default=None, description="C(k); null without base or full-parameter run")
 
 
@@ -81,7 +83,11 @@ class Entry(BaseModel):
     parameters: int | None = Field(default=None, description="trained parameters; null where not known")
     total_parameters: int | None = None
     spent: Spent | None = Field(default=None, description="in training; null where nothing was trained, or it is not known")
-    protocol: dict[str, str | int | float] = Field(default={}, description="temperature, max_tokens, prompt and evaluation seed")
+    apart: str = Field(default="", description="what sets its protocol apart from others of the table, as 2 turns; empty: nothing does")
+    protocol: dict[str, JsonValue] = Field(
+        default={}, description="temperature, max_tokens, prompt, evaluation seed, and the keys of its recipe that its figures rest on"
+    )
+    protocol_sha256: str = Field(default="", description="over all that its figures rest on besides the policy; empty: published")
     directories: list[str] = Field(default=[], description="the evaluations, below the directory of runs")
     sampled: Standing | None = Field(description="null: not measured")
     greedy: Standing | None = Field(description="null: not measured")

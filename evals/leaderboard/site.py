@@ -55,6 +55,7 @@ def _row(table: Table, entry: Entry, decoding: Decoding, standing: Standing) -> 
         "model": entry.model,
         "algorithm": entry.algorithm,
         "trained_set": entry.trained_set,
+        "apart": entry.apart,
         "seeds": " ".join(map(str, entry.seeds)),
         "runs": entry.runs,
         "samples": entry.samples,
@@ -63,7 +64,9 @@ def _row(table: Table, entry: Entry, decoding: Decoding, standing: Standing) -> 
         "high": high,
         "interval_over": entry.interval_over,
         **_difference("to_base", standing.to_base),
+        "base_differs": ", ".join(standing.base_differs),
         **_difference("to_full", standing.to_full),
+        "full_differs": ", ".join(standing.full_differs),
         "contribution": share.point if share else None,
         "contribution_low": bounds[0],
         "contribution_high": bounds[1],
@@ -79,6 +82,7 @@ def _row(table: Table, entry: Entry, decoding: Decoding, standing: Standing) -> 
         "source": entry.source,
         "base": entry.base,
         "digest": table.digest,
+        "protocol_sha256": entry.protocol_sha256,
         "id": entry.id,
     }
 

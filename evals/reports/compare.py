@@ -1,141 +1,26 @@
 """Runs side by side: what each policy solves on the same items, what it differs by, what it cost, and its learning curve.
 
 Runs that differ in their seed alone are one policy. Differences are taken only between measurements of the same items under the same
-protocol; for others the comparison holds the reason instead.
+protocol (protocol.py); for others the comparison holds the reason instead.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import JsonValue
 
+from ..protocol import UNTRAINED, Protocol, labels, protocol, training_settings, who
 from ..records import Decoding, Evaluation, Recorded
-from ..statistics import Difference, FloatArray, Rate, holm, mcnemar, paired_difference, pass_rate
+from ..statistics import FloatArray, holm, mcnemar, paired_difference, pass_rate
+from .compare_records import Compared, Comparison, Figures, Policy, Row, Section, TrainedSeed
 from .learning_curve import LearningCurve
-
-UNTRAINED = "none"
-"""Base fingerprint of policies without a model (`onelayer eval --baseline`)."""
-PROTOCOL = {"digest": "items", "temperature": "temperature", "max_tokens": "max_tokens", "prompt": "prompt", "seed": "evaluation seed"}
-"""What two measurements must agree in to be paired: key of the manifest, and its name for people."""
-
-
-class TrainedSeed(BaseModel):
-    """One run of a policy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    directory: str
-    seed: int = Field(description="training seed")
-    finished: bool = Field(description="whether the run is complete; false: it still goes on, or was stopped")
-    steps: int = Field(description="steps that the run is to take")
-    seconds: float = Field(description="of the whole run where it is finished, else of its rollouts and updates so far")
-    curve: LearningCurve
-
-
-class Policy(BaseModel):
-    """Runs that differ in their seed alone, or what was evaluated without a run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(description="algorithm and trained set, and what else tells it from others of its domain")
-    domain: str | None = Field(default=None, description="suite it was trained on; null: no run is known")
-    model: str | None = Field(default=None, description="the base: tiny, a directory or a hub name")
-    algorithm: str | None = None
-    trained_set: str | None = None
-    settings: dict[str, JsonValue] = Field(default={}, description="the keys of the recipe that bear on the result, without the seed")
-    parameters: int | None = Field(default=None, description="parameters that were trained; null until a run is finished")
-    share: float | None = Field(default=None, description="of all parameters")
-    runs: list[TrainedSeed] = []
-
-
-class Compared(BaseModel):
-    """A policy minus another on the same items, or why there is no such figure."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    other: str = Field(description="the policy it is compared with")
-    difference: Difference | None = Field(description="paired by item, and by training seed where both have several")
-    p_holm: float | None = Field(
-        default=None, description="p corrected over the rows with the same other policy (Holm); null for a single row"
-    )
-    mcnemar: float | None = Field(
-        default=None, description="exact McNemar p of greedy answers, not corrected; null: sampled, or over several training seeds"
-    )
-    seeds: int = Field(default=0, description="training seeds of each that the difference is over; one: its interval is over items only")
-    not_comparable: list[str] = Field(default=[], description="what the two were measured with differently")
-
-
-class Figures(BaseModel):
-    """One row under one decoding."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    pass_rate: Rate = Field(description="pass@1")
-    by_seed: list[float] = Field(description="pass@1 of each training seed")
-    mean_tokens: float = Field(description="tokens of a response, mean")
-    truncated: float = Field(description="share of responses that reached max_tokens")
-    errors: int = Field(ge=0, description="samples lost to failing environments; they count as wrong")
-    to_base: Compared | None = Field(description="minus the base; null for a base, and where none was measured")
-    to_first: Compared | None = Field(description="minus the first policy given that is no base; null for itself and for a base")
-
-
-class Row(BaseModel):
-    """One policy on one split."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    policy: str = Field(description="name of the policy")
-    trained_on: str | None = Field(description="domain of the policy, by which names are unique; null: no run is known")
-    seeds: list[int] = Field(description="training seeds measured; empty where no run is known")
-    directories: list[str] = Field(description="the evaluations")
-    items: int
-    digest: str = Field(description="SHA-256 of the items")
-    base: str = Field(description="fingerprint of the base")
-    temperature: float = Field(description="of the sampled replies")
-    max_tokens: int = Field(description="most tokens of one reply")
-    prompt: str = Field(description="template of the prompt")
-    seed: int = Field(description="seed of the evaluation")
-    samples: int = Field(description="samples of each item; the fewest of its evaluations")
-    interval_over: Literal["items", "seeds and items"]
-    sampled: Figures
-    greedy: Figures
-
-    def figures(self, decoding: Decoding) -> Figures:
-        return self.sampled if decoding is Decoding.SAMPLED else self.greedy
-
-
-class Section(BaseModel):
-    """Everything measured on one split."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    domain: str = Field(description="the split's suite")
-    split: str
-    rows: list[Row] = Field(description="bases, then the others as they were given")
-
-
-class Comparison(BaseModel):
-    """Everything that the terminal, compare.json and the page show."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[1] = 1
-    level: float = Field(default=0.95, description="confidence level of every interval")
-    policies: list[Policy] = Field(description="in the order given")
-    sections: list[Section]
-
-    @property
-    def domains(self) -> list[str]:
-        """Suites that anything was measured or trained on."""
-        found = [section.domain for section in self.sections] + [policy.domain for policy in self.policies if policy.domain]
-        return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -188,6 +73,12 @@ class _Measured:
 
     policy: Policy
     by_seed: dict[int, Measurement]
+    apart: str = ""
+    """What sets its protocol apart from others of its section."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.policy.name} ({self.apart})" if self.apart else self.policy.name
 
     @property
     def one(self) -> Evaluation:
@@ -196,6 +87,14 @@ class _Measured:
     @property
     def is_base(self) -> bool:
         return not self.policy.runs and not self.one.patches and self.one.base != UNTRAINED
+
+    @cached_property
+    def protocols(self) -> dict[Decoding, Protocol]:
+        return {decoding: protocol(self.one, decoding) for decoding in Decoding}
+
+    def differing(self, other: _Measured, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
+        """What the two were measured with differently, so that pairing them would compare more than the policies."""
+        return self.protocols[decoding].differing(other.protocols[decoding])
 
     def rates(self, decoding: Decoding) -> dict[int, FloatArray]:
         return {seed: measurement.recorded.outcomes(decoding).rate_I for seed, measurement in self.by_seed.items()}
@@ -207,7 +106,7 @@ def compare(entries: Sequence[TrainedRun | Measurement]) -> Comparison:
     An evaluation of a run's patch counts as the run's, wherever it lies. What is given twice counts once.
     """
     pools = _pools(_gathered(entries))
-    policies = [_policy(pool, name) for pool, name in zip(pools, _names(pools), strict=True)]
+    policies = [_policy(pool, *texts) for pool, *texts in zip(pools, _names(pools), _training_labels(pools), strict=True)]
     measured = [row for pool, policy in zip(pools, policies, strict=True) for row in _measured(pool, policy)]
     splits = dict.fromkeys(row.one.split for row in measured)
     return Comparison(
@@ -247,7 +146,7 @@ def _pools(entries: Sequence[TrainedRun | Measurement]) -> list[_Pool]:
     for entry in entries:
         if isinstance(entry, Measurement):
             found = entry.manifest
-            pool = pools.setdefault((found.policy, found.base, *found.patches), _Pool(found.policy, None, {}))
+            pool = pools.setdefault(who(found), _Pool(found.policy, None, {"model.path": found.model}))
             pool.measured.append((0, entry))
             continue
         settings = json.dumps(entry.settings, sort_keys=True)
@@ -270,13 +169,23 @@ def _names(pools: Sequence[_Pool]) -> list[str]:
         if len(alike) == 1:
             names.append(pool.stem)
         elif 1 <= len(differ) <= 2 and len(set(settings)) == len(alike):
-            names.append(" ".join([pool.stem, *(f"{key.rpartition('.')[2]}={pool.settings[key]}" for key in differ)]))
+            short = {key: key.removesuffix(".path").rpartition(".")[2] for key in differ}
+            names.append(" ".join([pool.stem, *(f"{short[key]}={pool.settings[key]}" for key in differ)]))
         else:
             names.append(f"{pool.stem} #{1 + alike.index(pool)}")
     return names
 
 
-def _policy(pool: _Pool, name: str) -> Policy:
+def _training_labels(pools: Sequence[_Pool]) -> list[str]:
+    """How the episodes that each was trained on differ from those of others of its domain."""
+    found = {}
+    for domain in {pool.domain for pool in pools}:
+        members = [at for at, pool in enumerate(pools) if pool.domain == domain and pool.runs]
+        found |= dict(zip(members, labels([[training_settings(pools[at].settings)] for at in members]), strict=True))
+    return [found.get(at, "") for at in range(len(pools))]
+
+
+def _policy(pool: _Pool, name: str, apart: str) -> Policy:
     if not pool.runs:
         return Policy(name=name)
     measured = next((run for run in pool.runs if run.patch), pool.runs[0])
@@ -287,6 +196,7 @@ def _policy(pool: _Pool, name: str) -> Policy:
         algorithm=str(pool.settings["trainer.algorithm"]),
         trained_set=str(pool.settings["trainer.trained_set"]),
         settings=dict(pool.settings),
+        apart=apart,
         parameters=measured.parameters,
         share=measured.share,
         runs=[
@@ -305,16 +215,20 @@ def _policy(pool: _Pool, name: str) -> Policy:
 
 def _measured(pool: _Pool, policy: Policy) -> list[_Measured]:
     """A row for each split and protocol. Of a seed measured twice in the same way the first counts."""
-    rows: dict[tuple[object, ...], _Measured] = {}
+    rows: list[_Measured] = []
     for seed, measurement in pool.measured:
-        seen = measurement.manifest
-        protocol = (seen.split, seen.base, *(getattr(seen, key) for key in PROTOCOL))
-        rows.setdefault(protocol, _Measured(policy, {})).by_seed.setdefault(seed, measurement)
-    return list(rows.values())
+        one = _Measured(policy, {seed: measurement})
+        alike = (row for row in rows if (row.one.split, row.one.base) == (one.one.split, one.one.base) and not row.differing(one))
+        if (row := next(alike, None)) is None:
+            rows.append(one)
+        else:
+            row.by_seed.setdefault(seed, measurement)
+    return rows
 
 
 def _section(split: str, rows: list[_Measured]) -> Section:
-    rows = sorted(rows, key=lambda row: not row.is_base)
+    apart = labels([row.protocols[Decoding.SAMPLED].levels for row in rows])
+    rows = sorted((replace(row, apart=text) for row, text in zip(rows, apart, strict=True)), key=lambda row: not row.is_base)
     first = next((row for row in rows if not row.is_base), None)
     bases = [None if row.is_base else _base_of(row, rows) for row in rows]
     firsts = [None if row.is_base or row is first else first for row in rows]
@@ -323,40 +237,36 @@ def _section(split: str, rows: list[_Measured]) -> Section:
         [_figures(row, decoding, *(column[at] for column in compared[decoding])) for decoding in Decoding] for at, row in enumerate(rows)
     ]
     return Section(
-        domain=split.rpartition("/")[0] or split, split=split, rows=[_row(row, *both) for row, both in zip(rows, found, strict=True)]
+        domain=split.rpartition("/")[0] or split,
+        split=split,
+        rows=[_row(row, *both) for row, both in zip(rows, found, strict=True)],
     )
 
 
 def _base_of(row: _Measured, rows: Sequence[_Measured]) -> _Measured | None:
     """The row's own base, of several measurements the one that it is comparable with."""
     bases = [base for base in rows if base.is_base and base.one.base == row.one.base]
-    return min(bases, key=lambda base: len(_differing(row, base, Decoding.SAMPLED)), default=None)
-
-
-def _differing(row: _Measured, other: _Measured, decoding: Decoding) -> list[str]:
-    """What two rows were measured with differently, so that pairing them would compare more than the policies."""
-    keys = PROTOCOL
-    if UNTRAINED in (row.one.base, other.one.base):  # there is no model to prompt
-        keys = {key: keys[key] for key in ("digest", "seed")}
-    elif decoding is Decoding.GREEDY:
-        keys = {key: name for key, name in keys.items() if key != "temperature"}
-    return [name for key, name in keys.items() if getattr(row.one, key) != getattr(other.one, key)]
+    return min(bases, key=lambda base: len(row.differing(base)), default=None)
 
 
 def _against(rows: Sequence[_Measured], others: Sequence[_Measured | None], decoding: Decoding) -> list[Compared | None]:
-    """Each row minus its other one, with p corrected over those that are comparable."""
+    """Each row minus its other one, with p corrected over those that are comparable with the same one."""
     found = [other and _compared(row, other, decoding) for row, other in zip(rows, others, strict=True)]
-    tested = [(at, one.difference.p) for at, one in enumerate(found) if one and one.difference]
-    if len(tested) > 1:
-        for (at, _), p in zip(tested, holm([p for _, p in tested]), strict=True):
-            one = found[at]
-            found[at] = one and one.model_copy(update={"p_holm": p})
+    families: defaultdict[int, dict[int, float]] = defaultdict(dict)
+    for at, (one, other) in enumerate(zip(found, others, strict=True)):
+        if one and one.difference:
+            families[id(other)][at] = one.difference.p
+    for family in families.values():
+        if len(family) > 1:
+            for at, p in zip(family, holm(list(family.values())), strict=True):
+                one = found[at]
+                found[at] = one and one.model_copy(update={"p_holm": p})
     return found
 
 
 def _compared(row: _Measured, other: _Measured, decoding: Decoding) -> Compared:
-    if reasons := _differing(row, other, decoding):
-        return Compared(other=other.policy.name, difference=None, not_comparable=reasons)
+    if reasons := row.differing(other, decoding):
+        return Compared(other=other.label, difference=None, not_comparable=reasons)
     mine, theirs = row.rates(decoding), other.rates(decoding)
     if row.policy.runs and other.policy.runs:
         a_RI, b_RI = _by_seed(mine, theirs)
@@ -364,7 +274,7 @@ def _compared(row: _Measured, other: _Measured, decoding: Decoding) -> Compared:
         a_RI, b_RI = (np.stack(list(rates.values())) for rates in (mine, theirs))
         a_RI, b_RI = np.broadcast_arrays(a_RI, b_RI)
     exact = mcnemar(a_RI[0], b_RI[0]) if decoding is Decoding.GREEDY and len(a_RI) == 1 else None
-    return Compared(other=other.policy.name, difference=paired_difference(a_RI, b_RI), mcnemar=exact, seeds=len(a_RI))
+    return Compared(other=other.label, difference=paired_difference(a_RI, b_RI), mcnemar=exact, seeds=len(a_RI))
 
 
 def _by_seed(a: dict[int, FloatArray], b: dict[int, FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -392,15 +302,22 @@ def _figures(row: _Measured, decoding: Decoding, to_base: Compared | None, to_fi
 
 
 def _row(row: _Measured, sampled: Figures, greedy: Figures) -> Row:
-    trained = bool(row.policy.runs)
+    trained, seen = bool(row.policy.runs), row.one
     return Row(
         policy=row.policy.name,
         trained_on=row.policy.domain,
         seeds=list(row.by_seed) if trained else [],
+        apart=row.apart,
         directories=[str(measurement.directory) for measurement in row.by_seed.values()],
-        items=row.one.items,
-        base=row.one.base,
-        **{key: getattr(row.one, key) for key in PROTOCOL},
+        items=seen.items,
+        digest=seen.digest,
+        base=seen.base,
+        temperature=seen.temperature,
+        max_tokens=seen.max_tokens,
+        prompt=seen.prompt,
+        seed=seen.seed,
+        protocol=row.protocols[Decoding.SAMPLED].hash,
+        settings=dict(row.protocols[Decoding.SAMPLED].settings),
         samples=min(measurement.manifest.sampled.samples for measurement in row.by_seed.values()),
         interval_over="seeds and items" if len(row.by_seed) > 1 else "items",
         sampled=sampled,

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Group
 
 from ...envs.files import write_atomically
 from ..records import Decoding
-from .compare import Compared, Comparison, Figures, Policy, Row, Section
+from .compare_records import Compared, Comparison, Figures, Policy, Row, Section
 from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
 
 
@@ -104,7 +105,7 @@ def trainings(domain: str, policies: Sequence[Policy]) -> Table:
 
 def protocol(section: Section) -> dict[str, str]:
     """How a split was measured, as label and text; where rows differ, each value with its rows."""
-    texts = {
+    texts: dict[str, Callable[[Row], str]] = {
         "items": lambda row: str(row.items),
         "items SHA-256": lambda row: row.digest,
         "samples of each item": lambda row: f"{row.samples} at temperature {row.temperature:g}, and 1 greedy",
@@ -113,20 +114,28 @@ def protocol(section: Section) -> dict[str, str]:
         "evaluation seed": lambda row: str(row.seed),
         "base fingerprint": lambda row: row.base,
     }
+    for name in dict.fromkeys(name for row in section.rows for name in row.settings if "." in name):
+        texts[name] = partial(_setting, name)
     labels = {}
     for label, text in texts.items():
         values: dict[str, list[str]] = {}
         for row in section.rows:
-            values.setdefault(text(row), []).append(row.policy)
+            values.setdefault(text(row), []).append(row.label)
         labels[label] = (
             next(iter(values)) if len(values) == 1 else "\n".join(f"{', '.join(names)}: {value}" for value, names in values.items())
         )
     return labels
 
 
+def _setting(name: str, row: Row) -> str:
+    value = row.settings.get(name)
+    return "not set" if value is None else str(value)
+
+
 def _name(row: Row, section: Section) -> Cell:
-    """A policy that was trained elsewhere says where: names are unique within a domain only."""
-    return Cell(row.policy, f"trained on {row.trained_on}" if row.trained_on not in (None, section.domain) else "")
+    """A policy says what sets its protocol apart, and where it was trained, if elsewhere: names are unique within a domain only."""
+    elsewhere = f"trained on {row.trained_on}" if row.trained_on not in (None, section.domain) else ""
+    return Cell(row.policy, "\n".join(text for text in (row.apart, elsewhere) if text))
 
 
 def _decodings(section: Section) -> list[str]:
@@ -173,16 +182,16 @@ def _compared(found: Compared | None) -> Cell:
 
 def _result_notes(section: Section) -> list[str]:
     notes = []
-    single = [row.policy for row in section.rows if len(row.seeds) == 1]
+    single = [row.label for row in section.rows if len(row.seeds) == 1]
     if single:
         notes.append(f"One training seed ({_joined(single)}): the interval is over items only and says nothing about training again.")
     if any(len(row.seeds) > 1 for row in section.rows):
         notes.append("Several training seeds are pooled; their interval allows for other seeds and other items.")
-        if untrained := [row.policy for row in section.rows if not row.seeds]:
+        if untrained := [row.label for row in section.rows if not row.seeds]:
             notes.append(f"No training seed is known of {_joined(untrained)}: the interval is over items only.")
     for row in section.rows:
         if errors := row.sampled.errors + row.greedy.errors:
-            notes.append(f"Environments failed in {errors} samples of {row.policy}: they count as wrong.")
+            notes.append(f"Environments failed in {errors} samples of {row.label}: they count as wrong.")
     return notes + _numbered((row.policy, row.directories) for row in section.rows)
 
 
@@ -190,7 +199,7 @@ def _difference_notes(section: Section, level: float) -> list[str]:
     found = [(row, decoding, pair) for row in section.rows for decoding in Decoding for pair in _pairs(row.figures(decoding))]
     notes = [f"Differences of pass@1, paired on the same items and training seeds, \u00b1 {level:.0%}, p of the paired t test."]
     if any(pair.p_holm is not None for _, _, pair in found):
-        notes.append("Holm: p corrected for the comparisons of its column.")
+        notes.append("Holm: p corrected for the comparisons with the same policy in its column.")
     greedy = [pair for _, decoding, pair in found if decoding is Decoding.GREEDY and pair.difference]
     if any(pair.mcnemar is not None for pair in greedy):
         notes.append("McNemar: exact p, not corrected, of the items that just one of the two solves; to be preferred where these are few.")
@@ -199,9 +208,9 @@ def _difference_notes(section: Section, level: float) -> list[str]:
     apart: dict[tuple[str, str, str], list[str]] = {}
     for row, decoding, pair in found:
         if pair.not_comparable:
-            apart.setdefault((row.policy, pair.other, ", ".join(pair.not_comparable)), []).append(decoding.value)
+            apart.setdefault((row.label, pair.other, ", ".join(pair.not_comparable)), []).append(decoding.value)
         elif pair.difference and pair.seeds < len(row.seeds) and decoding is Decoding.SAMPLED:
-            notes.append(f"{row.policy} minus {pair.other} is over {pair.seeds} of its seeds: the other has no more of them.")
+            notes.append(f"{row.label} minus {pair.other} is over {pair.seeds} of its seeds: the other has no more of them.")
     for (policy, other, reasons), decodings in apart.items():
         drawn = "" if len(decodings) == len(Decoding) else f" ({decodings[0]})"
         notes.append(f"{policy} and {other} are not comparable{drawn}: they were measured with different {reasons}.")

@@ -184,6 +184,7 @@ def protocol(report: StudyReport) -> dict[str, str]:
         "most tokens of a reply": str(report.max_tokens),
         "prompt": report.prompt,
         "evaluation seed": str(report.eval_seed),
+        **{name: str(value) for name, value in report.settings.items() if "." in name},
         "intervals": f"{report.level:.0%}, over {report.interval_over}",
         "study took": f"{report.seconds:.0f} s",
     }

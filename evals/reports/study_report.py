@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from ...envs.errors import UserError
 from ..contribution import Contribution, contribution
+from ..protocol import protocol
 from ..records import Decoding, Recorded
 from ..statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
 
@@ -121,6 +123,8 @@ class StudyReport(BaseModel):
     max_tokens: int = Field(description="most tokens of one reply")
     prompt: str = Field(description="template of the prompt")
     eval_seed: int = Field(description="seed of the evaluation")
+    protocol: str = Field(default="", description="SHA-256 over all that the figures rest on besides the policies: every arm has the same")
+    settings: dict[str, JsonValue] = Field(default={}, description="all that protocol is made of")
     level: float = Field(default=0.95, description="confidence level of every interval")
     interval_over: Literal["items", "seeds and items"] = Field(description="what the intervals of trained policies allow for")
     arms: list[Arm] = Field(description="base, full, then the other trained sets")
@@ -155,8 +159,8 @@ def build_report(
 ) -> StudyReport:
     """Compute every figure of the report from the records of its arms, which must hold `base` and `full`.
 
-    majority: samples in the base's vote; fewer where base was sampled less. Raises ValueError where arms were measured on different
-    items, with different sampling or with different training seeds: their differences would not be paired.
+    majority: samples in the base's vote; fewer where base was sampled less. Raises UserError where arms were measured on different bases or
+    under different protocols, ValueError where they have different training seeds: their differences would not be paired.
     """
     by_name = {arm.name: arm for arm in arms}
     if not {"base", "full"} <= by_name.keys() or len(by_name) != len(arms):
@@ -186,6 +190,8 @@ def build_report(
         max_tokens=reference.max_tokens,
         prompt=reference.prompt,
         eval_seed=reference.seed,
+        protocol=protocol(reference).hash,
+        settings=dict(protocol(reference).settings),
         interval_over="items" if len(full.evaluations) == 1 else "seeds and items",
         arms=[
             Arm(
@@ -204,18 +210,23 @@ def build_report(
 
 
 def _check_comparable(arm: ArmRecords, base: ArmRecords, full: ArmRecords) -> None:
-    def protocol(recorded: Recorded) -> tuple[object, ...]:
-        seen = recorded.manifest
-        return seen.digest, seen.base, seen.temperature, seen.max_tokens, seen.prompt, seen.seed, recorded.sampled.items
-
     seeds = arm.training.seeds if arm.training else [None]
     if len(arm.evaluations) != len(seeds) or (arm is base) != (arm.training is None):
         raise ValueError(f"{arm.name}: {len(arm.evaluations)} evaluations for {len(seeds)} training seeds")
     if full.training and arm.training and arm.training.seeds != full.training.seeds:
         raise ValueError(f"{arm.name}: trained with seeds {arm.training.seeds}, full with {full.training.seeds}")
+    reference = base.evaluations[0]
     for recorded in arm.evaluations:
-        if protocol(recorded) != protocol(base.evaluations[0]):
-            raise ValueError(f"{arm.name}: measured on other items or with other sampling than base")
+        differing = protocol(recorded.manifest).differing(protocol(reference.manifest))
+        if recorded.manifest.base != reference.manifest.base:
+            differing.append("base")
+        if differing:
+            raise UserError(
+                f"{arm.name} and base were measured with different {', '.join(differing)}, so they cannot be compared; "
+                f"remove the evaluations of the one that is out of date, and run the study again"
+            )
+        if recorded.sampled.items != reference.sampled.items:
+            raise ValueError(f"{arm.name}: its records are of other items than those of base")
 
 
 def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], decoding: Decoding) -> dict[str, Measured]:

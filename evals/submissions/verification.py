@@ -30,7 +30,7 @@ from ...envs.files import write_atomically
 from ...envs.items import Split
 from ...envs.pool import open_pool
 from ..config import EvalConfig
-from ..evaluator import domain, first_items, model_policy, plan, protocol_of
+from ..evaluator import domain, first_items, model_policy, plan, protocol_of, tokenizer_of
 from ..leaderboard.marks import VERIFIED, Mark, Verified, mark_of, sha256
 from ..records import MANIFEST, Evaluation, PolicyInfo, Source, Trained
 from ..responses import ResponsesEngine
@@ -261,6 +261,8 @@ def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: P
     }
     if manifest.layers is not None:  # evaluations of earlier versions do not tell
         expected["layers"] = policy.layers
+    if manifest.tokenizer:
+        expected["tokenizer"] = tokenizer_of(player)
     if policy.source is Source.MODEL:
         expected["model"] = recipe.model.path
     if policy.source is not Source.RESPONSES:  # whose file, which is in its protocol, is not here

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from ..leaderboard.measured import Settings
+from ..protocol import labels, training_settings
 from ..store import Entry, State
 from .charts import COLORS, DASHES, Axis, Chart, Line, Mark, axis, polyline
 from .run_index import Point, section
@@ -53,7 +54,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Domain:
-    """The policies trained on one suite."""
+    """The policies trained on one suite with episodes of the same kind."""
 
     name: str
     chart: Chart
@@ -65,11 +66,9 @@ class Domain:
 def trained_policies(runs: Sequence[Run], settings: Settings) -> list[Policy]:
     """Runs put together over seeds. settings: from a configuration to what of it bears on the result, without the seed."""
     groups: dict[tuple[str, int], list[Run]] = {}
+    places = _places(runs, settings)
     for run in runs:
-        try:
-            key = json.dumps(settings(run[2]), sort_keys=True, default=str)
-        except (AttributeError, TypeError, ValueError):
-            key = run[0]
+        key = json.dumps(found, sort_keys=True) if (found := _settings(run, settings)) else run[0]
         for again in count():  # a run that was repeated is a line of its own
             group = groups.setdefault((key, again), [])
             if all(_trainer(other[2]).get("seed") != _trainer(run[2]).get("seed") for other in group):
@@ -77,13 +76,33 @@ def trained_policies(runs: Sequence[Run], settings: Settings) -> list[Policy]:
                 break
     alike: defaultdict[tuple[str, str], list[list[Run]]] = defaultdict(list)
     for group in groups.values():
-        alike[_domain(group[0]), _stem(group[0])].append(group)
+        alike[places[group[0][0]], _stem(group[0])].append(group)
     found = []
     for (domain, stem), same in alike.items():
         rates = [str(_trainer(group[0][2]).get("lr")) for group in same]
         for at, group in enumerate(same):
             more = "" if len(same) == 1 else f" lr {rates[at]}" if len(set(rates)) == len(same) else f" #{at + 1}"
             found.append(Policy(stem + more, domain, [_seed(run) for run in group]))
+    return found
+
+
+def _settings(run: Run, settings: Settings) -> Mapping[str, Any]:
+    """As JSON holds them; empty where its configuration is none."""
+    try:
+        return json.loads(json.dumps(settings(run[2]), default=str))
+    except (AttributeError, TypeError, ValueError):
+        return {}
+
+
+def _places(runs: Sequence[Run], settings: Settings) -> dict[str, str]:
+    """By directory the suite that each trains on, and how its episodes differ from those of other runs on it: they are another measure."""
+    by_domain: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_domain[_domain(run)].append(run)
+    found = {}
+    for domain, members in by_domain.items():
+        apart = labels([[training_settings(_settings(run, settings))] for run in members])
+        found |= {run[0]: f"{domain}, {text}" if text else domain for run, text in zip(members, apart, strict=True)}
     return found
 
 
@@ -110,7 +129,7 @@ def _seed(run: Run) -> Seed:
 
 
 def domain_charts(policies: Sequence[Policy], x: str, y: str) -> list[Domain]:
-    """A chart for each suite: a line for each policy; of several seeds each is a thin line, and their mean the thick one."""
+    """A chart for each suite and kind of episodes: a line for each policy, of several seeds a thin one each and their mean."""
     by_domain: defaultdict[str, list[Policy]] = defaultdict(list)
     for policy in policies:
         by_domain[policy.domain].append(policy)

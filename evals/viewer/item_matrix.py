@@ -100,7 +100,7 @@ def reference(policies: Sequence[Entry], everybody: Sequence[Entry]) -> Entry:
 
 
 def _alike(entry: Entry, other: Entry) -> bool:
-    return (entry.base, entry.protocol) == (other.base, other.protocol)
+    return (entry.base, entry.protocol_sha256) == (other.base, other.protocol_sha256)
 
 
 def overlap_text(root: Path, policies: Sequence[Entry], single: Entry, name: str, decoding: Decoding) -> str:

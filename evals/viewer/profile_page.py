@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -120,7 +119,7 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[P
                 id=hashlib.sha256(repr(key).encode()).hexdigest()[:12],
                 model=one.model,
                 task=key[1],
-                training=names[key],
+                training=", ".join(text for text in (names[key], one.apart) if text),
                 is_published=one.mark is Verification.PUBLISHED,
                 weights=weights[key[2]],
                 layers=max(one.layers or 0, 1 + max(layer for layer, _ in members)),
@@ -144,7 +143,7 @@ def _key(table: Measured, entry: Entry, part: str) -> tuple[str, ...]:
     """What the layers of a profile agree in: where they were measured, how they were trained, which part of them, under which protocol."""
     place = (table.domain, table.suite, table.digest, entry.model, entry.base)
     how = (entry.algorithm or "", entry.recipe or "", entry.trained_on or "")
-    return (*place, *how, part, json.dumps(entry.protocol, sort_keys=True))
+    return (*place, *how, part, entry.protocol_sha256)
 
 
 def _only(entries: Sequence[Entry]) -> Entry | None:
@@ -175,16 +174,22 @@ def _figure(layer: int, entry: Entry, decoding: Decoding, measure: Measure) -> L
 def _contribution(standing: Standing) -> tuple[float | None, tuple[float, float] | None, str]:
     share = standing.contribution
     if share is None:
-        return None, None, "no full-parameter run and base to compare with"
+        return None, None, _unlike(standing) or "no full-parameter run and base to compare with"
     if share.interval == "unbounded":
         return share.point, None, "unbounded: the gain of full-parameter training can not be told from zero"
     reason = "" if share.interval else "published, without an interval"
     return share.point, share.interval, reason or ("not shown as a figure" if share.point is None else "")
 
 
+def _unlike(standing: Standing) -> str:
+    """Why base or full-parameter run are not compared with it."""
+    others = {"base": standing.base_differs, "full-parameter run": standing.full_differs}
+    return "; ".join(f"{other} measured with different {', '.join(names)}" for other, names in others.items() if names)
+
+
 def _gain(standing: Standing) -> tuple[float | None, tuple[float, float] | None, str]:
     if standing.to_base is None:
-        return None, None, "no base to compare with"
+        return None, None, _unlike(standing) or "no base to compare with"
     found = standing.to_base.difference
     return found.difference, (found.low, found.high), ""
 

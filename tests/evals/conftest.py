@@ -12,6 +12,7 @@ from onelayer.evals.evaluator import summarise
 from onelayer.evals.records import Evaluation, Outcomes, Recorded
 from onelayer.evals.reports.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 from onelayer.evals.samples import Sample
+from onelayer.trainers.config import Config
 
 
 def to_samples(correct_IS: np.ndarray) -> list[Sample]:
@@ -52,6 +53,7 @@ def to_recorded(policy: str, sampled_IS: np.ndarray, greedy_I: np.ndarray) -> Re
         max_tokens=40,
         prompt="{observation}",
         seed=0,
+        config=Config().model_dump(mode="json", include={"model", "env", "agent", "pool", "eval"}),
         cost=Cost(seconds=1.0, tokens=1),
         hardware=Hardware(cpu="any", cores=1, threads=1, gpu=None),
         versions={},

@@ -123,8 +123,9 @@ def test_only_like_is_paired_with_like(arms, key, value, reason):
     assert (row.greedy.to_base.difference is not None) == (key == "temperature")  # greedy has none
     assert given(rows(comparison)["grpo full"].sampled.to_base).p_holm is None  # the one comparison that is left needs no correction
     told = [note for table in tables(comparison, "arithmetic") for note in table.notes]
-    only = " (sampled)" if key == "temperature" else ""
-    assert f"grpo layer:3 and base are not comparable{only}: they were measured with different {reason}." in told
+    only, label = " (sampled)" if key == "temperature" else "", rows(comparison)["base"].label
+    assert label.startswith("base (") and row.label.startswith("grpo layer:3 (") and row.apart not in label
+    assert f"{row.label} and {label} are not comparable{only}: they were measured with different {reason}." in told
 
 
 def test_seeds_are_paired_where_both_have_them(arms):

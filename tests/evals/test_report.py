@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from onelayer.envs.errors import UserError
 from onelayer.evals.reports.report import contributions, differences, leaderboard, render_table, trainings, write_report
 from onelayer.evals.reports.study_report import StudyReport, build_report
 
@@ -149,7 +150,7 @@ def test_arms_that_are_not_comparable_are_refused(arms):
         build_report([base, layer], **meta)
     recorded = layer.evaluations[0]
     moved = replace(recorded, manifest=recorded.manifest.model_copy(update={"seed": 9}))
-    with pytest.raises(ValueError, match="layer:3: measured on other items or with other sampling"):
+    with pytest.raises(UserError, match="layer:3 and base were measured with different evaluation seed"):
         build_report([base, full, replace(layer, evaluations=[moved])], **meta)
     reseeded = layer.training.model_copy(update={"seeds": [4]})
     with pytest.raises(ValueError, match=r"layer:3: trained with seeds \[4\], full with \[0\]"):

@@ -78,7 +78,7 @@ const ascending = new Set(["rank", "set", "model", "algorithm", "mark"]);  // wh
 function name(entry) {
   const link = el("a", {href: fragment({...state, entry: entry.id === state.entry ? "" : entry.id}), "aria-expanded": String(entry.id === state.entry)});
   link.append(entry.trained_set);
-  return [link];
+  return [link, small(entry.apart)];
 }
 
 // The state that a link holds is all that differs from the defaults.
@@ -99,7 +99,7 @@ function fromFragment() {
 
 function shown(table) {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = entry => [entry.trained_set, entry.model, entry.algorithm, entry.mark, entry.recipe, entry.source, entry.trained_on].join(" ").toLowerCase();
+  const text = entry => [entry.trained_set, entry.apart, entry.model, entry.algorithm, entry.mark, entry.recipe, entry.source, entry.trained_on].join(" ").toLowerCase();
   const found = table.entries.filter(entry => standing(entry) && words.every(word => text(entry).includes(word))
     && ["model", "algorithm", "mark"].every(key => !state[key] || entry[key] === state[key]));
   const {value} = columns[state.sort.replace(/^-/, "")], sign = state.sort.startsWith("-") ? -1 : 1;
@@ -117,17 +117,21 @@ function row(entry) {
 // What an opened entry tells: label and text, where there is one.
 function facts(entry) {
   const at = standing(entry), over = found => found && found.seeds < entry.runs ? ` (over ${found.seeds} of its ${entry.runs} seeds)` : "";
+  const unlike = (other, names) => names.length && `none: ${other} was measured with different ${names.join(", ")}`;
   const tested = found => found && `smallest difference found in 80% of repetitions ${fixed(found.difference.detectable)}; ${pValue(found.p_holm, "Holm p")}${over(found)}`;
   return Object.entries({
     "interval over": entry.interval_over,
     "pass@1 by seed": entry.seeds.length > 1 && at.by_seed.map((rate, number) => `${entry.seeds[number]}: ${fixed(rate)}`).join(", "),
-    "minus base": tested(at.to_base), "minus full": tested(at.to_full),
+    "minus base": tested(at.to_base) || unlike("the base", at.base_differs),
+    "minus full": tested(at.to_full) || unlike("the full-parameter run", at.full_differs),
     "learning rate": entry.lr && String(entry.lr), "recipe": entry.recipe, "trained on": entry.trained_on,
     "sampled in training": entry.spent && `${metric(Math.round(entry.spent.tokens))} tokens`,
     "processor time": entry.spent && duration(entry.spent.cpu_seconds), "GPU time": entry.spent?.gpu_seconds && duration(entry.spent.gpu_seconds),
     "samples of each item": entry.samples && `${entry.samples} at temperature ${entry.protocol.temperature}, and 1 greedy`,
     "most tokens of a reply": entry.protocol.max_tokens && String(entry.protocol.max_tokens), "prompt": entry.protocol.prompt,
     "evaluation seed": entry.protocol.seed !== undefined && String(entry.protocol.seed),
+    "environment, agent and model": Object.entries(entry.protocol).filter(([key]) => key.includes(".")).map(([key, value]) => `${key} ${value}`).join(", "),
+    "protocol SHA-256": entry.protocol_sha256,
     "base fingerprint": entry.base !== "none" && entry.base, "played by": entry.source, "evaluations": entry.directories.join("\n"),
   }).filter(([, text]) => text);
 }
