@@ -82,7 +82,7 @@ class _Draft:
 
     def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None, full_differs: list[str]):
         rate_TRI = pool.rates(decoding)
-        self.family = pool.one.base, pool.one.protocol(decoding)
+        self.pool, self.decoding, self.protocol = pool, decoding, pool.one.protocol(decoding)
         self.rate, self.by_seed = mean_pass_rate(rate_TRI), np.mean([rate_RI.mean(axis=1) for rate_RI in rate_TRI], axis=0).tolist()
         self.to_base: tuple[Difference, int] | None = None
         self.to_full: tuple[Difference, int] | None = None
@@ -99,6 +99,10 @@ class _Draft:
             if base_TI:
                 found = contribution_over_tasks(base_TI, full_TRI, layer_TRI, draws=DRAWS)
                 self.share = Share(point=found.point, interval=found.fieller)
+
+    def is_like(self, other: _Draft) -> bool:
+        """Whether the two were measured in the same way, as far as it bears on both."""
+        return not self.pool.one.differing(other.pool.one, self.decoding)
 
 
 def _minus(these: Sequence[FloatArray], those: Sequence[FloatArray]) -> Difference:
@@ -121,8 +125,23 @@ def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
             full_differs=draft.full_differs,
             contribution=draft.share,
         )
-        for draft, rank, base, full in zip(drafts, ranks([(d.rate.low, d.rate.high) for d in drafts]), to_base, to_full, strict=True)
+        for draft, rank, base, full in zip(drafts, _ranks(drafts), to_base, to_full, strict=True)
     ]
+
+
+def _ranks(drafts: Sequence[_Draft]) -> list[int]:
+    """Of each among those that it may be compared with."""
+    by_protocol: defaultdict[str, list[int]] = defaultdict(list)
+    for at, draft in enumerate(drafts):
+        by_protocol[draft.protocol].append(at)
+    found: dict[int, int] = {}
+    for protocol, members in by_protocol.items():
+        alike = [
+            at for other, rest in by_protocol.items() if other != protocol and drafts[members[0]].is_like(drafts[rest[0]]) for at in rest
+        ]
+        rates = [drafts[at].rate for at in (*members, *alike)]
+        found |= dict(zip(members, ranks([(rate.low, rate.high) for rate in rates]), strict=False))
+    return [found[at] for at in range(len(drafts))]
 
 
 def ranks(intervals: Sequence[tuple[float, float]]) -> list[int]:
@@ -136,7 +155,7 @@ def _corrected(found: Sequence[tuple[Difference, int] | None], drafts: Sequence[
     families: defaultdict[object, list[int]] = defaultdict(list)
     for at, (one, draft) in enumerate(zip(found, drafts, strict=True)):
         if one:
-            families[draft.family].append(at)
+            families[draft.pool.one.base, draft.protocol].append(at)
     p_holm: dict[int, float] = {}
     for family in families.values():
         p_holm |= dict(zip(family, holm([one[0].p for at in family if (one := found[at])]), strict=True))

@@ -35,7 +35,7 @@ class Standing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: int | None = Field(description="1 + the entries whose whole interval is above this one's; null: published figures have no rank")
+    rank: int | None = Field(description="1 + the entries measured alike whose whole interval is above this one's; null: published")
     pass_rate: float = Field(description="pass@1")
     interval: tuple[float, float] | None = Field(description="at 95%; null: a published figure has none")
     by_seed: list[float] = Field(default=[], description="pass@1 of each training seed")
