@@ -16,7 +16,6 @@ from onelayer.evals.samples import SAMPLES, Sample, write_samples
 from onelayer.trainers.config import Config
 
 BASE = "f" * 64
-CONFIG = Config().model_dump(mode="json", include={"model", "env", "agent", "pool", "eval"})
 ITEMS, SAMPLES_EACH = 160, 4
 
 
@@ -79,7 +78,7 @@ def make_evaluation(
         "prompt": "{observation}",
         "seed": 0,
         "protocol": "p" * 64,
-        "config": CONFIG,
+        "config": evaluated_as(Config()),
         "samples_sha256": hashlib.sha256(data).hexdigest(),
         "cost": Cost(seconds=2.0, tokens=100),
         "hardware": Hardware(cpu="any", cores=1, threads=1, gpu=None),
@@ -92,12 +91,25 @@ def make_evaluation(
     return directory
 
 
+def evaluated_as(recipe: Config) -> dict[str, Any]:
+    """The configuration that an evaluation under a recipe records."""
+    return recipe.model_dump(mode="json", include={"model", "env", "agent", "pool", "eval"})
+
+
 def make_run(
-    directory: Path, rate: float, *, trained_set: str = "layer:3", seed: int = 0, config: dict[str, Any] | None = None, **fields: Any
+    directory: Path,
+    rate: float,
+    *,
+    trained_set: str = "layer:3",
+    seed: int = 0,
+    config: dict[str, Any] | None = None,
+    env: dict[str, Any] | None = None,
+    **fields: Any,
 ) -> Path:
-    """A training run with an evaluation in `test`. config: keys of its trainer that differ. fields: of the evaluation's manifest."""
+    """A training run with an evaluation in `test`. config, env: keys of its trainer and of both environments that differ. fields: of the
+    evaluation's manifest."""
     settings = {"trained_set": trained_set, "seed": seed, "lr": 3e-4} | (config or {})
-    recipe = Config.model_validate({"name": "made", "trainer": settings})
+    recipe = Config.model_validate({"name": "made", "trainer": settings, "env": env or {}})
     parameters = 1_900_000 if trained_set == "full" else 250_000
     trained = Trained(
         algorithm=recipe.trainer.algorithm,
@@ -118,7 +130,9 @@ def make_run(
     manifest |= {"patch_sha256": patch, "cost": trained.cost.model_dump()}
     (directory / "run.json").write_text(json.dumps(manifest))
     correct_IS = outcomes(rate, int(patch[:8], 16))
-    make_evaluation(directory / "test", correct_IS, policy=trained_set, trained=trained, **{"patches": [patch]} | fields)
+    make_evaluation(
+        directory / "test", correct_IS, policy=trained_set, trained=trained, **{"patches": [patch], "config": evaluated_as(recipe)} | fields
+    )
     return directory
 
 

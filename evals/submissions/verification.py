@@ -261,12 +261,12 @@ def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: P
     }
     if manifest.layers is not None:  # evaluations of earlier versions do not tell
         expected["layers"] = policy.layers
-    if manifest.tokenizer:
-        expected["tokenizer"] = tokenizer_of(player)
     if policy.source is Source.MODEL:
         expected["model"] = recipe.model.path
     if policy.source is not Source.RESPONSES:  # whose file, which is in its protocol, is not here
         expected["protocol"] = protocol_of(player, manifest.split, policy, config)
+    if manifest.tokenizer:  # evaluations of earlier versions do not tell
+        expected["tokenizer"] = tokenizer_of(player)
     for name, value in expected.items():
         if getattr(manifest, name) != value:
             found = getattr(manifest, name)

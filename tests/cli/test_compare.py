@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from e2e.commands import replies
 
+from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
+from onelayer.evals.leaderboard.records import Leaderboard
+from onelayer.evals.records import Decoding
+from onelayer.evals.viewer.pages import Site
+from onelayer.evals.viewer.profile_page import Measure, profiles
 
 SMALL = ["trainer.steps=2", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.lr=3e-4"]
 EVALUATION = ["--items", "8", "--n", "2"]
@@ -113,6 +119,69 @@ def test_a_run_that_goes_on_is_shown_as_such(copy: Path, capsys: pytest.CaptureF
     assert main(["compare", "study", "--output", "under-way"]) == 0  # no rate is chosen yet: the runs that try them are shown
     names = [policy["name"] for policy in json.loads(Path("under-way/compare.json").read_text())["policies"]]
     assert names[1:3] == ["grpo full lr=0.0001", "grpo full lr=0.0003"]
+
+
+def test_two_studies_say_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one turn and in two: report, comparison, leaderboard and profile page show the same differences, and the curves stand apart."""
+    monkeypatch.chdir(tmp_path)
+    small = ["trainer.steps=2", "trainer.prompts_per_step=4", "trainer.group_size=4", "eval.items=16", "eval.n=2", "study.base_samples=2"]
+    names = ["math/dr_grpo", "math/gigpo"]
+    for name in names:
+        onelayer("study", name, *small, "study.trained_sets=[layer:1,layer:3]", "--output", f"runs/{name[5:]}")
+    onelayer("compare", "runs/dr_grpo", "runs/gigpo", "--output", "out")
+    onelayer("leaderboard", "runs", "--output", "site")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "gigpo full (2 turns) and dr_grpo full (1 turn) are not comparable: they were measured with different env.max_turns." in shown
+    (section,) = json.loads(Path("out/compare.json").read_text())["sections"]
+    board = Leaderboard.model_validate_json(Path("site/leaderboard.json").read_bytes())
+    (table,) = [table for table in board.tables if table.items]
+    checked = 0
+    for name in names:
+        report = json.loads(Path(f"runs/{name[5:]}/report.json").read_text())
+        turns = "1 turn" if name == "math/dr_grpo" else "2 turns"
+        assert report["settings"]["env.max_turns"] == int(turns[0])
+        for decoding, arm in ((decoding, arm) for decoding in Decoding for arm in report["arms"]):
+            (row,) = [
+                row for row in section["rows"] if row["policy"] in (f"{name[5:]} {arm['name']}", arm["name"]) and row["apart"] == turns
+            ]
+            (entry,) = [one for one in table.entries if (one.trained_set, one.apart) == (arm["name"], turns)]
+            assert row["protocol"] == entry.protocol_sha256 == report["protocol"]
+            if arm["name"] == "base":
+                continue
+            mine, theirs = row[decoding]["to_base"], entry.standing(decoding)
+            assert theirs and theirs.to_base and mine["other"] == f"base ({turns})"
+            assert mine["difference"] == asdict(theirs.to_base.difference) == arm[decoding]["to_base"]
+            gains = [
+                (figure.point, figure.interval)
+                for profile in profiles(board, decoding, Measure.GAIN)
+                for figure in profile.figures
+                if figure.entry.id == entry.id
+            ]
+            expected = arm[decoding]["to_base"]
+            assert gains == [(expected["difference"], (expected["low"], expected["high"]))] * (arm["name"] != "full")
+            checked += 1
+    assert checked == 12
+    page = Site(Path("runs"), settings).curves({})
+    assert [text in page for text in ("arithmetic, 1 turn", "arithmetic, 2 turns", ">arithmetic<")] == [True, True, False]
+
+
+def test_evaluations_of_an_earlier_version_are_compared(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They record no tokenizer; where one does not record its settings either, it is shown, and the reason is told."""
+    for place in ("base", "one/test"):
+        path = Path(place, "evaluation.json")
+        manifest = json.loads(path.read_text())
+        del manifest["tokenizer"]
+        path.write_text(json.dumps(manifest))
+    assert main(["compare", "base", "one", "two", "--output", "out"]) == 0
+    (section,) = json.loads(Path("out/compare.json").read_text())["sections"]
+    assert [row["seeds"] for row in section["rows"]] == [[], [0, 1]] and section["rows"][1]["sampled"]["to_base"]["difference"]
+    manifest = json.loads(Path("base/evaluation.json").read_text())
+    Path("base/evaluation.json").write_text(json.dumps(manifest | {"config": {}}))
+    capsys.readouterr()
+    assert main(["compare", "base", "one", "--output", "bare"]) == 0
+    assert "settings not recorded" in " ".join(capsys.readouterr().out.split())
+    (section,) = json.loads(Path("bare/compare.json").read_text())["sections"]
+    assert section["rows"][1]["sampled"]["to_base"]["difference"] is None
 
 
 def damage(path: str, text: str | None = None) -> Callable[[], object]:

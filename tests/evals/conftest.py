@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from made_runs import evaluated_as
 
 from onelayer.evals.cost import Cost, Hardware
 from onelayer.evals.evaluator import summarise
@@ -53,7 +54,7 @@ def to_recorded(policy: str, sampled_IS: np.ndarray, greedy_I: np.ndarray) -> Re
         max_tokens=40,
         prompt="{observation}",
         seed=0,
-        config=Config().model_dump(mode="json", include={"model", "env", "agent", "pool", "eval"}),
+        config=evaluated_as(Config()),
         cost=Cost(seconds=1.0, tokens=1),
         hardware=Hardware(cpu="any", cores=1, threads=1, gpu=None),
         versions={},

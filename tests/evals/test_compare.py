@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import evaluated_as
 from rich.console import Console
 
 from onelayer.envs.errors import UserError
-from onelayer.evals.records import Decoding, Recorded
+from onelayer.evals.records import Decoding, Recorded, Source
 from onelayer.evals.reports.compare import Compared, Comparison, Measurement, Row, TrainedRun, compare
 from onelayer.evals.reports.compare_page import render_terminal, tables, write_comparison
 from onelayer.evals.reports.learning_curve import LearningCurve, Point, read_curve
 from onelayer.evals.reports.study_report import build_report
 from onelayer.evals.statistics import holm, paired_difference
+from onelayer.trainers.config import Config
 
 POINTS = [
     Point(step=at, episodes=64 * at, tokens=900 * at, seconds=2.5 * at, reward=0.3 + at / 10, success=0.2 + at / 10) for at in range(4)
@@ -126,6 +128,51 @@ def test_only_like_is_paired_with_like(arms, key, value, reason):
     only, label = " (sampled)" if key == "temperature" else "", rows(comparison)["base"].label
     assert label.startswith("base (") and row.label.startswith("grpo layer:3 (") and row.apart not in label
     assert f"{row.label} and {label} are not comparable{only}: they were measured with different {reason}." in told
+
+
+def in_turns(recorded: Recorded, turns: int) -> Recorded:
+    """The same evaluation, with episodes of so many turns."""
+    recipe = Config.model_validate({"env": {"max_turns": turns}})
+    return replace(recorded, manifest=recorded.manifest.model_copy(update={"config": evaluated_as(recipe)}))
+
+
+def test_each_policy_is_held_against_the_base_that_was_measured_as_it_was(arms):
+    """One base in one turn and in two: each has its own differences, and its own family of Holm."""
+    base, full, layer = (arm.evaluations[0] for arm in arms(items=60))
+    second = greedily(base, [1, 2, 3])
+    twice = replace(second, sampled=full.sampled)
+    bases = [measurement(in_turns(one, turns), Path(f"base-{turns}")) for turns, one in ((1, base), (2, twice))]
+    runs = [
+        run(in_turns(one, turns), name, algorithm=by)
+        for by, turns in (("grpo", 1), ("gigpo", 2))
+        for name, one in (("full", full), ("layer:3", layer))
+    ]
+    comparison = compare([*bases, *runs])
+    (section,) = comparison.sections
+    assert [row.label for row in section.rows][:3] == ["base (1 turn)", "base (2 turns)", "grpo full (1 turn)"]
+    found = rows(comparison)
+    for algorithm, reference, label in (("grpo", base, "base (1 turn)"), ("gigpo", twice, "base (2 turns)")):
+        pairs = [given(found[f"{algorithm} {name}"].sampled.to_base) for name in ("full", "layer:3")]
+        expected = [paired_difference(one.sampled.rate_I, reference.sampled.rate_I) for one in (full, layer)]
+        assert [(pair.other, pair.difference) for pair in pairs] == [(label, difference) for difference in expected]
+        assert [pair.p_holm for pair in pairs] == holm([difference.p for difference in expected])
+    apart = given(found["gigpo full"].sampled.to_first)
+    assert (apart.other, apart.difference, apart.not_comparable) == ("grpo full (1 turn)", None, ["env.max_turns"])
+    told = [note for table in tables(comparison, "arithmetic") for note in table.notes]
+    assert "gigpo full (2 turns) and grpo full (1 turn) are not comparable: they were measured with different env.max_turns." in told
+    out = io.StringIO()
+    Console(file=out, width=80).print(render_terminal(comparison))
+    assert "2 turns" in out.getvalue()
+
+
+def test_policies_of_one_name_stay_apart(arms):
+    """Two endpoints that serve a model of one name, and two bases."""
+    base, full, _ = (arm.evaluations[0] for arm in arms(items=50))
+    fields = {"source": Source.ENDPOINT, "base": "none", "policy": "gpt", "model": "gpt"}
+    here, there = (measurement(base, Path(place), **fields, protocol=place) for place in ("here", "there"))
+    assert list(rows(compare([here, there]))) == ["gpt #1", "gpt #2"]
+    second = measurement(full, Path("other"), policy="base", base="c" * 64, model="tiny-alfworld", patches=[])
+    assert list(rows(compare([measurement(base, model="tiny"), second]))) == ["base model=tiny", "base model=tiny-alfworld"]
 
 
 def test_seeds_are_paired_where_both_have_them(arms):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_runs import SAMPLES_EACH, make_evaluation, make_run, make_runs, make_samples, outcomes
+from made_runs import SAMPLES_EACH, evaluated_as, make_evaluation, make_run, make_runs, make_samples, outcomes
 
 from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
@@ -20,9 +20,11 @@ from onelayer.evals.leaderboard.build import build, ranks
 from onelayer.evals.leaderboard.marks import VERIFIED, Mark, Verified, sha256
 from onelayer.evals.leaderboard.records import Entry, Table
 from onelayer.evals.paper import published
-from onelayer.evals.records import MANIFEST, read_evaluation
+from onelayer.evals.records import MANIFEST, Decoding, read_evaluation
 from onelayer.evals.samples import SAMPLES, write_samples
 from onelayer.evals.statistics import holm, paired_difference, pass_rate
+from onelayer.evals.viewer.profile_page import Measure, profiles
+from onelayer.trainers.config import Config
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,38 @@ def test_another_protocol_or_other_items_are_never_paired(runs: Path, tmp_path: 
     assert len(tables) == 2
     found = [entry for table in tables for entry in table.entries if entry.trained_set == "layer:5"]
     assert len(found) == 2 and all(one.sampled and one.sampled.to_base is None and one.sampled.to_full is None for one in found)
+
+
+def test_two_ways_of_measuring_are_two_bases_two_rankings_and_a_reason(tmp_path: Path) -> None:
+    """In one turn and in two: each entry is held against its own base and full; what has none that was measured so says why."""
+    two = {"max_turns": 2}
+    make_evaluation(tmp_path / "base-1", outcomes(0.2, 1))
+    make_evaluation(tmp_path / "base-2", outcomes(0.5, 2), config=evaluated_as(Config.model_validate({"env": two})))
+    for name, rate in (("full", 0.6), ("layer:3", 0.5), ("layer:0", 0.4)):
+        make_run(tmp_path / f"{name}-1", rate, trained_set=name)
+        make_run(tmp_path / f"{name}-2", rate + 0.3, trained_set=name, config={"algorithm": "gigpo"}, env=two)
+    make_run(tmp_path / "long", 0.8, trained_set="layer:5", max_tokens=80)
+    table = measured(tmp_path)
+    for turns, algorithm in (("1", "grpo"), ("2", "gigpo")):
+        layer, full = named(table, "layer:3", algorithm), named(table, "full", algorithm)
+        assert layer.sampled and layer.sampled.to_base and layer.sampled.to_full and full.sampled
+        mine, base, whole = (rates(tmp_path, f"{name}-{turns}") for name in ("layer:3", "base", "full"))
+        assert layer.sampled.to_base.difference == paired_difference(mine, base[0])
+        assert layer.sampled.to_full.difference == paired_difference(mine, whole)
+        assert full.sampled.rank == 1, "nothing that was measured as it was is better"
+        assert layer.apart == full.apart and f"{turns} turn" in layer.apart
+    alone = named(table, "layer:5").sampled
+    assert alone and alone.to_base is None and alone.base_differs == alone.full_differs == ["max_tokens"]
+    assert sorted(entry.apart for entry in table.entries if entry.trained_set == "base") == ["1 turn, 40 tokens", "2 turns, 40 tokens"]
+    found = [profile for profile in profiles(build(tmp_path, settings), Decoding.SAMPLED, Measure.GAIN) if not profile.is_published]
+    assert [(len(profile.figures), profile.base and profile.base.apart) for profile in found] == [
+        (2, "2 turns, 40 tokens"),
+        (2, "1 turn, 40 tokens"),
+    ]
+    for profile in found:
+        for figure in profile.figures:
+            entry = figure.entry.sampled
+            assert entry and entry.to_base and figure.point == entry.to_base.difference.difference
 
 
 def test_a_study_s_learning_rates_and_rates_by_layer_are_told_apart(tmp_path: Path) -> None:
