@@ -28,7 +28,7 @@ onelayer/Math-v0: one question, one answer, graded by value
 onelayer/Code-v0: write a Python function or program, run in a sandbox
   functions               small functions, generated         train, validation, test
   humaneval+, mbpp+       EvalPlus                           test                       ONELAYER_DATA or its releases
-  FILE.jsonl              your own tasks and tests           train, validation, test
+  FILE.jsonl, hub:...     your own tasks and tests           train, validation, test
 
 onelayer/ALFWorld-v0: household tasks as text games (make alfworld)
   alfworld                generated games                    train, validation, valid_seen, valid_unseen

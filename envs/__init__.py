@@ -53,7 +53,8 @@ def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str
     """`NAME` or `NAME/SPLIT` as (configuration, split); without a split it is test.
 
     NAME is a suite of a built-in environment, a .jsonl file, hub:OWNER/NAME, `alfworld`, `alfworld-official`, or the id of any
-    other environment. What else `env` sets is kept where NAME is of the same environment; a .jsonl file is taken to be one of `env`.
+    other environment. What else `env` sets is kept where NAME is of the same environment. A .jsonl file is one of code where `env` is, or
+    where its columns are; hub:OWNER/NAME where it is known as one; and either of them as code:NAME.
     """
     env = env or MathConfig()
     name, _, split = text.rpartition("/")
@@ -61,7 +62,9 @@ def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str
         name, split = text, "test"
     if name in ALFWORLD_SUITES:
         kind, change = ALFWorldConfig, {"suite": ALFWORLD_SUITES[name]}
-    elif name in CODE_SUITES or (name.endswith(".jsonl") and isinstance(env, CodeConfig)):
+    elif name.startswith("code:") and (name.startswith("code:hub:") or name.endswith(".jsonl")):
+        kind, change = CodeConfig, {"suite": name.removeprefix("code:")}
+    elif name in CODE_SUITES or _is_code(name, env):
         kind, change = CodeConfig, {"suite": name}
     elif ":" in name and not name.startswith("hub:") and not name.endswith(".jsonl"):
         kind, change = OtherConfig, {"id": name}
@@ -69,3 +72,10 @@ def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str
         kind, change = MathConfig, {"suite": name}
     same = isinstance(env, kind) and (kind is not OtherConfig or env.id == name)
     return (env.model_copy(update=change) if same else kind(**change)), split  # type: ignore[arg-type]
+
+
+def _is_code(name: str, env: EnvConfig) -> bool:
+    from .code.columns import is_code
+
+    file = name.endswith(".jsonl")
+    return (file and isinstance(env, CodeConfig)) or ((file or name.startswith("hub:")) and is_code(name))

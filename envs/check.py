@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -106,11 +106,11 @@ def check(config: EnvConfig, split: str = "test", items: int = 20) -> Iterator[F
 def _enumerate(config: EnvConfig, split: str, items: int) -> tuple[Subject, str]:
     found = load(config, split)
     again = items_of(make(config, split), found.name)
-    if Split(found.name, again).digest != found.digest:
+    if replace(found, items=again).digest != found.digest:
         raise Broken("made twice, it enumerates different items; derive them from a fixed seed")
     stride = max(1, len(found.items) // items)
     few = tuple(item.id for item in found.items[::stride][:items])
-    return Subject(config, split, few), f"{len(found.items)} in {split}, sha256 {found.digest[:12]}"
+    return Subject(config, split, few), f"{found.size_text} in {split}, sha256 {found.digest[:12]}"
 
 
 def check_splits(subject: Subject) -> str | None:

@@ -32,13 +32,20 @@ class MathConfig(BaseModel, extra="forbid", frozen=True):
 
 
 class CodeFields(BaseModel, extra="forbid", frozen=True):
-    """Which keys of a JSON line hold what; null tries the usual names in turn."""
+    """Which keys of a JSON line or data-set row hold what; null tries the usual names in turn."""
 
-    prompt: str | None = Field(default=None, description="key of the task's text (tries prompt, question, text)")
-    tests: str | None = Field(default=None, description="key of the tests (tries tests, test_list, test)")
+    prompt: str | None = Field(default=None, description="key of the task's text (tries prompt, question, text, problem, question_content)")
+    tests: str | None = Field(
+        default=None, description="key of the tests (tries tests, test_list, test, test_code, input_output, private_test_cases)"
+    )
     entry_point: str | None = Field(default=None, description="key of the name of the function to write (tries entry_point)")
-    solution: str | None = Field(default=None, description="key of a solution that passes (tries canonical_solution, solution, code)")
-    id: str | None = Field(default=None, description="key of the item's id (default: task_id, else the file's name and the line number)")
+    solution: str | None = Field(
+        default=None, description="key of a solution that passes (tries canonical_solution, solution, code, solutions)"
+    )
+    id: str | None = Field(
+        default=None,
+        description="key of the item's id (default: task_id, question_id or problem_id, else the file's name and the line number)",
+    )
 
 
 class CodeConfig(BaseModel, extra="forbid", frozen=True):
@@ -47,12 +54,15 @@ class CodeConfig(BaseModel, extra="forbid", frozen=True):
     id: Literal["onelayer/Code-v0"] = Field(default="onelayer/Code-v0", description="the Gymnasium id")
     suite: str = Field(
         default="functions",
-        description="a built-in suite (functions, humaneval+, mbpp+) or a .jsonl file; published data is found under ONELAYER_DATA, "
-        "else where EvalPlus releases it",
+        description="a built-in suite (functions, humaneval+, mbpp+), a .jsonl file, or hub:OWNER/NAME or hub:OWNER/NAME:CONFIG for a "
+        "Hugging Face data set; the suites of EvalPlus are found under ONELAYER_DATA, else where it releases them",
     )
     size: int | None = Field(default=None, ge=1, description="take the first N items (null: all; functions: 4096 to train, 512 else)")
     seed: int = Field(default=0, ge=0, description="functions: seed of the generator")
     max_turns: int = Field(default=1, ge=1, description="replies an episode may take; after a failing one its first failing test is shown")
+    unreadable: Literal["skip", "refuse"] = Field(
+        default="skip", description="tasks whose tests cannot be run: left out, named and counted, or an error"
+    )
     fields: CodeFields = CodeFields()
 
 

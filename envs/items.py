@@ -38,11 +38,31 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """One that stands in the data and cannot be played."""
+
+    id: str
+    reason: str
+    after: int
+    """How many items of the split stand before it."""
+
+
+@dataclass(frozen=True)
 class Split:
-    """A named, enumerated list of items, addressed by id."""
+    """A named, enumerated list of items, addressed by id; and what the data holds besides, that could not be made an item."""
 
     name: str
     items: tuple[Item, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def first(self, count: int | None) -> Split:
+        """Its first `count` items (null: all), with what was skipped among them."""
+        return self if count is None else Split(self.name, self.items[:count], tuple(one for one in self.skipped if one.after < count))
+
+    @property
+    def size_text(self) -> str:
+        """How many there are, in words."""
+        return size_text(len(self.items), len(self.skipped))
 
     @cached_property
     def by_id(self) -> dict[str, Item]:
@@ -50,13 +70,20 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over ids, questions, golds and what else is known of the items, in order (hex, 64 characters)."""
+        """SHA-256 over ids, questions, golds and what else is known of the items, in order, and the ids of the skipped ones (hex)."""
         sha = hashlib.sha256()
         for item in self.items:
             for text in (item.id, item.question, item.gold, json.dumps(dict(item.meta), sort_keys=True, default=str)):
                 raw = text.encode()
                 sha.update(len(raw).to_bytes(8, "big") + raw)
+        if self.skipped:
+            sha.update(json.dumps(["skipped", *(one.id for one in self.skipped)]).encode())
         return sha.hexdigest()
+
+
+def size_text(items: int, skipped: int) -> str:
+    """The size of a split wherever it is shown: `272 items`, or `270 items (2 skipped)`."""
+    return f"{items} items ({skipped} skipped)" if skipped else f"{items} items"
 
 
 def choose(items: Mapping[str, object], options: Mapping[str, Any] | None, rng: np.random.Generator) -> str:

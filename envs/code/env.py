@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 
@@ -38,11 +38,12 @@ class CodeEnv(gym.Env[str, str]):
         size: int | None = None,
         seed: int = 0,
         max_turns: int = 1,
+        unreadable: Literal["skip", "refuse"] = "skip",
         fields: CodeFields | dict[str, str] | None = None,
     ) -> None:
         """The keywords of CodeConfig, and the name of the split. Raises UserError for data that can not be used."""
         mapping = fields if isinstance(fields, CodeFields) else CodeFields(**(fields or {}))
-        self.config = CodeConfig(suite=suite, size=size, seed=seed, max_turns=max_turns, fields=mapping)
+        self.config = CodeConfig(suite=suite, size=size, seed=seed, max_turns=max_turns, unreadable=unreadable, fields=mapping)
         self.split, self._problems = load_problems(self.config, split)
         self.observation_space = FreeText()
         self.action_space = FreeText()

@@ -6,90 +6,94 @@ docs/code-grading.md lists the rules and why they are so.
 from __future__ import annotations
 
 import re
+import textwrap
+from collections.abc import Iterable
+
+from .blocks import CODE, fenced, statements
+from .helpers import with_helpers, without_examples
 
 MAX_REPLY = 200_000  # characters; what is longer is no answer
-FENCE = re.compile(r"^([ \t]*)(```+|~~~+)[ \t]*([^`\s]*)[^`]*$")
-ONE_LINE = re.compile(r"^[ \t]*```(?:python3?|py)?[ \t]+([^`]+?)[ \t]*```[ \t]*$")
-# A line that starts in the first column and is Python rather than prose.
-CODE = re.compile(
-    r"""(?x)
-    (?:async[ ]+)?def[ ]+\w+[ ]*[(\[] | class[ ]+\w+[ ]*[(:\[] | @\w | \#
-    | import[ ]+[\w.]+(?:[ ]+as[ ]+\w+)?(?:[ ]*,.*)?[ ]*(?:\#.*)?$ | from[ ]+[\w.]+[ ]+import\b
-    | (?:if|elif|for|while|with|except|match)\b.*: | (?:else|try|finally)[ ]*: | assert[ ]
-    | [)\]}'"] | [A-Za-z_][\w.]*\(.*\)[ ]*(?:\#.*)?$
-    | [A-Za-z_][\w.]*(?:\[[^\]]*\])?(?:[ ]*,[ ]*[A-Za-z_]\w*)*[ ]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)?=[^=]
-    | [A-Za-z_]\w*[ ]*:[ ]*\w[^=]*=[^=]
-    """
-)
-TRIPLE = re.compile(r"'''|\"\"\"")
+THOUGHT = r"(?:think|thinking|thought|reasoning)>"
+TAGS = re.compile(r"</?(?:answer|final_answer|solution|code|python)>")
+READS_INPUT = re.compile(r"\binput[ ]*\(|\bstdin\b|\bopen\([ ]*0|\bfileinput\b")
 
 
-def extract_code(reply: str, entry_point: str = "", header: str = "", preamble: str = "") -> str | None:
+def extract_code(
+    reply: str, entry_point: str = "", header: str = "", preamble: str = "", container: str = "", wanted: Iterable[str] = ()
+) -> str | None:
     """The program that a reply gives, or None where it gives none.
 
     entry_point: the function that is wanted; empty for a whole program. header: code that the reply may continue with a function's body
     alone. preamble: goes before a reply that defines the function itself (imports, helpers), unless it has `from __future__` imports.
+    container: a class that may hold the function as a method. wanted: what else must be defined, in whichever block.
     """
     if len(reply) > MAX_REPLY:
         return None
     text = reply.encode("utf-8", "replace").decode().replace("\r\n", "\n").replace("\r", "\n")
-    text = text.rpartition("</think>")[2].partition("<think>")[0]
-    defines = definition(entry_point)
-    blocks = fenced(text)
-    whole = next((block for block in reversed(blocks) if defines.search(block)), None)
-    if whole is None and not blocks and defines.search(code := _code_lines(text)):
-        whole = code
-    if whole is not None:
-        return whole if "from __future__" in whole else preamble + whole
-    body = blocks[-1] if blocks else text
+    text = re.split(f"<{THOUGHT}", re.split(f"</{THOUGHT}", text)[-1])[0]
+    blocks, prose = fenced(text)
+    python = [block.code for block in blocks if block.python]
+    plain = [block.code for block in blocks if block.unlabelled]
+    if not entry_point:
+        program = _program(python or list(filter(_looks_like_python, plain)), prose)
+        return program and _after(preamble, program)
+    if (whole := _function(definition(entry_point, container), python, plain, prose, wanted)) is not None:
+        return _after(preamble, whole)
+    body = (python or plain or [text])[-1]
     if header and (continued := _body(body)):
         return header + continued
-    return preamble + blocks[-1] if blocks else None
+    others = python or list(filter(_looks_like_python, plain))
+    return preamble + others[-1] if others else None
 
 
-def definition(name: str) -> re.Pattern[str]:
-    """Finds where a program binds `name` in the first column; without a name, any line that is not blank."""
-    if not name:
-        return re.compile(r"^[ \t]*\S", re.MULTILINE)
-    name = re.escape(name)
-    return re.compile(rf"^(?:(?:async[ ]+)?def[ ]+{name}\b|class[ ]+{name}\b|{name}[ ]*=[^=]|from[ ].*\b{name}\b)", re.MULTILINE)
+def definition(*names: str) -> re.Pattern[str]:
+    """Finds where a program binds one of the names in the first column."""
+    name = "|".join(re.escape(name) for name in names if name)
+    return re.compile(rf"^(?:(?:async[ ]+)?def[ ]+(?:{name})\b|class[ ]+(?:{name})\b|(?:{name})[ ]*=[^=]|from[ ].*\b(?:{name})\b)", re.M)
 
 
-def fenced(text: str) -> list[str]:
-    """The contents of the fenced blocks, each without its fence's own indentation. The last one may lack its closing fence."""
-    blocks: list[str] = []
-    lines: list[str] | None = None  # of the open block
-    indent = mark = ""
-    for line in text.split("\n"):
-        if lines is None:
-            if opening := FENCE.match(line):
-                indent, mark, lines = opening[1], opening[2], []
-            elif single := ONE_LINE.match(line[:5000]):
-                blocks.append(single[1] + "\n")
-        elif line.rstrip().endswith(mark) and not line.rstrip().rstrip(mark[0]).strip():
-            blocks.append("\n".join([*lines, ""]))
-            lines = None
-        elif line.rstrip().endswith(mark):  # code and closing fence on one line
-            blocks.append("\n".join([*lines, line.rstrip().rstrip(mark[0]), ""]))
-            lines = None
-        else:
-            lines.append(line.removeprefix(indent))
-    if lines:
-        blocks.append("\n".join([*lines, ""]))
-    return [block for block in blocks if block.strip()]
+def _function(defines: re.Pattern[str], python: list[str], plain: list[str], prose: str, wanted: Iterable[str]) -> str | None:
+    """The last Python block that defines the function, with the helpers of the others; else the last unlabelled one; else bare code."""
+    for blocks in (python, plain):
+        for at in reversed(range(len(blocks))):
+            for code in (blocks[at], textwrap.dedent(blocks[at])):
+                if defines.search(code):
+                    return with_helpers(without_examples(code), blocks[:at] + blocks[at + 1 :], wanted)
+    for text in (prose, textwrap.dedent(_indented(prose))):
+        if defines.search(code := _code_lines(text)):
+            return without_examples(code)
+    return None
+
+
+def _program(blocks: list[str], prose: str) -> str | None:
+    """The last block that reads input, itself or through helpers in other blocks; else the last one; else bare code."""
+    blocks = [textwrap.dedent(block) for block in blocks]
+    programs = [with_helpers(block, blocks[:at]) for at, block in enumerate(blocks)]
+    if programs:
+        return next(filter(READS_INPUT.search, reversed(programs)), programs[-1])
+    code = _code_lines(prose)
+    return code if code.strip() else None
+
+
+def _after(preamble: str, program: str) -> str:
+    return program if "from __future__" in program else preamble + program
+
+
+def _looks_like_python(code: str) -> bool:
+    """Whether most lines in the first column are Python: an unlabelled block may also be a sample of input or output."""
+    lines = [line for line in textwrap.dedent(code).split("\n") if line[:1].strip()]
+    return 2 * sum(CODE.match(line[:500]) is not None for line in lines) > len(lines)
 
 
 def _code_lines(text: str) -> str:
-    """Text without its prose: lines in the first column that look like Python, and what is indented below them."""
-    kept: list[str] = []
-    inside, quotes = False, 0
-    for line in text.split("\n"):
-        if quotes % 2 == 0 and line.strip() and not line[0].isspace():
-            inside = CODE.match(line[:500]) is not None
-        if inside:
-            kept.append(line)
-            quotes += len(TRIPLE.findall(line))
-    return "\n".join([*kept, ""])
+    """Text without its prose: the statements that begin like Python in the first column."""
+    text = TAGS.sub("\n", text)
+    return "\n".join([*(statement for statement in statements(text) if CODE.match(statement[:500])), ""])
+
+
+def _indented(text: str) -> str:
+    """The lines that begin with white space, and the empty ones: a code block in Markdown's indented form."""
+    return "\n".join(line for line in text.split("\n") if not line.strip() or line[0].isspace())
 
 
 def _body(text: str) -> str | None:

@@ -10,8 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ..errors import UserError
 from ..sandbox import Limits, Outcome, Reply, calls, judged, script
-from .compare import same_text
+from . import remote
 from .extract import extract_code
 from .problems import Args, Asserts, Calls, Problem, Programs
 from .reference import reference
@@ -69,10 +70,10 @@ class Result:
     """The code that was found in the reply."""
 
 
-CALL_SECONDS, CALL_FACTOR = 1.0, 4.0
-"""CPU seconds of one call, and what it may take of the slowest that the task's own solution makes, if that is more. EvalPlus's figures."""
+CALL_FACTOR = 4.0
+"""How many times the CPU seconds of the slowest call that the task's own solution makes a call may take. EvalPlus's figure."""
 CHECK_SECONDS, CHECK_FACTOR = 60.0, 2.0
-"""The same of a whole check."""
+"""CPU seconds of a whole check, and what it may take of those of the task's own solution, if that is more."""
 
 
 def grade(reply: str, problem: Problem) -> Result:
@@ -80,7 +81,8 @@ def grade(reply: str, problem: Problem) -> Result:
 
     Raises UserError where this machine offers no sandbox, and where the task's own solution fails.
     """
-    code = extract_code(reply, problem.entry_point, problem.header, problem.preamble)
+    wanted = problem.tests.names if isinstance(problem.tests, Asserts) else ()
+    code = extract_code(reply, problem.entry_point, problem.header, problem.preamble, problem.container, wanted)
     if code is None:
         return Result(Verdict.NO_CODE, Verdict.NO_CODE)
     return replace(check(code, problem), program=code)
@@ -90,6 +92,8 @@ def check(program: str, problem: Problem) -> Result:
     """The verdict on a whole program. Raises as `grade` does."""
     program = program.encode("utf-8", "replace").decode()  # half a surrogate pair can not reach a file
     tests = problem.tests
+    if problem.container:
+        program += METHOD.format(container=problem.container, name=problem.entry_point)
     if isinstance(tests, Calls):
         return _check_calls(program, problem, tests)
     if isinstance(tests, Asserts):
@@ -97,10 +101,18 @@ def check(program: str, problem: Problem) -> Result:
     return _check_programs(program, tests)
 
 
+# A program may hold the function as a method; each call is then made on a new object.
+METHOD = """
+if hasattr(globals().get("{container}"), "{name}"):
+    def {name}(*args, **kwargs):
+        return getattr({container}(), "{name}")(*args, **kwargs)
+"""
+
+
 def _check_calls(program: str, problem: Problem, tests: Calls) -> Result:
     right = reference(problem)
     limits = Limits(
-        cpu_seconds=max(CALL_SECONDS, CALL_FACTOR * right.slowest),
+        cpu_seconds=max(tests.cpu_seconds, CALL_FACTOR * right.slowest),
         total_cpu_seconds=max(CHECK_SECONDS, CHECK_FACTOR * right.total),
         output_bytes=max(Limits.output_bytes, 4 * right.largest),
     )
@@ -133,7 +145,7 @@ def _accepted(tests: Calls, args: Args, reply: Reply, expected: object, atol: fl
 
 def _check_asserts(program: str, problem: Problem, tests: Asserts) -> Result:
     statements = [tests.setup, *tests.statements]
-    reply = judged(program, NUMBERED.format(statements=statements), [problem.entry_point])
+    reply = judged(program + remote.IN_PROGRAM, NUMBERED.format(statements=statements), remote.NAMES)
     if reply.outcome is Outcome.RETURNED:
         return Result(Verdict.CORRECT, Verdict.CORRECT)
     verdict, call, result = _verdict(reply.outcome), "A test", _result(reply)
@@ -156,14 +168,30 @@ FAILED = re.compile(r"RuntimeError: (\d+) (\w+): ?(.*)", re.DOTALL)
 
 
 def _check_programs(program: str, tests: Programs) -> Result:
+    limits = Limits(cpu_seconds=tests.cpu_seconds)
     for typed, printed in tests.pairs:
-        reply = script(program, typed)
-        if reply.outcome is Outcome.RETURNED and same_text(reply.stdout, printed):
+        reply = script(program, typed, limits)
+        if reply.outcome is Outcome.RETURNED and _printed_right(tests, typed, reply.stdout, printed):
             continue
         verdict = _verdict(reply.outcome)
         result = short_text(reply.stdout) if verdict is Verdict.WRONG else _result(reply)
         return Result(verdict, verdict, Failure(f"The input {short_text(typed)}", result, None))
     return Result(Verdict.CORRECT, Verdict.CORRECT)
+
+
+def _printed_right(tests: Programs, typed: str, printed: str, expected: str) -> bool:
+    """Raises UserError where the checker that the data brings does not take the right output either."""
+    if not tests.checker:
+        return tests.printed.same(printed, expected)
+    reply = _checked(tests.checker, typed, printed, expected)
+    if reply.outcome is not Outcome.RETURNED and _checked(tests.checker, typed, expected, expected).outcome is not Outcome.RETURNED:
+        raise UserError(f"the checker of a task fails on the input {short_text(typed)} ({reply.outcome}: {reply.error}); correct it")
+    return reply.outcome is Outcome.RETURNED and reply.value is True
+
+
+def _checked(checker: str, *texts: str) -> Reply:
+    with closing(calls(checker, "check", [texts])) as replies:
+        return next(replies)
 
 
 OUTCOMES = {Outcome.RETURNED: Verdict.WRONG, Outcome.UNREADABLE: Verdict.WRONG}

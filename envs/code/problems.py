@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .compare import same
+from .compare import OWN, Printed, same
 
 Args = tuple[Any, ...]
 
@@ -27,6 +27,8 @@ class Calls:
     """Only whether something is returned counts: the outputs are objects that no data stands for."""
     shown: int = 0
     """How many of the base tests stand in the task's text with their results."""
+    cpu_seconds: float = 1.0
+    """CPU seconds that a call may take, or four times what the slowest call of the solution takes, if that is more. EvalPlus's figures."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Asserts:
 
     setup: str
     statements: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    """The functions and classes that they test (remote.py)."""
+    classes: tuple[str, ...] = ()
+    """Those of the names that are classes."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,11 @@ class Programs:
     """Whole programs: what is typed in, and what must be printed."""
 
     pairs: tuple[tuple[str, str], ...]
+    printed: Printed = OWN
+    """How printed text is compared."""
+    checker: str = ""
+    """Python that defines check(input, output, expected), where a task has several right outputs; empty: they are compared."""
+    cpu_seconds: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -60,3 +71,9 @@ class Problem:
     """Code that ends inside the function's head, so that a reply may be the body alone; empty where there is none."""
     preamble: str = ""
     """What stands in the header before the function: imports and helpers that a solution may use without repeating them."""
+    container: str = ""
+    """A class that may hold the function as a method, as LeetCode has it; empty where there is none."""
+
+
+class Ungradable(Exception):
+    """A task that cannot be graded as its data means it. The message says why."""

@@ -1,4 +1,4 @@
-"""Where programming tasks come from: generated functions, the suites of EvalPlus, JSON-lines files.
+"""Where programming tasks come from: generated functions, the suites of EvalPlus, JSON-lines files, Hugging Face data sets.
 
 A user's own file is divided into train, validation and test by a hash of the task's text. The tests stay out of the items, in a table of
 problems by id; their digest is in the item, so that a split's digest names them too.
@@ -10,27 +10,26 @@ import functools
 import gzip
 import hashlib
 import json
+import logging
 import os
-import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config import CodeConfig, CodeFields
 from ..errors import UserError
 from ..files import write_atomically
-from ..items import Item, Split, tenth
-from ..math.sources import OWN_FILE, Record, read_lines
+from ..items import Item, Skipped, Split, tenth
+from ..math.sources import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines
 from . import functions, plus
-from .extract import definition
-from .problems import Asserts, Problem, Programs
+from .problems import Problem, Ungradable
 from .reference import cache
+from .rows import Task, name_of, own_task
 
-Task = tuple[Item, Problem]
 Problems = Mapping[str, Problem]
-PROMPTS, TESTS = ("prompt", "question", "text"), ("tests", "test_list", "test")
-SOLUTIONS = ("canonical_solution", "solution", "code")
+_log = logging.getLogger(__name__)
 
 
 def load(config: CodeConfig, split: str) -> Split:
@@ -49,26 +48,65 @@ def load_problems(config: CodeConfig, split: str) -> tuple[Split, Problems]:
 @functools.lru_cache(maxsize=32)
 def _load(config: CodeConfig, split: str, data: str | None) -> tuple[Split, Problems]:
     name = f"{config.suite}/{split}"
+    skipped: list[Skipped] = []
     if config.suite == "functions":
         _require(split, functions.SPLITS, config.suite)
         tasks = functions.generate(split, config.size, config.seed)
     elif config.suite in plus.RELEASES:
         _require(split, ("test",), config.suite)
-        tasks = read_release(config.suite, data)
-    elif config.suite.endswith(".jsonl"):
-        _require(split, OWN_FILE, config.suite)
-        every = read_own(Path(config.suite), config.fields)
-        tasks = [(item, problem) for item, problem in every if tenth(item.text_key) in OWN_FILE[split]]
-        if not tasks:
-            raise UserError(
-                f"{config.suite}: none of its {len(every)} tasks falls into {split}; add tasks, or take another of {', '.join(OWN_FILE)}"
-            )
+        tasks = read_release(config.suite, data)[: config.size]
+    elif config.suite.startswith("hub:") or config.suite.endswith(".jsonl"):
+        tasks, skipped = _own(config, split)
     else:
-        raise UserError(f"no suite {config.suite!r}; there are functions, {', '.join(plus.RELEASES)}, and files (NAME.jsonl)")
+        built_in = ", ".join(("functions", *plus.RELEASES))
+        raise UserError(f"no suite {config.suite!r}; there are {built_in}, and files (NAME.jsonl) and data sets (hub:OWNER/NAME)")
     if config.size is not None and config.size > len(tasks):
         raise UserError(f"env.size={config.size}, but {name} has {len(tasks)} tasks: lower it, or leave it out to take all")
-    tasks = tasks[: config.size]
-    return Split(name, tuple(item for item, _ in tasks)), {item.id: problem for item, problem in tasks}
+    found = Split(name, tuple(item for item, _ in tasks), tuple(skipped))
+    if skipped:
+        some = ", ".join(f"{one.id} ({one.reason})" for one in skipped[:3])
+        more = ", ..." if len(skipped) > 3 else ""
+        _log.warning("%s: %s: %s%s; env.unreadable=refuse makes an error of it", name, found.size_text, some, more)
+    return found, {item.id: problem for item, problem in tasks}
+
+
+def _own(config: CodeConfig, split: str) -> tuple[list[Task], list[Skipped]]:
+    """The first `size` tasks of a split of a file or data set, and those passed over on the way.
+
+    Raises UserError where nothing falls into the split and where nothing of it can be graded.
+    """
+    records, stem, tenths = _records(config.suite, split)
+    tasks: list[Task] = []
+    skipped: list[Skipped] = []
+    count = 0
+    for row in read_own(records, config.fields, stem, config.unreadable == "refuse"):
+        count += 1
+        if tenth(row.text_key) not in tenths[split] or (config.size is not None and len(tasks) == config.size):
+            continue
+        if row.task:
+            tasks.append(row.task)
+        else:
+            skipped.append(Skipped(row.id, row.reason, len(tasks)))
+    if not tasks and skipped:
+        raise UserError(f"{config.suite}: {skipped[0].id}: {skipped[0].reason}; so it is with all {len(skipped)} tasks of {split}")
+    if not tasks:
+        raise UserError(f"{config.suite}: none of its {count} tasks falls into {split}; add tasks, or take another of {', '.join(tenths)}")
+    return tasks, skipped
+
+
+def _records(suite: str, split: str) -> tuple[list[Record], str, Mapping[str, range]]:
+    """The rows of a file or data set, how the ids begin that it does not give, and which tenths make each split."""
+    if suite.endswith(".jsonl"):
+        _require(split, OWN_FILE, suite)
+        return read_lines(Path(suite)), Path(suite).stem, OWN_FILE
+    name, _, config = suite.removeprefix("hub:").partition(":")
+    there = hub_splits(name, config or None)
+    tenths: dict[str, range] = {kind: range(10) for kind in there}
+    if "train" in there and "validation" not in there:
+        tenths |= TRAINING_FILE
+    _require(split, tenths, suite)
+    kind = split if split in there else "train"
+    return list(read_hub(name, config or None, kind, "save it as a .jsonl file")), f"{name}/{kind}", tenths
 
 
 def _require(split: str, there: Any, suite: str) -> None:
@@ -141,99 +179,34 @@ def _released(record: Record) -> Task:
     return Item(problem.id, question, problem.solution, {"tests": problem.digest}), problem
 
 
-def read_own(path: Path, fields: CodeFields) -> list[Task]:
-    """A user's file. Its tests are assert statements (a text, or a list of them), or pairs of what a program is given and must print:
-    {"input": ..., "output": ...}. Lines in the format of EvalPlus (with base_input) are read as such.
+@dataclass(frozen=True)
+class Row:
+    """A row as it was read: a task, or the reason why it cannot be graded."""
 
-    Raises UserError with file, line and key.
+    id: str
+    text_key: str
+    """The task's text, by which a file is divided."""
+    task: Task | None
+    reason: str = ""
+
+
+def read_own(records: list[Record], fields: CodeFields, stem: str, refuse: bool) -> Iterator[Row]:
+    """The rows of a user's file or a data set (rows.py). Lines in the format of EvalPlus (with base_input) are read as such.
+
+    Raises UserError with file, line and key; where `refuse` says so, for a row that cannot be graded too.
     """
-    tasks: list[Task] = []
     places: dict[str, str] = {}
-    for record in read_lines(path):
-        place = f"{path}:{record.number}"
-        task = _released(record) if "base_input" in record.values else _own(record, place, fields, path.stem)
-        item_id = task[0].id
-        if item_id in places:
-            raise UserError(f"{place}: the id {item_id!r} is taken by {places[item_id]}; ids must differ")
-        places[item_id] = place
-        tasks.append(task)
-    return tasks
-
-
-def _own(record: Record, place: str, fields: CodeFields, stem: str) -> Task:
-    question = _text(record, place, "prompt", fields.prompt, PROMPTS)
-    key = _key(record, place, "tests", fields.tests, TESTS)
-    entry_point = _text(record, place, "entry_point", fields.entry_point, ("entry_point",), required=False)
-    tests = _tests(record.values[key], entry_point, f"{place}: {key!r}")
-    if isinstance(tests, Asserts) and not entry_point:
-        raise UserError(f"{place}: no key 'entry_point', the name of the function that {key!r} calls; it has {', '.join(record.values)}")
-    if entry_point and not entry_point.isidentifier():
-        raise UserError(f"{place}: the entry point {entry_point!r} is no name of a function; correct it")
-    solution = _text(record, place, "solution", fields.solution, SOLUTIONS, required=False)
-    own_id = fields.id or ("task_id" if "task_id" in record.values else None)
-    item_id = str(record.values[_key(record, place, "id", own_id, ())]) if own_id else f"{stem}/{record.number}"
-    digest = hashlib.sha256(json.dumps([entry_point, record.values[key]]).encode()).hexdigest()
-    meta = {"type": str(record.values["type"])} if "type" in record.values else {}
-    preamble, _, head = question.partition(f"def {entry_point}(") if entry_point else (question, "", "")
-    is_code = bool(head) and "```" not in question and question.rstrip().endswith(("'''", '"""', ":"))
-    header, preamble = (question, preamble) if is_code else ("", "")
-    if solution and is_code and not definition(entry_point).search(solution):
-        solution = header + solution  # as HumanEval has it: the body alone
-    item = Item(item_id, question.strip(), solution, {**meta, "tests": digest})
-    return item, Problem(item_id, entry_point, tests, digest, solution, header, preamble)
-
-
-def _tests(value: Any, entry_point: str, where: str) -> Asserts | Programs:
-    """The tests of a line. Raises UserError for any other form."""
-    if isinstance(value, str) and value.strip():
-        given = f"{value}\ncheck({entry_point})" if re.search(r"^def check\(", value, re.MULTILINE) and not CALLED.search(value) else value
-        return Asserts("", (_python(given, where),))
-    if isinstance(value, list) and value and all(isinstance(test, str) for test in value):
-        statements = tuple(_python(test, where) for test in value)
-        asserting = tuple(test for test in statements if "assert" in test)
-        return Asserts("\n".join(test for test in statements if "assert" not in test), asserting or statements)
-    if isinstance(value, list) and value and all(isinstance(pair, dict) and _pair(pair) for pair in value):
-        return Programs(tuple((pair["input"], pair["output"]) for pair in value))
-    raise UserError(
-        f'{where} is no text, no list of assert statements, and no list of {{"input": "...", "output": "..."}}; write one of these'
-    )
-
-
-CALLED = re.compile(r"^check\(", re.MULTILINE)
-
-
-def _pair(pair: dict[str, Any]) -> bool:
-    return all(isinstance(pair.get(key), str) for key in ("input", "output"))
-
-
-def _python(text: str, where: str) -> str:
-    try:
-        compile(text, "tests", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"{where} is no Python ({error}); correct {text[:60]!r}") from error
-    return text
-
-
-def _key(record: Record, place: str, what: str, named: str | None, usual: tuple[str, ...]) -> str:
-    keys = (named,) if named else usual
-    key = next((key for key in keys if key in record.values), None)
-    if key is None:
-        raise UserError(f"{place}: no key {' or '.join(map(repr, keys))}; it has {', '.join(record.values)}; set env.fields.{what}")
-    return key
-
-
-def _text(record: Record, place: str, what: str, named: str | None, usual: tuple[str, ...], required: bool = True) -> str:
-    """A field as text that can be written to a file; empty where it is missing and need not be there."""
-    if not required and named is None and not any(key in record.values for key in usual):
-        return ""
-    key = _key(record, place, what, named, usual)
-    value = record.values[key]
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{place}: {key!r} is {json.dumps(value)[:40]}, but a text is wanted")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place}: {key!r} holds half a surrogate pair; write the character itself") from error
-    return value
+    for record in records:
+        place = f"{record.place}:{record.number}"
+        try:
+            task = _released(record) if "base_input" in record.values else own_task(record, fields, stem)
+            row = Row(task[0].id, task[0].text_key, task)
+        except Ungradable as error:
+            if refuse:
+                raise UserError(f"{place}: {error}; correct it or remove the line (env.unreadable=skip leaves it out)") from error
+            item_id, prompt = name_of(record, fields, stem)
+            row = Row(item_id, " ".join(prompt.split()), None, str(error))
+        if row.id in places:
+            raise UserError(f"{place}: the id {row.id!r} is taken by {places[row.id]}; ids must differ")
+        places[row.id] = place
+        yield row

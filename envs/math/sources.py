@@ -101,16 +101,16 @@ def _items(config: MathConfig, split: str, data: str | None) -> dict[str, Item]:
             records = read_lines(path)
         else:
             otherwise = f"set ONELAYER_DATA to a folder that holds {config.suite}/{kind}.jsonl"
-            records = _read_hub(suite.hub, suite.hub_config, suite.hub_split or kind, otherwise)
+            records = read_hub(suite.hub, suite.hub_config, suite.hub_split or kind, otherwise)
         items = _convert(records, config.fields, f"{config.suite}/{kind}", suite)
     elif config.suite.startswith("hub:") and (name := config.suite.removeprefix("hub:")):
-        there = _hub_splits(name)
+        there = hub_splits(name)
         tenths = {kind: range(10) for kind in there}
         if "train" in there and "validation" not in there:
             tenths |= TRAINING_FILE
         _require(split, tuple(tenths), config.suite)
         kind = split if split in there else "train"
-        items = _convert(_read_hub(name, None, kind, "save it as a .jsonl file"), config.fields, f"{name}/{kind}")
+        items = _convert(read_hub(name, None, kind, "save it as a .jsonl file"), config.fields, f"{name}/{kind}")
     elif config.suite.endswith(".jsonl"):
         tenths = OWN_FILE
         _require(split, tuple(tenths), config.suite)
@@ -163,7 +163,7 @@ def _datasets(name: str, otherwise: str) -> Any:
     return datasets
 
 
-def _read_hub(name: str, config: str | None, split: str, otherwise: str) -> list[Record]:
+def read_hub(name: str, config: str | None, split: str, otherwise: str) -> list[Record]:
     datasets = _datasets(name, otherwise)
     try:
         rows = datasets.load_dataset(name, config, split=split)
@@ -172,9 +172,9 @@ def _read_hub(name: str, config: str | None, split: str, otherwise: str) -> list
     return [Record(f"{name}/{split}", number, row) for number, row in enumerate(rows, 1)]
 
 
-def _hub_splits(name: str) -> list[str]:
+def hub_splits(name: str, config: str | None = None) -> list[str]:
     try:
-        return list(_datasets(name, "save it as a .jsonl file").get_dataset_split_names(name))
+        return list(_datasets(name, "save it as a .jsonl file").get_dataset_split_names(name, *filter(None, [config])))
     except UserError:
         raise
     except Exception as error:

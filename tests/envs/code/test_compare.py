@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onelayer.envs.code.compare import close, same, same_text, tolerance
+from onelayer.envs.code.compare import Printed, close, same, tolerance
 from onelayer.envs.code.grader import check
 from onelayer.envs.code.plus import RULES
 from onelayer.envs.code.problems import Calls, Problem
@@ -168,5 +168,21 @@ def test_printed_text() -> None:
         (" 1", "1", False),
         ("1\n\n2", "1\n2", False),
         ("", "\n", True),
+        ("0.333333", "0.33333333333", True),
+        ("0.3334", "0.33333333333", False),
+        ("x = 0.1 y", "x = 0.10 y", True),
+        ("1.0", "1", True),
+        ("1.00001", "1", False),  # the right output is no decimal: equal
+        ("1000000007", "1000000008", False),
+        ("007", "7", False),
+        ("1e3", "1000.0", True),
+        ("1  2", "1 2", False),
+        ("nan", "1.0", False),
+        ("1_0.0", "10.0", False),
+        ("\u0661.0", "1.0", False),
+        ("1e9999", "1.5e9999", False),
+        ("5.0", "1e9999", False),
+        ("0.1" * 50_000, "0.1", False),
+        ("Yes", "YES", False),
     ):
-        assert same_text(out, expected) is right
+        assert Printed().same(out, expected) is right

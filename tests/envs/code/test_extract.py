@@ -50,6 +50,104 @@ REPLIES = {
 }
 
 
+USE = "print(f(2))\nassert f(1) == 2"
+REVISED = "def f(a):\n    return g(a) + 1"
+NOT_PROGRAMS = {
+    "text": "f(1) gives 1",
+    "output": "1\n2",
+    "json": '{\n  "f": 1\n}',
+    "bash": "pip install numpy\npython f.py",
+    "console": "$ python f.py\n1",
+    "cpp": "int f(int a) { return a; }\nint main() {}",
+    "": "1\n2",
+    "python-repl": ">>> f(1)\n1",
+    "pycon": ">>> f(1)\n1",
+}
+FENCE_INSIDE = 'def f(a):\n    """\n    ```\n    f(1)\n    ```\n    """\n    return a'
+FILLED = f"import sys\nsys.setrecursionlimit(9999)\nT = []\ndef fill():\n    T.append(1)\nfill()\n{F}"
+ROOT = "def f(a):\n    return math.sqrt(a)"
+LIMITED = "import math\nLIMIT = 3\ndef g(a):\n    return math.floor(min(a, LIMIT))"
+WRITTEN = {
+    "Python 3": (f"```python3\n{F}\n```", F),
+    "py": (f"```py\n{F}\n```", F),
+    "capital letters": (f"```Python\n{F}\n```", F),
+    "the name of a file": (f"```solution.py\n{F}\n```", F),
+    "the name of a file after the language": (f"```python:src/f.py\n{F}\n```", F),
+    "attributes": (f"```{{.python .numberLines}}\n{F}\n```", F),
+    "a title": (f'```python title="f.py"\n{F}\n```', F),
+    "a space before the label": (f"``` python\n{F}\n```", F),
+    "the label on the next line": (f"```\npython\n{F}\n```", F),
+    "code beside the fence": (f"```{F}\n```", F),
+    "a fence after text": (f"Here you are: ```python\n{F}\n```", F),
+    "four backticks": (f"````python\n{F}\n````", F),
+    "three inside four": (f"````python\n# ```\n{F}\n````", f"# ```\n{F}"),
+    "Markdown around it": (f"````markdown\n# Title\n```python\n{F}\n```\n````", F),
+    "five tildes": (f"~~~~~python\n{F}\n~~~~~", F),
+    "backticks inside tildes": (f"~~~python\n# ```\n{F}\n~~~", f"# ```\n{F}"),
+    "a fence in a docstring": (f"```python\n{FENCE_INSIDE}\n```\nDone.", FENCE_INSIDE),
+    "a docstring that never ends": (f'```python\n{F}\n"""\n```\nDone.', f'{F}\n"""'),
+    "not closed before the next": (f"```python\n{G}\n```python\n{F}\n```", F),
+    "words after the closing fence": (f"```python\n{F}\n``` That is all.", F),
+    "on a list item's line": (f"- ```python\n{textwrap.indent(F, '  ')}\n  ```", F),
+    "indented as a whole": (f"```python\n{textwrap.indent(F, '    ')}\n```", F),
+    "Markdown's indented code": (f"The code:\n\n{textwrap.indent(F, '    ')}\n\nThat is all.", F),
+    "begun in the prompt": (f"{F}\n```\nIt returns a.", F),
+    "tags": (f"<answer>\n{F}\n</answer>", F),
+    "CodeLlama's marks": (f"[PYTHON]\n{F}\n[/PYTHON]", F),
+    "other thoughts": (f"<reasoning>\n```python\ndef f(a): return 0\n```\n</reasoning>\n{F}", F),
+    "examples beside it": (f"```python\n{F}\n\nprint(f(1))\nassert f(1) == 2\n```", F),
+    "tests beside it": (f"```python\n{F}\n\ndef test():\n    assert f(1) == 2\n\ntest()\n```", f"{F}\ndef test():\n    assert f(1) == 2"),
+    "a loop of examples": (f"```python\n{F}\nfor a in (1, 2):\n    print(f(a))\n```", F),
+    "a main block": (f"```python\n{F}\nif __name__ == '__main__':\n    print(f(1))\n```", F),
+    "what must be run": (f"```python\n{FILLED}\n```", FILLED),
+    "an example over several lines": (f"```python\n{F}\nassert f([\n1,\n]) == [\n1]\n```", f"{F}\nassert f([\n1,\n]) == [\n1]"),
+    "examples in a block of their own": (f"```python\n{F}\n```\n```python\n{USE}\n```", F),
+    "a helper in an earlier block": (f"```python\n{G}\n```\nNow f:\n```python\n{REVISED}\n```", f"{G}\n{REVISED}"),
+    "a helper in a later block": (f"```python\n{REVISED}\n```\nwith\n```python\n{G}\n```", f"{G}\n{REVISED}"),
+    "a helper that it holds itself": (f"```python\ndef g(a): return 0\n```\n```python\n{G}\n{REVISED}\n```", f"{G}\n{REVISED}"),
+    "an import of an earlier block": (f"```python\nimport math, os\n```\n```python\n{ROOT}\n```", f"import math, os\n{ROOT}"),
+    "a helper's helper": (f"```python\n{LIMITED}\n```\n```python\n{REVISED}\n```", f"{LIMITED}\n{REVISED}"),
+    "nothing else of an earlier block": (f"```python\na = f(1)\nprint(undefined)\n{G}\n```\n```python\n{REVISED}\n```", f"{G}\n{REVISED}"),
+    "an earlier version": (f"```python\ndef f(a):\n    return 0\n```\n```python\n{F}\n```", F),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_code_as_models_write_it(case: str) -> None:
+    reply, code = WRITTEN[case]
+    assert tidy(extract_code(reply, "f")) == tidy(code)
+
+
+@pytest.mark.parametrize("label", NOT_PROGRAMS)
+def test_a_block_of_something_else_is_no_program(label: str) -> None:
+    """After the program, before it, and alone; for a function and for a whole program."""
+    other = f"```{label}\n{NOT_PROGRAMS[label]}\n```"
+    program = "n = int(input())\nprint(n)"
+    for reply in (f"```python\n{F}\n```\nIt gives:\n{other}", f"{other}\n```python\n{F}\n```", f"```\n{F}\n```\n{other}"):
+        assert tidy(extract_code(reply, "f")) == tidy(F)
+    for reply in (f"```python\n{program}\n```\nIt gives:\n{other}", f"{other}\n```py\n{program}\n```", f"```\n{program}\n```\n{other}"):
+        assert tidy(extract_code(reply)) == tidy(program)
+    assert extract_code(other, "f") is None and extract_code(other) is None
+
+
+def test_the_program_among_the_blocks() -> None:
+    solve = "def solve(n):\n    return n + 1"
+    main = "if __name__ == '__main__':\n    print(solve(int(input())))"
+    for reply, program in (
+        (f"```python\n{solve}\n```\n```python\n{main}\n```", f"{solve}\n{main}"),  # in two blocks
+        (f"```python\n{solve}\n{main}\n```\nFor example:\n```python\nprint(solve(5))\n```", f"{solve}\n{main}"),  # an example reads nothing
+        ("```python\nprint(1)\n```\n```python\nprint(2)\n```", "print(2)"),
+        ("print(int(input()) + 1)\n```\nIt adds one.", "print(int(input()) + 1)"),
+    ):
+        assert tidy(extract_code(reply)) == tidy(program)
+
+
+def test_a_method_or_a_function() -> None:
+    method = "class Solution:\n    def f(self, a):\n        return a"
+    for reply, code in ((f"```python\n{method}\n```", method), (f"```python\n{F}\n```", F), (method, method)):
+        assert tidy(extract_code(reply, "f", container="Solution")) == tidy(code)
+
+
 def tidy(code: str | None) -> str | None:
     return None if code is None else "\n".join(line for line in code.split("\n") if line.strip())
 
