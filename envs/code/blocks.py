@@ -11,6 +11,7 @@ AFTER_TEXT = re.compile(r"^()[^`]*\S[ \t]*(```)[ \t]*((?i:python3?|py))[ \t]*$")
 ONE_LINE = re.compile(r"^[ \t]*```((?i:python3?|py)?)[ \t]+([^`]+?)[ \t]*```[ \t]*$")
 PYTHON = re.compile(r"(?:i?python|py)[\d.]*|\S*\.pyi?", re.IGNORECASE)
 LABEL = re.compile(r"[{.\s]*([\w+#./-]*)")
+MAGIC = re.compile(r"^(?:[!%]pip|!apt|%{1,2}(?:matplotlib|time|timeit|capture|load_ext|writefile))\b.*$", re.MULTILINE)  # of notebooks
 SESSION = re.compile(r"\s*(?:>>>|In \[\d+\]:|\$ )")
 TRIPLE = re.compile(r"'''|\"\"\"")
 # A line that starts in the first column and is Python rather than prose.
@@ -96,7 +97,7 @@ def _block(label: str, lines: list[str]) -> Block:
     first, *rest = "\n".join(lines).lstrip("\n").split("\n")
     if not label and PYTHON.fullmatch(first.strip()):  # on the line below the fence
         label, lines = first.strip(), rest
-    return Block(label, "\n".join([*lines, ""]))
+    return Block(label, MAGIC.sub("", "\n".join([*lines, ""])))
 
 
 def _inside(block: Block) -> list[Block]:

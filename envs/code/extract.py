@@ -10,11 +10,13 @@ import textwrap
 from collections.abc import Iterable
 
 from .blocks import CODE, fenced, statements
-from .helpers import with_helpers, without_examples
+from .helpers import DEFINED, NAME, with_helpers, without_examples
 
 MAX_REPLY = 200_000  # characters; what is longer is no answer
 THOUGHT = r"(?:think|thinking|thought|reasoning)>"
-TAGS = re.compile(r"</?(?:answer|final_answer|solution|code|python)>")
+TAGS = re.compile(r"</?(?:answer|final_answer|solution|pre|code|python)>")
+QUOTED_FENCE = re.compile(r"^>[ ]?(?:```|~~~)", re.MULTILINE)
+QUOTE = re.compile(r"^>(?!>>)[ ]?", re.MULTILINE)
 READS_INPUT = re.compile(r"\binput[ ]*\(|\bstdin\b|\bopen\([ ]*0|\bfileinput\b")
 
 
@@ -31,14 +33,18 @@ def extract_code(
         return None
     text = reply.encode("utf-8", "replace").decode().replace("\r\n", "\n").replace("\r", "\n")
     text = re.split(f"<{THOUGHT}", re.split(f"</{THOUGHT}", text)[-1])[0]
+    if QUOTED_FENCE.search(text):
+        text = QUOTE.sub("", text)
     blocks, prose = fenced(text)
     python = [block.code for block in blocks if block.python]
     plain = [block.code for block in blocks if block.unlabelled]
     if not entry_point:
         program = _program(python or list(filter(_looks_like_python, plain)), prose)
         return program and _after(preamble, program)
-    if (whole := _function(definition(entry_point, container), python, plain, prose, wanted)) is not None:
-        return _after(preamble, whole)
+    for imported in (False, True):
+        defines = definition(entry_point, container, imported=imported)
+        if (whole := _function(defines, python, plain, prose, wanted)) is not None:
+            return _after(preamble, whole)
     body = (python or plain or [text])[-1]
     if header and (continued := _body(body)):
         return header + continued
@@ -46,10 +52,11 @@ def extract_code(
     return preamble + others[-1] if others else None
 
 
-def definition(*names: str) -> re.Pattern[str]:
-    """Finds where a program binds one of the names in the first column."""
-    name = "|".join(re.escape(name) for name in names if name)
-    return re.compile(rf"^(?:(?:async[ ]+)?def[ ]+(?:{name})\b|class[ ]+(?:{name})\b|(?:{name})[ ]*=[^=]|from[ ].*\b(?:{name})\b)", re.M)
+def definition(*names: str, imported: bool = True) -> re.Pattern[str]:
+    """Finds where a program binds one of the names in the first column. imported: by an import too, which an example may be as well."""
+    name = f"(?:{'|'.join(re.escape(name) for name in names if name)})"
+    ways = [rf"(?:async[ ]+)?def[ ]+{name}\b", rf"class[ ]+{name}\b", rf"{name}[ ]*=[^=]", *([rf"from[ ].*\b{name}\b"] if imported else [])]
+    return re.compile(f"^(?:{'|'.join(ways)})", re.MULTILINE)
 
 
 def _function(defines: re.Pattern[str], python: list[str], plain: list[str], prose: str, wanted: Iterable[str]) -> str | None:
@@ -66,13 +73,28 @@ def _function(defines: re.Pattern[str], python: list[str], plain: list[str], pro
 
 
 def _program(blocks: list[str], prose: str) -> str | None:
-    """The last block that reads input, itself or through helpers in other blocks; else the last one; else bare code."""
+    """The last block that reads input, itself or through functions of others; else the last one; else bare code."""
     blocks = [textwrap.dedent(block) for block in blocks]
-    programs = [with_helpers(block, blocks[:at]) for at, block in enumerate(blocks)]
-    if programs:
-        return next(filter(READS_INPUT.search, reversed(programs)), programs[-1])
+    if blocks:
+        readers = _readers(blocks)
+        reading = (at for at in reversed(range(len(blocks))) if _reads(blocks[at], readers))
+        at = next(reading, len(blocks) - 1)
+        return with_helpers(blocks[at], blocks[:at])
     code = _code_lines(prose)
     return code if code.strip() else None
+
+
+def _readers(blocks: list[str]) -> set[str]:
+    """The functions that read input, themselves or through others (up to a depth that programs have)."""
+    functions = [(found[1], statement) for block in blocks for statement in statements(block) if (found := DEFINED.match(statement))]
+    readers: set[str] = set()
+    for _ in range(4):
+        readers |= {name for name, statement in functions if _reads(statement, readers)}
+    return readers
+
+
+def _reads(code: str, readers: set[str]) -> bool:
+    return READS_INPUT.search(code) is not None or not readers.isdisjoint(NAME.findall(code))
 
 
 def _after(preamble: str, program: str) -> str:

@@ -108,6 +108,11 @@ WRITTEN = {
     "an import of an earlier block": (f"```python\nimport math, os\n```\n```python\n{ROOT}\n```", f"import math, os\n{ROOT}"),
     "a helper's helper": (f"```python\n{LIMITED}\n```\n```python\n{REVISED}\n```", f"{LIMITED}\n{REVISED}"),
     "nothing else of an earlier block": (f"```python\na = f(1)\nprint(undefined)\n{G}\n```\n```python\n{REVISED}\n```", f"{G}\n{REVISED}"),
+    "an example that imports it": (f"```python\n{F}\n```\n```python\nfrom solution import f\nprint(f(1))\n```", F),
+    "an import alone": ("```python\nfrom math import floor as f\n```", "from math import floor as f"),
+    "lines of a notebook": (f"```python\n!pip install numpy\n%matplotlib inline\n{F}\n```", F),
+    "in a quotation": (f"> ```python\n{textwrap.indent(F, '> ')}\n>\n> ```", F),
+    "bare code and an example": (f"{F}\n\nFor example:\n```python\nprint(f(1))\n```", F),
     "an earlier version": (f"```python\ndef f(a):\n    return 0\n```\n```python\n{F}\n```", F),
 }
 
@@ -135,6 +140,10 @@ def test_the_program_among_the_blocks() -> None:
     main = "if __name__ == '__main__':\n    print(solve(int(input())))"
     for reply, program in (
         (f"```python\n{solve}\n```\n```python\n{main}\n```", f"{solve}\n{main}"),  # in two blocks
+        (
+            "```python\ndef read():\n    return input()\ndef main():\n    print(read())\n```\n```python\nmain()\n```",
+            "def read():\n    return input()\ndef main():\n    print(read())\nmain()",
+        ),
         (f"```python\n{solve}\n{main}\n```\nFor example:\n```python\nprint(solve(5))\n```", f"{solve}\n{main}"),  # an example reads nothing
         ("```python\nprint(1)\n```\n```python\nprint(2)\n```", "print(2)"),
         ("print(int(input()) + 1)\n```\nIt adds one.", "print(int(input()) + 1)"),
@@ -185,10 +194,32 @@ def test_any_text_is_taken(reply: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["`", "```\n", "```python\n", "'''", "a,", "a, ", "a ", "a: ", "[", "=", "<think>", "</think>", "f(", "\n", " ", "\x00", "\ud800"],
+    [
+        "`",
+        "```\n",
+        "```python\n",
+        "'''",
+        "a,",
+        "a, ",
+        "a ",
+        "a: ",
+        "[",
+        "=",
+        "```py\na\n```\n",
+        "```py\ndef f(a):\n    g()\n```\n",
+        '```py\n"""\n```\n',
+        "<think>",
+        "</think>",
+        "f(",
+        "\n",
+        " ",
+        "\x00",
+        "\ud800",
+    ],
 )
 def test_long_replies_are_no_work(unit: str) -> None:
     """No assertion on time: with a rule that is not linear this would not end."""
     extract_code(unit * (MAX_REPLY // len(unit)), "f", HEADER)
+    extract_code(unit * (MAX_REPLY // len(unit)))
     extract_code("def f(a):\n" + unit * (MAX_REPLY // len(unit) - 20), "f", HEADER)
     assert extract_code(F + " " * MAX_REPLY, "f") is None
