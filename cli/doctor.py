@@ -60,7 +60,7 @@ def doctor() -> None:
         else:
             missing = "[bold red]missing, required[/]" if finding.required else "[yellow]missing, optional[/]"
             table.add_row(finding.what, missing, escape(finding.remedy))
-    Console().print(table)
+    Console(emoji=False).print(table)
     if any(finding.required and finding.found is None for finding in findings):
         raise typer.Exit(1)
 

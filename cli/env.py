@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..evals.text import plain
 from .arguments import Overrides
 
 if TYPE_CHECKING:
+    import gymnasium as gym
+
     from ..envs.config import EnvConfig
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List, check and play environments; write one of your own.")
@@ -70,15 +73,15 @@ def check_environment(
     from rich.console import Console
     from rich.markup import escape
 
-    from ..envs.check import check
+    from ..envs.check_process import check_apart
 
     config, split = _compose(env, overrides)
     marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
-    console, failed = Console(soft_wrap=True, highlight=False), 0
-    for finding in check(config, split, items):
-        console.print(f"{marks[finding.ok]} {finding.name:12} {escape(finding.message)}")
+    console, failed = Console(soft_wrap=True, highlight=False, emoji=False), 0
+    for finding in check_apart(config, split, items):
+        console.print(f"{marks[finding.ok]} {finding.name:12} {escape(plain(finding.message))}")
         failed += finding.ok is False
-    console.print(f"{failed} checks failed" if failed else f"{config.id} keeps the contract")
+    console.print(f"{failed} checks failed" if failed else escape(f"{config.id} keeps the contract"))
     if failed:
         raise typer.Exit(1)
 
@@ -103,9 +106,18 @@ def play_environment(
     """
     from ..envs import make
     from ..envs.errors import UserError
+    from ..envs.pool_worker import describe
 
     config, split = _compose(env, overrides)
-    game = make(config, split)
+    try:
+        _play(config, make(config, split), item, gold)
+    except SystemExit as error:
+        raise UserError(f"{config.id}: it ended its process ({describe(error)}); let it raise an error instead") from error
+
+
+def _play(config: EnvConfig, game: gym.Env[str, str], item: str | None, gold: bool) -> None:
+    from ..envs.errors import UserError
+
     observation, info = game.reset(options={"item": item} if item else None)
     ready = list(game.get_wrapper_attr("gold")(info["item"])) if gold and game.has_wrapper_attr("gold") else []
     if gold and not ready:

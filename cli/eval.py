@@ -92,7 +92,7 @@ def evaluate(
     found, console = {}, Console()
     for one, place in places.items():
         if several:
-            console.print(f"[bold]{one}[/]")
+            console.print(one, style="bold", markup=False, emoji=False)
         if one.startswith(suites.LM_EVAL):
             found[one] = harness(one, settings, patch or [], place)
             continue

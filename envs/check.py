@@ -5,34 +5,39 @@ from __future__ import annotations
 import json
 import math
 import signal
+import string
 import time
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
-import gymnasium as gym
+from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from . import load, make
+from .check_play import LONGEST_EPISODE, RAISED, Broken, Subject, episode, gold, golden, solved
 from .config import EnvConfig
 from .errors import UserError
 from .items import Split
 from .other import items_of
+from .pool_worker import describe
 
-BAD_ACTIONS = {
+BAD_ACTIONS = {  # without a digit or a letter of ASCII: what can be read as an answer may be the right one
     "empty": "",
     "spaces and line breaks": " \n\t\r\n ",
-    "huge": "x" * 1_000_000,
-    "not ASCII": "né 数学 \U0001f600 \u202e",
-    "control characters": "".join(map(chr, range(32))) + "\x7f\x1b[2J",
+    "huge": "\u2026" * 1_000_000,
+    "not ASCII": "\u00f8 \u6570\u5b66 \U0001f600 \u202e",
+    "control characters": "".join(map(chr, [*range(32), *range(127, 160)])),
     "half a surrogate pair": "\ud800",
     "deeply nested": "(" * 100_000,
 }
+DELIMITERS = ("\\boxed{}", "<answer></answer>", "<answer>", "####", "```\n```\n", "**", "$", "The answer is ")
+REPEATED = 20  # delimiters in one action, and actions in one episode
+FREE = 0.05  # what a grader may pay for any reply at all
 SECONDS = 120  # a check that takes longer has hung
-LONGEST_EPISODE = 10_000  # steps
 
 
 @dataclass(frozen=True)
@@ -44,63 +49,40 @@ class Finding:
     message: str
 
 
-class Broken(Exception):
-    """What a check found wrong."""
+class _TooLong(BaseException):
+    """A check has hung. Not an Exception, which an environment may catch or raise itself."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is checked: the items of one split, `few` of them spread over it."""
-
-    config: EnvConfig
-    split: str
-    few: tuple[str, ...]
-
-    def make(self) -> gym.Env[Any, Any]:
-        return make(self.config, self.split)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What came of a reset or a step, as far as it must be the same every time."""
-
-    observation: Any
-    reward: float
-    ended: bool
-    info: dict[str, Any]
-
-    def differs(self, other: Turn) -> str | None:
-        """The name of the first part that differs."""
-        if repr(self.info) != repr(other.info):
-            return f"info ({_difference(self.info, other.info)})"
-        return next((name for name in ("observation", "reward", "ended") if getattr(self, name) != getattr(other, name)), None)
-
-
-def check(config: EnvConfig, split: str = "test", items: int = 20) -> Iterator[Finding]:
-    """Run all checks on `items` items of a split; yields each finding as it is made. Off the main thread a hang is not noticed."""
+def check(config: EnvConfig, split: str = "test", items: int = 20, seconds: int | None = None) -> Iterator[Finding]:
+    """Run all checks on `items` items of a split; yields each finding as it is made. A fault is told once: a check that can not pass
+    because another has failed is left out. seconds: of one check (default: SECONDS); off the main thread a hang is not noticed."""
     subject: Subject | None = None
-    for name, function in CHECKS.items():
-        if subject is None and name != "items":
-            yield Finding(name, None, "not checked: there are no items")
+    failed: set[str] = set()
+    for name, (function, needs) in CHECKS.items():
+        if missing := [need for need in needs if need in failed]:
+            yield Finding(name, None, f"not checked: {missing[0]} comes first")
             continue
         try:
-            with _time_limit(SECONDS), warnings.catch_warnings(record=True) as caught:
+            with _time_limit(seconds or SECONDS), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 if subject is None:
                     subject, message = _enumerate(config, split, items)
                 else:
                     message = function(subject)
-        except Broken as error:
-            yield Finding(name, False, str(error))
-        except UserError as error:
-            yield Finding(name, False, str(error))
-        except TimeoutError:
-            yield Finding(name, False, f"it did not come to an end within {SECONDS} seconds")
-        except Exception as error:  # the environment's own
-            yield Finding(name, False, f"raised {_named(error)}")
+        except (Broken, UserError) as error:
+            finding = Finding(name, False, str(error))
+        except _TooLong:
+            finding = Finding(name, False, f"it did not come to an end within {seconds or SECONDS} seconds")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the environment's own, SystemExit too
+            finding = Finding(name, False, f"raised {describe(error)}")
         else:
             said = [str(warning.message) for warning in caught if name == "gymnasium" and _matters(str(warning.message))]
-            yield Finding(name, None if message is None else not said, said[0] if said else message or "nothing to check")
+            finding = Finding(name, None if message is None else not said, said[0] if said else message or "nothing to check")
+        if finding.ok is False:
+            failed.add(name)
+        yield finding
 
 
 def _enumerate(config: EnvConfig, split: str, items: int) -> tuple[Subject, str]:
@@ -135,6 +117,12 @@ def check_splits(subject: Subject) -> str | None:
 
 def check_gymnasium(subject: Subject) -> str:
     """Gymnasium's own checker."""
+    env = subject.make()
+    for item in subject.few:
+        for actions in (None, gold(env, item)):
+            for turn in episode(env, item, seed=0, actions=actions):
+                if outside := _outside(env.observation_space, turn.observation):
+                    raise Broken(f"item {item}: {outside}")
     try:
         check_env(subject.make().unwrapped, skip_render_check=True, skip_close_check=True)
     except AssertionError as error:
@@ -146,7 +134,7 @@ def check_text(subject: Subject) -> str:
     """Text in, text out, and information that can travel between processes."""
     env = subject.make()
     for item in subject.few:
-        for turn in _episode(env, item, seed=0):
+        for turn in episode(env, item, seed=0):
             if not isinstance(turn.observation, str):
                 raise Broken(f"item {item}: the observation is a {type(turn.observation).__name__}; it must be text")
             try:
@@ -161,13 +149,13 @@ def check_item(subject: Subject) -> str:
     env = subject.make()
     starts = {}
     for item in subject.few:
-        first, second = (next(_episode(env, item, seed)) for seed in (1, 2))
+        first, second = (next(episode(env, item, seed)) for seed in (1, 2))
         if first.observation != second.observation:
             raise Broken(f"item {item} starts differently with another seed; an item is one start, so that a group can be compared")
         if first.info.get("item", item) != item:
             raise Broken(f"asked for item {item}, it plays {first.info['item']}")
         starts[item] = first.observation
-    if len(starts) > 1 and len(set(starts.values())) == 1 and not all(_solved(_golden(env, item)) for item in starts):
+    if len(starts) > 1 and len(set(starts.values())) == 1 and not all(solved(golden(env, item)) for item in starts):
         raise Broken(f"{len(starts)} items all start alike, and no gold actions tell them apart; does reset read options['item']?")
     try:
         env.reset(options={"item": "no such item \u2603"})
@@ -179,9 +167,9 @@ def check_item(subject: Subject) -> str:
 def check_determinism(subject: Subject) -> str:
     """The same item and actions give the same episode: in another instance, and after other items."""
     env, other = subject.make(), subject.make()
-    first = {item: list(_episode(env, item, seed=3)) for item in subject.few}
+    first = {item: list(episode(env, item, seed=3)) for item in subject.few}
     for item in reversed(subject.few):
-        for again, where in ((_episode(other, item, seed=3), "in another instance"), (_episode(env, item, seed=3), "after other items")):
+        for again, where in ((episode(other, item, seed=3), "in another instance"), (episode(env, item, seed=3), "after other items")):
             turns = list(again)
             for number, (one, two) in enumerate(zip(first[item], turns, strict=False)):
                 if part := one.differs(two):
@@ -195,9 +183,9 @@ def check_rewards(subject: Subject) -> str:
     """Each reward and their sum are in [0, 1]."""
     env, seen = subject.make(), set()
     for item in subject.few:
-        for actions in (None, _gold(env, item)):
+        for actions in (None, gold(env, item)):
             total = 0.0
-            for number, turn in enumerate(_episode(env, item, seed=0, actions=actions)):
+            for number, turn in enumerate(episode(env, item, seed=0, actions=actions)):
                 total += turn.reward
                 if not math.isfinite(turn.reward) or not 0 <= turn.reward <= 1 or total > 1 + 1e-9:
                     raise Broken(
@@ -213,19 +201,64 @@ def check_bad_actions(subject: Subject) -> str:
     for name, action in BAD_ACTIONS.items():
         for item in subject.few[:3]:
             try:
-                turns = list(_episode(env, item, seed=0, actions=[action]))
-            except Exception as error:
-                raise Broken(f"an action that is {name} raises {_named(error)}; answer it, with reward 0") from error
-            if _solved(turns):
+                turns = list(episode(env, item, seed=0, actions=[action]))
+            except RAISED as error:
+                raise Broken(f"an action that is {name} raises {describe(error)}; answer it, with reward 0") from error
+            if solved(turns):
                 raise Broken(f"an action that is {name} solves item {item}")
     return f"{len(BAD_ACTIONS)} kinds are answered"
+
+
+def check_hacks(subject: Subject) -> str:
+    """What knows nothing of an item earns nothing."""
+    env = subject.make()
+
+    def paid(item: str, *actions: str) -> float:
+        turns = list(episode(env, item, seed=0, actions=list(actions)))
+        return 1.0 if solved(turns) else sum(turn.reward for turn in turns)
+
+    blind = {"empty": "", **{f"{mark.strip()!r}, repeated": mark * REPEATED for mark in DELIMITERS}}
+    echoed, listed, lists = [], [], 0
+    for number, item in enumerate(subject.few):
+        for name, action in blind.items() if number < 3 else ():
+            if (reward := paid(item, *[action] * REPEATED)) > FREE:
+                raise Broken(f"an action that is {name} earns {reward:g} on item {item}; pay what is right, not its form")
+        prompt = str(next(episode(env, item, seed=0)).observation)
+        if (reward := paid(item, *[prompt] * REPEATED)) > FREE:
+            echoed.append(f"the prompt itself as the action earns {reward:g} on item {item}")
+        if candidates := _candidates(env, subject, item):
+            wrong, right = candidates
+            alone = {action: paid(item, action) for action in wrong}
+            others = [action for action, reward in alone.items() if reward < 1]  # equal to the right one in other words
+            if len(others) >= 2:
+                lists += 1
+                half = len(others) // 2
+                reward = paid(item, "\n".join([*others[:half], right, *others[half:]]))
+                if reward > max(FREE, *(alone[action] for action in others)):
+                    listed.append(f"{len(others) + 1} answers at once, the right one among them, earn {reward:g} on item {item}")
+    # One of them may be paid by chance: the last number of a question is an answer, too.
+    for found, tried, remedy in (
+        (echoed, len(subject.few), "do not look for the answer in all that is written"),
+        (listed, lists, "take one answer, not all"),
+    ):
+        if len(found) * 2 > tried:
+            raise Broken(f"{found[0]} ({len(found)} of {tried} items); {remedy}")
+    return "an empty action, the prompt, delimiters" + (" and lists of answers" if lists else "") + " earn nothing"
+
+
+def _candidates(env: Any, subject: Subject, item: str) -> tuple[list[str], str] | None:
+    """Answers of other items, and this one's. Only answers of one line: programs, for example, do not exclude each other."""
+    answers = {one: actions[0] for one in subject.few if len(actions := gold(env, one)) == 1 and "\n" not in actions[0].strip()}
+    if (right := answers.get(item)) is None:
+        return None
+    return [answer for answer in dict.fromkeys(answers.values()) if answer != right][:8], right
 
 
 def check_end(subject: Subject) -> str:
     """An episode ends, whatever is done in it."""
     env = subject.make()
     for actions in (None, [""] * LONGEST_EPISODE):
-        steps = sum(1 for _ in _episode(env, subject.few[0], seed=0, actions=actions)) - 1
+        steps = sum(1 for _ in episode(env, subject.few[0], seed=0, actions=actions)) - 1
         if steps >= LONGEST_EPISODE:
             raise Broken(f"an episode goes on after {steps} steps; end it (truncated=True), or register it with max_episode_steps")
     return f"after {steps} step{'s' * (steps != 1)}"
@@ -235,9 +268,9 @@ def check_gold(subject: Subject) -> str | None:
     """The gold actions solve their items."""
     env, tried = subject.make(), 0
     for item in subject.few:
-        if turns := _golden(env, item):
+        if turns := golden(env, item):
             tried += 1
-            if not _solved(turns):
+            if not solved(turns):
                 raise Broken(f"item {item}: the gold actions earn {sum(turn.reward for turn in turns):g} and do not solve it")
     return f"{tried} of {tried} solved" if tried else None
 
@@ -251,7 +284,7 @@ def check_speed(subject: Subject) -> str:
         before = time.perf_counter()
         env.reset(seed=0, options={"item": item})
         in_reset, resets = in_reset + time.perf_counter() - before, resets + 1
-        actions = _gold(env, item) or ["0"]
+        actions = gold(env, item) or ["0"]
         before = time.perf_counter()
         for action in actions:
             steps += 1
@@ -262,67 +295,39 @@ def check_speed(subject: Subject) -> str:
     return f"{resets / in_reset:,.0f} resets and {steps / in_step:,.0f} steps a second"
 
 
-CHECKS: dict[str, Callable[[Subject], str | None]] = {
-    "items": lambda subject: None,  # done first, by _enumerate: the others need them
-    "splits": check_splits,
-    "gymnasium": check_gymnasium,
-    "text": check_text,
-    "item": check_item,
-    "determinism": check_determinism,
-    "rewards": check_rewards,
-    "bad actions": check_bad_actions,
-    "end": check_end,
-    "gold": check_gold,
-    "speed": check_speed,
+PLAYED = ("items", "text")
+CHECKS: dict[str, tuple[Callable[[Subject], str | None], tuple[str, ...]]] = {
+    "items": (lambda subject: None, ()),  # done first, by _enumerate: the others need them
+    "splits": (check_splits, ("items",)),
+    "text": (check_text, ("items",)),
+    "item": (check_item, PLAYED),
+    "rewards": (check_rewards, PLAYED),
+    "determinism": (check_determinism, PLAYED),
+    "gymnasium": (check_gymnasium, (*PLAYED, "rewards", "determinism")),
+    "bad actions": (check_bad_actions, PLAYED),
+    "hacks": (check_hacks, (*PLAYED, "rewards", "bad actions")),
+    "end": (check_end, (*PLAYED, "bad actions")),
+    "gold": (check_gold, (*PLAYED, "item", "rewards", "end")),
+    "speed": (check_speed, PLAYED),
 }
+"""Each check, and the ones that it can not pass without."""
 
 
-def _episode(env: gym.Env[Any, Any], item: str, seed: int, actions: list[str] | None = None) -> Iterator[Turn]:
-    """Play an item: the given actions, or without any some that depend on nothing but the step. The first turn is the reset's."""
-    observation, info = env.reset(seed=seed, options={"item": item})
-    yield Turn(observation, 0.0, False, dict(info))
-    for number in count() if actions is None else range(len(actions)):
-        if number == LONGEST_EPISODE:
-            return
-        action = actions[number] if actions is not None else _some_action(info, number)
-        observation, reward, terminated, truncated, info = env.step(action)
-        yield Turn(observation, float(reward), bool(terminated or truncated), dict(info))
-        if terminated or truncated:
-            return
-
-
-def _some_action(info: dict[str, Any], number: int) -> str:
-    admissible = info.get("admissible")
-    return admissible[number * 7 % len(admissible)] if admissible else f"\\boxed{{{number}}}"
-
-
-def _gold(env: gym.Env[Any, Any], item: str) -> list[str]:
-    try:
-        return list(env.get_wrapper_attr("gold")(item))
-    except AttributeError:
-        return []
-
-
-def _golden(env: gym.Env[Any, Any], item: str) -> list[Turn]:
-    """The episode of the gold actions; empty without any."""
-    actions = _gold(env, item)
-    return list(_episode(env, item, seed=0, actions=actions)) if actions else []
-
-
-def _solved(turns: list[Turn]) -> bool:
-    if not turns:
-        return False
-    verdict = turns[-1].info.get("verdict")
-    return verdict == "correct" if verdict is not None else sum(turn.reward for turn in turns) >= 1
-
-
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    keys = [key for key in {**one, **other} if repr(one.get(key)) != repr(other.get(key))]
-    return ", ".join(map(str, keys))
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _outside(space: Any, text: Any) -> str | None:
+    """Why a text is not in a space of texts; None where it is, or the space is of another kind."""
+    if not isinstance(space, spaces.Text) or not isinstance(text, str) or space.contains(text):
+        return None
+    if strange := [character for character in text if character not in space.character_set]:
+        name = f"U+{ord(strange[0]):04X} {unicodedata.name(strange[0], 'without a name')}"
+        every = "string.printable" if strange[0] in string.printable else f"string.printable + {strange[0]!r}"
+        return (
+            f"the observation has {strange[0]!r} ({name}), which is not in the charset of observation_space; "
+            f"take spaces.Text({space.max_length}, min_length=0, charset={every}), or onelayer.envs.spaces.FreeText() for any text"
+        )
+    most, bound = (
+        ("longer", f"max_length={space.max_length}") if len(text) > space.max_length else ("shorter", f"min_length={space.min_length}")
+    )
+    return f"an observation of {len(text)} characters is {most} than the {bound} of observation_space; change that"
 
 
 def _matters(warning: str) -> bool:
@@ -333,7 +338,7 @@ def _matters(warning: str) -> bool:
 @contextmanager
 def _time_limit(seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
-        raise TimeoutError
+        raise _TooLong
 
     try:
         before = signal.signal(signal.SIGALRM, stop)

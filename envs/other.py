@@ -15,6 +15,7 @@ import gymnasium as gym
 from .config import OtherConfig
 from .errors import UserError
 from .items import Item, Split
+from .pool_worker import describe
 
 HELP = "docs/adding-an-environment.md shows how"
 gym.register("onelayer/ReasoningGym-v0", entry_point="onelayer.envs.reasoning:ReasoningGymEnv")
@@ -32,6 +33,8 @@ def make(config: OtherConfig, split: str) -> gym.Env[str, str]:
         return gym.make(name, disable_env_checker=True, **options)
     except gym.error.Error as error:
         raise UserError(f"{config.id}: Gymnasium does not make it ({error}); is it registered when {module} is imported?") from error
+    except SystemExit as error:
+        raise UserError(f"{config.id}: it ends the process when it is made ({describe(error)}); let it raise an error instead") from error
     except TypeError as error:
         raise UserError(f"{config.id}: its constructor refuses {', '.join(options)} ({error}); {HELP}") from error
 
@@ -89,7 +92,7 @@ def _import(module: str) -> None:
             return _import(module)
         where = "is its package installed, or are you in its folder?" if error.name and module.startswith(error.name) else "install it"
         raise UserError(f"{module}: can not be imported ({error}); {where}") from error
-    except Exception as error:  # the user's own code
+    except (Exception, SystemExit) as error:  # the user's own code
         raise UserError(f"{module}: can not be imported ({type(error).__name__}: {error}); mend it") from error
     if getattr(found, "__file__", None) is None:
         raise UserError(f"{module}: only a folder of that name is found; is its package installed, or are you in its folder?")

@@ -173,7 +173,7 @@ def serve() -> None:
     with os.fdopen(commands, encoding="utf-8") as lines:
         [first] = json.loads(next(lines))
         number = first["number"]  # of the command that is carried out
-        _die_with(first["caller"])
+        die_with(first["caller"])
         limit = _limit_memory(first["memory_bytes"])
 
         def answer(reply: Data) -> None:
@@ -215,7 +215,7 @@ def _own_streams() -> tuple[int, int]:
     return kept[0], kept[1]
 
 
-def _die_with(caller: int) -> None:
+def die_with(caller: int) -> None:
     """Be killed by the kernel when the caller is gone, even in a step that hangs (Linux: prctl PR_SET_PDEATHSIG)."""
     with contextlib.suppress(Exception):
         import ctypes

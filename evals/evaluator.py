@@ -292,7 +292,7 @@ def _play(
 ) -> Iterator[Sample]:
     """The samples that are not there yet, as they end."""
     read, has_tokens = prompt_reader(agent), agent.engine.returns_tokens
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     missing = {decoding: [one for one in wanted.values() if one.decoding is decoding and one.key not in there] for decoding in Decoding}
     with Progress(*columns, console=console, transient=True) as progress:
         for decoding, due in missing.items():

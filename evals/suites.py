@@ -139,9 +139,10 @@ def mean(suites: Sequence[Evaluation], decoding: Decoding) -> Rate:
 def table(result: Suites) -> Any:
     """The groups, for a terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table("group", "suites", "sampled", "greedy", title="Means over suites")
     for name, group in result.groups.items():
         rates = [f"{rate.mean:.3f} [{rate.low:.3f}, {rate.high:.3f}]" for rate in (group.sampled, group.greedy)]
-        shown.add_row(name, str(len(group.suites)), *rates)
+        shown.add_row(Text(name), str(len(group.suites)), *rates)
     return shown

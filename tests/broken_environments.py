@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
 import random
+import re
+import signal
 import string
+import sys
 import time
 
 import gymnasium
@@ -142,5 +147,115 @@ class Hangs(Good):
         return super().step(action)
 
 
-for environment in (Good, *Good.__subclasses__()):
+class Quits(Good):
+    def step(self, action):
+        sys.exit("so there")
+
+
+class QuitsOnEmpty(Good):
+    def step(self, action):
+        return super().step(action) if action else sys.exit(3)
+
+
+class QuitsWhenMade(Good):
+    def __init__(self, split="train"):
+        sys.exit()
+
+
+class RaisesCancelled(Good):
+    def step(self, action):
+        raise asyncio.CancelledError
+
+
+class TimesOut(Good):
+    def step(self, action):
+        raise TimeoutError("no answer from the server")
+
+
+class EndsItsProcess(Good):
+    def step(self, action):
+        os._exit(7)
+
+
+class Crashes(Good):
+    def step(self, action):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Deaf(Good):
+    """Hangs where no signal reaches it."""
+
+    def step(self, action):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        time.sleep(1e6)
+
+
+class Prints(Good):
+    def step(self, action):
+        print("grading \x1b[2J:100:", action[:10])
+        os.write(1, b"raw\n")
+        os.write(2, b"raw\n")
+        return super().step(action)
+
+
+class DefaultCharset(Good):
+    observation_space = Text(100)
+
+
+class Umlaut(Good):
+    def step(self, action):
+        return ("sch\u00f6n", *super().step(action)[1:])
+
+
+class ShortSpace(Good):
+    observation_space = Text(5, charset=string.printable)
+
+
+class OneTurn(Good):
+    """Say the number; `pays` is what an action earns."""
+
+    def gold(self, item):
+        return [item]
+
+    def step(self, action):
+        return self.items[self.item], float(self.pays(action)), True, False, {}
+
+    def pays(self, action):
+        return action == self.item
+
+
+class LastNumber(OneTurn):
+    """Sound: takes the last number that is named, and pays by closeness."""
+
+    def pays(self, action):
+        numbers = re.findall(r"\bn(\d{1,3})\b", action)
+        return max(0.0, 1 - abs(int(numbers[-1]) - int(self.item[1:])) / 10) if numbers else 0
+
+
+class PaysEmpty(OneTurn):
+    def pays(self, action):
+        return 0.1 if not action else action == self.item
+
+
+class PaysEcho(OneTurn):
+    def pays(self, action):
+        return action == self.item or 0.3 * action.endswith(self.items[self.item])
+
+
+class PaysLists(OneTurn):
+    def pays(self, action):
+        return self.item in action.split()
+
+
+class PaysListsInPart(OneTurn):
+    def pays(self, action):
+        return action == self.item or 0.5 * (self.item in action.split())
+
+
+class PaysForm(OneTurn):
+    def pays(self, action):
+        return action == self.item or 0.2 * ("\\boxed" in action)
+
+
+for environment in (Good, *Good.__subclasses__(), *OneTurn.__subclasses__()):
     gymnasium.register(f"broken/{environment.__name__}-v0", entry_point=environment)  # type: ignore[arg-type]

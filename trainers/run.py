@@ -116,7 +116,13 @@ class Run:
 
     def steps(self, start: int, stop: int) -> Iterator[int]:
         """The steps still to do, under a progress display."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
             task = progress.add_task(self._trained.spec, total=stop, completed=start, note="")
             self._note = lambda note: progress.update(task, advance=1, note=note)

@@ -46,6 +46,26 @@ def test_a_failing_check_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> N
     assert "FAILED gold" in shown and shown.endswith("1 checks failed\n")
 
 
+def test_a_line_of_a_file_is_named_and_not_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`:100:` is an emoji to rich, `[b]` its markup, and an escape sequence an order to the terminal."""
+    path = tmp_path / "[b] \x1b[2J.jsonl"
+    path.write_text('{"question": "What is 1 + 1?", "answer": "2"}\n' * 99 + "broken\n")
+    shown = run(capsys, "env", "check", path, code=1)
+    assert ".jsonl:100: " in shown and "\U0001f4af" not in shown and "[b] " in shown and "\x1b" not in shown
+
+
+def test_an_environment_that_ends_its_process_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run(capsys, "env", "check", "broken_environments:broken/Quits-v0", code=1)
+    assert "FAILED text         raised SystemExit: so there (broken_environments.py:" in shown
+    assert "ended its process (exit code 7)" in run(capsys, "env", "check", "broken_environments:broken/EndsItsProcess-v0", code=1)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    shown = run(capsys, "env", "play", "broken_environments:broken/Quits-v0", code=2)
+    assert "it ended its process (SystemExit: so there (broken_environments.py:" in shown
+    for words in (["env", "play"], ["eval", "--suite"]):
+        shown = run(capsys, *words, "broken_environments:broken/QuitsWhenMade-v0", code=2)
+        assert "it ends the process when it is made (SystemExit (broken_environments.py:" in shown
+
+
 @pytest.mark.alfworld
 def test_games_are_generated_and_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "games"
