@@ -72,13 +72,23 @@ def value(text: str) -> tuple[Value, bool]:
         floats = {number: sympy.Rational(str(number)) for number in read.atoms(sympy.Float)}
         functions = {call: sympy.Symbol(str(call)) for call in read.atoms(AppliedUndef)}
         known = {sympy.Symbol("i"): sympy.I, sympy.Symbol("capitalI"): sympy.Symbol("I")}
-        return read.xreplace(floats | functions).doit().xreplace(known).doit(), bool(floats)
+        found = read.xreplace(floats | functions).doit()
+        if "\\sqrt[" in written or "\\sqrt [" in written:  # odd roots of negative numbers are real
+            found = found.xreplace({power: _real_power(power) for power in found.atoms(sympy.Pow)})
+        return found.xreplace(known).doit(), bool(floats)
     except Unreadable:
         raise
     except RecursionError:
         raise
     except Exception as error:  # the reader and sympy raise all kinds on what is no mathematics
         raise Unreadable(text) from error
+
+
+def _real_power(power: sympy.Pow) -> Value:
+    base, exponent = power.args
+    if not (base.is_negative and exponent.is_Rational and exponent.q % 2):  # type: ignore[union-attr]
+        return power
+    return (-1) ** exponent.p * (-base) ** exponent  # type: ignore[union-attr,operator]
 
 
 def constant(expression: Value) -> bool:

@@ -16,20 +16,23 @@ STATED = 4_000  # the same for "the answer is" and plain numbers
 MAX_WRITTEN = 1024  # characters of an answer as it is written
 MAX_LISTED = 256  # characters of the boxes that are listed together
 
-THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
+THOUGHT = re.compile(r"<(?:(/)?(?:think(?:ing)?|thoughts?|reasoning)|\|(?:begin|(end))_of_thought\|)>", re.IGNORECASE)
 BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(\{)?")
 PLACEHOLDER = re.compile(r"(?:\\text\{)?(?:(?:your|the)?\s*(?:final)?\s*answer(?:\s+here)?|\.\.\.|\\[lc]?dots)?\}?", re.IGNORECASE)
 JOINED_BOXES = re.compile(
     r"(?=.*(?:\b(?:or|and)\b|,))(?:[\s,;$*()]|\\[\[\]()]|\\text\{|\}|\b(?:or|and|either)\b)*", re.IGNORECASE | re.DOTALL
 )
-ANSWER_IS = re.compile(r"answer\s+is\b\s*:?|answer[\s*_]*[:=]|<answer>|correct\s+(?:option|choice)\s+is\b\s*:?", re.IGNORECASE | re.ASCII)
+ANSWER_IS = re.compile(
+    r"answers?\s+(?:is|are)\b(?:\s+(?:therefore|thus|then|simply|just|hence)\b)*\s*:?|answer[\s*_]*[:=]|<answer>|correct\s+(?:option|choice)\s+is\b\s*:?",
+    re.IGNORECASE | re.ASCII,
+)
 LAST_NUMBER = re.compile(rf"(?<![\w.])-?\$?(?:{PLAIN_NUMBER})(?:/[0-9]++)?(?!\d)|-?\\[dt]?frac\{{-?[0-9]++\}}\{{[0-9]++\}}")
 MATH = {"$$": "$$", "\\[": "\\]", "$": "$", "\\(": "\\)"}  # how a formula in text begins and ends
 DELIMITERS = re.compile(r"(?<!\\)\$+|\\[\[\]()]")
 SENTENCE_END = re.compile(r"\.(?:\s|$)|</answer>|\n")
 EXPLANATION = re.compile(r"[\s,;(:]+(?:because|since|as|so|which|where|using|after|thus|hence)\b.*", re.IGNORECASE | re.DOTALL)
 CONTINUED = re.compile(r"\s*[,;]?\s*(?:[$0-9\\/+*=<>^{:-]|\(?(?:or|and|to)\b)", re.IGNORECASE)  # the formula goes on after its end
-ALTERNATIVE = re.compile(r"\b(?:or|and)\b\W*[$0-9\\]", re.IGNORECASE)
+ALTERNATIVE = re.compile(r"\b(?:or|and|maybe|perhaps|possibly|alternatively)\b\W*[$0-9\\]", re.IGNORECASE)
 UNIT_WORDS = re.compile(r"(?:\s+(?!(?:of|in|from|at|on|with|when|if|for|is|was|are|by)\b)[A-Za-z/.%^0-9-]+)*", re.IGNORECASE)
 
 
@@ -57,7 +60,7 @@ def _without_thoughts(text: str) -> str:
     """What stands outside of thoughts. An unclosed one reaches to the end; one that was opened in the prompt begins before the text."""
     kept, start, open_ = [], 0, False
     for tag in THOUGHT.finditer(text):
-        if tag.group(1):
+        if tag.group(1) or tag.group(2):
             if not open_:
                 kept.clear()
             start, open_ = tag.end(), False

@@ -26,7 +26,7 @@ MATRIX = re.compile(r"\\(?:begin|end)\{matrix\}")
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[0-9]+(?:\.[0-9]+)?|[A-Za-z]|\S")
 FUNCTIONS = frozenset(r"\sqrt \sin \cos \tan \cot \sec \csc \arcsin \arccos \arctan \log \ln \exp".split())
 CLOSING = {"{": "}", "(": ")", "[": "]", "\\{": "\\}"}
-SMALL = r" ?\{ ?(?:[0-9]{1,3}|[A-Za-z](?: ?[+-] ?[0-9]{1,2})?) ?\}"
+SMALL = r" ?\{ ?(?:[0-9]{1,3}|[A-Za-z](?: ?[+-] ?(?:[0-9]{1,2}|[A-Za-z]))?) ?\}"
 SMALL_PAIR = re.compile(SMALL + SMALL)
 ROOT = re.compile(r"-?(?:\\frac)?([0-9]{1,4})(?:/| )([0-9]{1,6})")  # an exponent that is a plain fraction
 
@@ -120,10 +120,10 @@ def _exponent(tokens: list[str], at: int) -> tuple[int, int]:
     if depth == 0 and (root := ROOT.fullmatch(" ".join(inner).replace(" / ", "/").replace("\\frac ", "\\frac").replace("- ", "-"))):
         return end, 1 + int(root.group(1)) // max(1, int(root.group(2)))
     numerals = "".join(token for token in inner if token[0].isdigit())
+    if depth == 0 and len(inner) == 1 and numerals and len(numerals) <= 8 and float(numerals) < 10_000:
+        return end, int(float(numerals)) + (not numerals.isdigit())
     if depth != 0 or not inner or len(numerals) > 4 or any(token in ("^", "!", "\\binom", "\\exp", "\\log", "\\ln") for token in inner):
         raise _Refused
-    if len(inner) == 1 and numerals:
-        return end, int(float(numerals)) + (not numerals.isdigit())
     return end, 10 ** len(numerals)  # sums, products and quotients of these digits are no larger
 
 

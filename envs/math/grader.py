@@ -123,7 +123,10 @@ def _against_number(value: Fraction, given: str, gold: Gold) -> Verdict:
     """A gold that is a number wants a number, or an equation that ends in one: unfinished work such as 2+3 is wrong."""
     found = number(given)
     if found is None and (equation := EQUATION.fullmatch(given)):
-        found = number(equation.group(1)) or number(without_bare_unit(equation.group(1)))
+        if value == 0 and re.search(r"[0-9]", given[: equation.start(1)]) and variables(given):
+            return Verdict.WRONG  # an equation with unknowns, not the value of something
+        found = number(equation.group(1))
+        found = number(without_bare_unit(equation.group(1))) if found is None else found
     if found is None:
         found = _dressed(given)
     if found is not None:

@@ -70,15 +70,19 @@ ENVIRONMENT = re.compile(
 )
 SYSTEM = re.compile(r"^\s*\\\{\s*(\\begin\{matrix\}(?:(?!\\end).)*\\end\{matrix\}\s*)$", re.DOTALL)  # a brace on the left only
 UNIT_LETTERS = re.compile(rf"[{LETTERS}](?:[\s/.^0-9{{}}-]+[{LETTERS}])+(?:\^[\d{{}}-]+)?|[{LETTERS}]\^[\d{{}}-]+")
-ARGUMENTS = {"\\frac": 2, "\\binom": 2, "\\sqrt": 1, "\\overline": 1, "^": 1, "_": 1}
+REDUNDANT = re.compile(r"(?<![\\A-Za-z}\]_^])\{(\\frac\{[^{}]*\}\{[^{}]*\})\}|\{\{([^{}]*)\}\}|\{ ?\((-?\d+)\) ?\}")
+DOMAIN = re.compile(  # k\pi, k \in Z
+    r"(?<=\S)\s*(?:,\s*|\(\s*|\\text\{ ?(?:for|where)[a-z ]*\}\s*)[a-z](?:,[a-z])*\s*\\in\s*\\mathbb\{[ZN]\}[+*^{}0-9]*\s*\)?$"
+)
+ARGUMENTS = {"\\frac": 2, "\\vec": 1, "\\hat": 1, "\\binom": 2, "\\sqrt": 1, "\\overline": 1, "^": 1, "_": 1}
 PIECE = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 SHORT_ARGUMENT = re.compile(
-    r"(?:\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|bar|dot)|[\^_])\s*[^{\s]|\\(?:[dtc]?frac|[dt]?binom)\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}\s*[^{\s]"
+    r"(?:\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|bar|dot|vec|hat)|[\^_])\s*[^{\s]|\\(?:[dtc]?frac|[dt]?binom)\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}\s*[^{\s]"
 )
 LONG_EXPONENT = re.compile(r"\^\s*([+-]\s*(?:\d+|[A-Za-z])|\d{2,})")  # x^10 and x^-1 as people mean them
 DOTTED = re.compile(r"(?<=[0-9.])\\overline ?\{([0-9])\}([0-9]*)\\overline ?\{([0-9])\}")
 ELLIPSIS = re.compile(r"([0-9]*\.[0-9]*?)([0-9]{1,6}?)\2{2,}(?:\.\.\.|\\ldots)")
-DEGREE = re.compile(r"\s*\^ ?\{? ?\\circ(?![A-Za-z]) ?\}?")
+DEGREE = re.compile(r"\s*\^ ?\{? ?\\circ(?![A-Za-z]) ?\}?(?: ?[CF](?![A-Za-z]))?")
 ANGLE = re.compile(r"(\\frac\{[^{}]*\}\{[^{}]*\}|[0-9]+(?:\.[0-9]+)?|\([^()]*\)|[A-Za-z]|\\[a-z]+)" + DEGREE.pattern)
 OF_ANGLES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|cis)(?![a-z])|\^\{[^{}]*i[^{}]*\\circ")
 CIS = re.compile(r"\\cis ?(\([^()]*\)|\{[^{}]*\}|\\frac\{[^{}]*\}\{[^{}]*\}|\\?[A-Za-z]+|[0-9.]+)")
@@ -127,7 +131,7 @@ def _latex(text: str) -> str:
     text = COMMAND.sub(_command, SPACING.sub(" ", text))
     if "\\begin" in text:
         text = SYSTEM.sub(r"\1", ENVIRONMENT.sub(_environment, text))
-    if "\\over" in text:
+    if "\\over" in text or "\\choose" in text:
         text = _over(text)
     if "\\mathbb" in text:
         text = re.sub(r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}", text)
@@ -147,6 +151,9 @@ def _latex(text: str) -> str:
         text = CIS.sub(r"e^{i(\1)}", text)
     if "\\approx" in text or "\\sim" in text:
         text = APPROXIMATELY.sub("", NAMED_APPROXIMATELY.sub(r"\1=", text))
+    if "{{" in text or "{(" in text or "{\\frac" in text:
+        text = REDUNDANT.sub(lambda group: group.group(1) or f"{{{group.group(2) or group.group(3)}}}", text)
+    text = DOMAIN.sub("", text) if "\\mathbb" in text else text
     while text.startswith("{") and _closes_at_the_end(text):
         text = text[1:-1].strip()
     return text
@@ -156,20 +163,22 @@ def _upright(match: re.Match[str]) -> str:
     r"""Letters and numbers set in another style are themselves; words and units become `\text{...}`, functions their command."""
     before, style, content = match.groups()
     core = content.strip(" ~\\,;")
-    if core in FUNCTION_NAMES and (core == "cis" or style in ("operatorname", "mathrm") or before in ("_", "{")):
+    after_number = before.isdigit() or before in ("}", ")", " ", "~")
+    if core in FUNCTION_NAMES and (before in ("_", "{") or style == "operatorname" or core == "cis" or not (core == "min" or after_number)):
         return f"{before}\\{core} "
+    plain = re.sub(r"\^\s*\{?-?\d+\}?", "", re.sub(r"\\cdot(?![A-Za-z])|\\[,;: ]|~", " ", content))
     unit = (
         len(core) == 1
         and core in LETTERS
         and (before.isdigit() or before in ("}", ")", " ", "~"))
         and (content != core or before.isdigit() or style == "mathrm")
     )
-    unit = unit or UNIT_LETTERS.fullmatch(core) is not None
-    if unit or re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", content)):
+    unit = unit or UNIT_LETTERS.fullmatch(plain.strip()) is not None or UNIT_LETTERS.fullmatch(core) is not None
+    if unit or re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", plain)):
         lead = ", " if content.lstrip().startswith(",") else ""
-        inner = re.sub(r"\\[,;: ]|[~{}]", " ", content.strip(" ,"))
+        inner = re.sub(r"[{}]", " ", plain.strip(" ,"))
         return f"{before}{lead}\\text{{{' ' if content[:1] in ' ~' else ''}{inner.strip()}}}"
-    return before + content
+    return f"{before} {content}" if before.isalpha() else before + content
 
 
 def _command(match: re.Match[str]) -> str:
@@ -189,9 +198,9 @@ def _radians(match: re.Match[str]) -> str:
 
 
 def _over(text: str) -> str:
-    r"""`{a \over b}` as `\frac{a}{b}`."""
+    r"""`{a \over b}` as `\frac{a}{b}`, `{n \choose k}` as `\binom{n}{k}`."""
     for _ in range(8):
-        over = re.search(r"\\over(?![A-Za-z])", text)
+        over = re.search(r"\\(over|choose)(?![A-Za-z])", text)
         if over is None:
             return text
         start, end, depth = over.start(), over.end(), 0
@@ -202,7 +211,9 @@ def _over(text: str) -> str:
         while end < len(text) and (depth or text[end] != "}"):
             depth += (text[end] == "{") - (text[end] == "}")
             end += 1
-        text = f"{text[:start]}\\frac{{{text[start : over.start()].strip()}}}{{{text[over.end() : end].strip()}}}{text[end:]}"
+        command = "frac" if over.group(1) == "over" else "binom"
+        above, below = text[start : over.start()].strip(), text[over.end() : end].strip()
+        text = f"{text[:start]}\\{command}{{{above}}}{{{below}}}{text[end:]}"
     return text
 
 

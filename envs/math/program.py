@@ -35,6 +35,9 @@ WARM_UP = (  # what the program compares before its first child: their imports a
     (r"\begin{matrix} 1 \\ 2 \end{matrix}", r"\begin{matrix} 1 \\ \frac{1}{2} \end{matrix}"),
     (r"\cos(\frac{\pi}{5})+3i", r"\sin(2)+i\log_{2} 3"),
     (r"\cos \frac{20\pi}{180}", r"2\tan{2}x_{1}-|x-1|+x_n"),
+    (r"\frac{\sqrt{\pi}}{\cos{\theta}}", r"\lfloor\frac{n}{2}\rfloor+\ln x+\binom{n}{2}"),
+    (r"\{1,2\}\cup(3,4)", r"-\frac{1}{2}\le x\le \frac{\sqrt{3}}{2}"),
+    (r"a^{2}b(x+y)-(2)(3)", r"2^{-50}(x_1+x_2)\cdot\tan\theta"),
     (r"e^{\frac{i\pi}{3}}", r"\sqrt[3]{2}-2^{1/3}+n!+\frac{a}{b}c"),
 )
 

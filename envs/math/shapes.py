@@ -66,12 +66,20 @@ def read(text: str) -> Shape:
         words = [joiner for joiner in joiners if joiner not in ("", ",")]
         if len(pieces) == 1:
             return read(pieces[0])
-        return ["list", words[0] if words else ",", [shape for piece in pieces for shape in _spread(read(piece))]]
+        return ["list", words[0] if words else ",", _excluded([shape for piece in pieces for shape in _spread(read(piece))])]
     return _without_commas(text, tokens)
 
 
 def _spread(shape: Shape) -> list[Shape]:
     return shape[2] if shape[0] == "list" else [shape]
+
+
+def _excluded(shapes: list[Shape]) -> list[Shape]:
+    r"""`x\ne 1, 2` excludes both."""
+    first = shapes[0]
+    if first[0] != "relation" or first[2] != ["!="]:
+        return shapes
+    return [["relation", [first[1][0], shape], ["!="]] if shape[0] == "formula" else shape for shape in shapes]
 
 
 def _without_commas(text: str, tokens: list[str]) -> Shape:
@@ -85,8 +93,8 @@ def _without_commas(text: str, tokens: list[str]) -> Shape:
 
 def _relation(terms: list[Shape], signs: list[str]) -> Shape:
     r"""A chain, or a list of them where a term is itself one: `x=\pm 2`, `(x,y)=...`."""
-    if terms[-1][0] == "list" and signs == ["="]:
-        return ["list", "or", [["relation", [terms[0], value], signs] for value in terms[-1][2]]]
+    if terms[-1][0] == "list" and signs in (["="], ["!="]):
+        return ["list", "or" if signs == ["="] else "and", [["relation", [terms[0], value], signs] for value in terms[-1][2]]]
     return ["relation", terms, signs]
 
 
@@ -105,7 +113,11 @@ def _atom(text: str) -> Shape:
         return ["builder", builder.group(1), read(builder.group(2))]
     if text.startswith("\\{") and text.endswith("\\}") and "\\}" not in text[2:-2]:
         inner = text[2:-2].strip()
-        return ["set", _spread(read(inner)) if inner else []]
+        return ["set", _spread(read(inner))] if inner else ["formula", "\\emptyset"]
+    if re.match(r"[A-Z] ?\([^()]*,[^()]*\)$", text):  # a point with its name
+        text = text[1:].strip()
+    if text[:1] in ("(", "[") and "\\pm" in text and "," in text:
+        return ["list", "or", [read(variant) for variant in _signs(text)]]
     if text[:1] in ("(", "[") and text[-1:] in (")", "]") and _one_group(text):
         inner = read(text[1:-1])
         if inner[0] == "list" and inner[1] == ",":

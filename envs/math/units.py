@@ -29,6 +29,7 @@ NOT_UNITS = frozenset(
     "i e pi or and to plus minus times over choose squared cubed factorial point dozen dozens hundred hundreds thousand "
     "thousands lakh lakhs lac lacs crore crores half halves quarter quarters myriad gross am pm noon midnight sqrt frac sin "
     "cos tan cot sec csc log ln exp mod modulo base not less more than divided multiplied by negative mil mn bn k".split()
+    + "tens score kilo mega giga if for when where such that with is are odd even integer integers real".split()
     + NUMBER_WORDS
 )
 SCALE = re.compile(
@@ -41,7 +42,7 @@ def without_unit(text: str) -> str:
     if "\\frac{\\text" in text:
         text = FRACTION_OF_UNITS.sub(r"\1/\2", text)
     tail = TAIL.search(text, max(0, len(text) - 100))
-    if tail is None or tail.start() == 0:
+    if tail is None:
         return text
     tokens = TOKEN.findall(tail.group())
     start = tail.start()
@@ -56,7 +57,7 @@ def without_unit(text: str) -> str:
 def _may_follow(before: str, token: str) -> bool:
     if not before:
         return False
-    return before[-1] in "0123456789}])" or (token.startswith("\\text") and before[-1].isalnum())
+    return before[-1] in "0123456789}])" or before.endswith("\\pi") or (token.startswith("\\text") and before[-1].isalnum())
 
 
 def is_unit(tokens: list[str], glued: bool) -> bool:
@@ -75,13 +76,8 @@ def is_unit(tokens: list[str], glued: bool) -> bool:
             if not _words_are_unit(token[6:-1]):
                 return False
         elif token[0].isalpha():
-            word = token.rstrip(".")
-            known = word in SYMBOLS or word in WRITTEN_OUT
-            if (
-                (glued and (not known or word in PRODUCTS))
-                or not (known or len(word) > 2 or word == "in" or "/" in tokens[1:at])
-                or not _words_are_unit(word)
-            ):
+            slashed = "/" in tokens[1:at] or (token in LETTERS and "/" in tokens and not glued)
+            if not _bare_word_is_unit(token.rstrip("."), glued, slashed):
                 return False
         if token in "()":
             return False
@@ -89,8 +85,16 @@ def is_unit(tokens: list[str], glued: bool) -> bool:
     return True
 
 
+def _bare_word_is_unit(word: str, glued: bool, slashed: bool) -> bool:
+    """Whether letters that may be variables are a unit: symbols and common words, any word after a space, any letters beside a slash."""
+    known = word in SYMBOLS or word in WRITTEN_OUT
+    if glued and (not known or word in PRODUCTS):
+        return False
+    return (known or slashed or len(word) > 2 or word == "in") and _words_are_unit(word)
+
+
 def _words_are_unit(text: str) -> bool:
-    words = re.findall(r"[a-z]+", text.lower().replace(".", ""))
+    words = re.findall(r"[a-z]+", text.replace("K", "kelvin").lower().replace(".", ""))
     letters = re.fullmatch(r"[A-Za-z0-9 .,'/()^{}~²³*-]*", text) is not None
     return letters and bool(words) and not NOT_UNITS.intersection(words) and not any(SCALE.fullmatch(word) for word in words)
 

@@ -10,8 +10,8 @@ from .numerals import number
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
 WORDS = re.compile(r"(?:[^\W\d_]|[\s,.'()-])+")
 LABEL = re.compile(
-    r"(?:(?:option|choice|answer)\s+)?(?:\(([A-Ja-j])\)|([A-J])\s*[.):](?![0-9]*:)|(?:(?<=option )|(?<=choice ))([A-J])\b|([A-J])\s*(?=$))"
-    r"\s*(.*)",
+    r"(?:(?:option|choice|answer)\s+)?"
+    r"(?:\(([A-Ja-j])\)|([A-J])\s*[.):](?![0-9]*:)|(?:(?<=option )|(?<=choice ))([A-J])\b|([A-J])\s*(?=$|\s[0-9]))\s*(.*)",
     re.DOTALL | re.IGNORECASE,
 )
 NO_CHOICE = re.compile(r"(?:or|and)\b|[,;/+=*^&<>]|\\(?:cdot|times|cup|cap|text\{ ?(?:or|and))|.*(?:\([A-J]\)|\b[A-J]\))", re.DOTALL)
