@@ -6,6 +6,7 @@ directory, and the one script is the package's own.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import ipaddress
@@ -13,6 +14,7 @@ import re
 import socket
 import socketserver
 import sys
+import time
 import traceback
 from base64 import b64encode
 from http import HTTPStatus
@@ -38,10 +40,15 @@ HEADERS = {
 }
 
 
+PATIENCE = 60.0  # seconds in which a client sends a whole request, and takes a whole answer
+MAX_WAITING = 512  # connections that wait for their clients at a time: beyond it, the one that has waited longest is closed
+
+
 class Server(ThreadingHTTPServer):
-    """Serves the pages of one directory of runs."""
+    """Serves the pages of one directory of runs. A thread for each connection: one that waits for its client delays no other."""
 
     daemon_threads = True
+    request_queue_size = 1024  # connections not taken yet; with the library's 5, those made at the same moment are lost
 
     def __init__(self, host: str, port: int, root: Path, settings: Settings):
         """port: 0 takes one that is free. Raises UserError where the directory can not be read, or the port not be had."""
@@ -51,6 +58,7 @@ class Server(ThreadingHTTPServer):
         self.script = (TEMPLATES / "view.js").read_bytes()
         self.named = host
         self._told: set[str] = set()
+        self._waiting: dict[socket.socket, float] = {}  # for their clients, since when; in this order
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self.address_family = found[0][0]
@@ -87,6 +95,29 @@ class Server(ThreadingHTTPServer):
             return False
         return True
 
+    def wait(self, connection: socket.socket) -> None:
+        """It waits for its client from now on."""
+        self.go_on(connection)
+        self._waiting[connection] = time.monotonic()
+        for oldest in list(self._waiting)[:-MAX_WAITING]:
+            self._hang_up(oldest)
+
+    def go_on(self, connection: socket.socket) -> None:
+        """It does not wait any more."""
+        self._waiting.pop(connection, None)
+
+    def service_actions(self) -> None:
+        """Called by `serve_forever`, twice a second: closes what has waited for too long."""
+        for connection, since in list(self._waiting.items()):
+            if time.monotonic() - since > PATIENCE:
+                self._hang_up(connection)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        """Its thread finds that the client has gone."""
+        self.go_on(connection)
+        with contextlib.suppress(OSError):  # it has
+            connection.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away is no news."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
@@ -107,9 +138,16 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else a body waits 40 ms for its header to be acknowledged
     server_version, sys_version = "onelayer", ""
-    timeout = 60
+
+    def handle_one_request(self) -> None:
+        self.server.wait(self.connection)
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.go_on(self.connection)
 
     def do_GET(self) -> None:
+        self.server.go_on(self.connection)
         if not self.server.allows(self.headers.get("Host", "")):
             return self._answer(HTTPStatus.FORBIDDEN, b"this server is not known by that name\n", "text/plain")
         address = urlsplit(self.path)
@@ -151,6 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             style = body[body.index(b"<style>") + len(b"<style>") : body.index(b"</style>")]
             self.send_header("Content-Security-Policy", POLICY.format(style=b64encode(hashlib.sha256(style).digest()).decode()))
         self.send_header("Content-Length", "0" if same else str(len(body)))
+        self.server.wait(self.connection)
         self.end_headers()
         if not same and self.command != "HEAD":
             self.wfile.write(body)
