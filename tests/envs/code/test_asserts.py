@@ -95,11 +95,13 @@ def test_a_returned_answer_does_not_change_the_question(tmp_path: Path) -> None:
     row = {
         "prompt": "Sort.",
         "entry_point": "f",
-        "tests": "items = [2, 1]\nassert f(items) == sorted(items)",
+        "tests": "f([1])\nitems = [2, 1]\nassert f(items) == sorted(items)",
         "solution": "def f(a):\n    return sorted(a)",
     }
     (problem,) = load_problems(CodeConfig(suite=write(tmp_path / "own.jsonl", [row])), "all")[1].values()
-    assert grade("def f(a):\n    a.clear()\n    return []", problem).verdict == "wrong"
+    forged = "def f(a):\n    globals()['_remote_call'] = lambda *_: ([], [[]])\n    return []"
+    for reply in ("def f(a):\n    a.clear()\n    return []", forged):
+        assert grade(reply, problem).verdict == "wrong"
 
 
 def test_arrays_pass() -> None:
