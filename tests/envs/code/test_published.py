@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -315,3 +316,16 @@ def test_a_checker_that_the_data_brings(tmp_path: Path) -> None:
     script = {**row, "generated_checker": "import sys\nprint(open(sys.argv[1]).read())", "checker": None}
     with pytest.raises(UserError, match=r"'generated_checker' defines no check\(input, output, expected\)"):
         load(CodeConfig(suite=write(tmp_path / "script.jsonl", [script]), unreadable="refuse"), "all")
+
+
+def test_the_commands_take_a_file_of_code(tmp_path: Path) -> None:
+    suite = write(tmp_path / "kodcode.jsonl", ROWS["kodcode"])
+    checked = subprocess.run(
+        [sys.executable, "-m", "onelayer", "env", "check", f"{suite}/all"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert "4 items" in checked.stdout and "2 skipped" in checked.stdout and "4 of 4 solved" in checked.stdout
+    play = ["eval", "--suite", f"{suite}/all", "--baseline", "gold", "--n", "1", "--output", "records"]
+    played = subprocess.run([sys.executable, "-m", "onelayer", *play], capture_output=True, text=True, cwd=tmp_path)
+    assert played.returncode == 0 and "Algorithm_5_I ('test' uses the fixture capsys)" in played.stdout + played.stderr
+    assert json.loads((tmp_path / "records" / "evaluation.json").read_bytes())["items"] == 4
