@@ -132,6 +132,8 @@ def _play(config: EnvConfig, game: gym.Env[str, str], item: str | None, gold: bo
         if gold:
             print(f"> {action}")
         observation, reward, terminated, truncated, info = game.step(action)
+        if isinstance(played := info.get("played"), str):
+            print(f"played as: {played}")
         total, ended = total + float(reward), terminated or truncated
         _show(f"reward {reward:g}" if reward or ended else "", "" if terminated else observation, {} if ended else info)
     solved = info.get("verdict") == "correct" if "verdict" in info else total >= 1

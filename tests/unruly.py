@@ -77,7 +77,7 @@ def misbehave(what: str, env: Unruly) -> dict[str, Any] | None:
         case "begin":  # a line that the next reply completes
             write_everywhere('{"observation": "')
         case "trickle" | "tick":  # never quiet, and no answer
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while time.monotonic() < until:
                 write_everywhere(" " * 4096 if what == "trickle" else '{"tick": true}\n')
         case "wide":  # MIB

@@ -67,6 +67,16 @@ def test_an_environment_that_ends_its_process_is_named(capsys: pytest.CaptureFix
 
 
 @pytest.mark.alfworld
+@pytest.mark.parametrize(("rule", "shown"), [("false", "played as: look\n"), ("true", "Nothing happens.\n")])
+def test_a_command_in_another_spelling_is_shown_as_what_was_played(
+    rule: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Look.\nlook\n"))
+    printed = run(capsys, "env", "play", "alfworld", f"env.strict={rule}")
+    assert shown in printed and printed.count("played as") == (rule == "false")
+
+
+@pytest.mark.alfworld
 def test_games_are_generated_and_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "games"
     shown = run(capsys, "env", "generate", "alfworld", "--out", out, "--train", 3, "--valid", 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onelayer.envs import check as checks
-from onelayer.envs import check_process, parse_suite
+from onelayer.envs import check_process, make, parse_suite
 
 
 def findings(env: str) -> dict[str, checks.Finding]:
@@ -85,32 +85,19 @@ def test_a_broken_environment_fails_with_the_reason(broken: str, check: str, rea
 
 
 def test_a_math_file_is_sound_whatever_its_answers_are(tmp_path: Path) -> None:
-    """No action that is called bad may be right by accident."""
-    golds = [
-        "2",
-        "0",
-        "7",
-        "31",
-        "x",
-        "X",
-        "e",
-        "J",
-        "m",
-        "n",
-        "\\frac{1}{2}",
-        "0.5",
-        "i",
-        "\\text{A}",
-        "1,2",
-        "(1,2)",
-        "\\pi",
-        "\\emptyset",
-    ]
+    """No action that is called bad is right by accident: a `2` among control characters is."""
+    golds = ["1+1", "2", "0", "7", "31", "x", "X", "e", "J", "m", r"\frac{1}{2}", "0.5", "i", r"\text{A}", "1,2", "(1,2)", r"\pi", "[0,1)"]
     rows = [{"question": f"Question {chr(97 + at)}: which one?", "answer": gold} for at, gold in enumerate(golds)]
     (tmp_path / "golds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = list(checks.check(*parse_suite(str(tmp_path / "golds.jsonl"))))
+    suite = parse_suite(str(tmp_path / "golds.jsonl"))
+    found = list(checks.check(*suite))
     assert not [finding for finding in found if finding.ok is False]
     assert {finding.name for finding in found if finding.ok} >= {"bad actions", "hacks", "gold"}
+    env = make(*suite)
+    for item in env.get_wrapper_attr("items"):
+        for name, action in checks.BAD_ACTIONS.items():
+            env.reset(options={"item": item})
+            assert env.step(action)[1] == 0, (item, name)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_a_large_observation_is_read_in_time_that_grows_with_its_size(monkeypatc
         env.reset("a", 5).result()
         began = time.monotonic()
         assert len(env.step("wide 80").result().info["wide"]) == 80 << 20
-        assert time.monotonic() - began < 10, "31 seconds where every part is put together with all before it"
+        assert time.monotonic() - began < 15, "31 seconds where every part is put together with all before it"
         assert env.step("y").result().observation.startswith("2 y")
         env.reset("a", 5).result()
         monkeypatch.setattr(pool_process, "LONGEST_REPLY", 8 << 20)
@@ -125,7 +125,7 @@ def test_what_trickles_is_no_answer(what: str) -> None:
     with Pool(Unruly, workers=1, step_seconds=1) as pool:
         began = time.monotonic()
         turn = play(pool, "a", what)[-1]
-        assert turn.info["verdict"] == "action_error" and time.monotonic() - began < 10
+        assert turn.info["verdict"] == "action_error" and time.monotonic() - began < 30
         assert play(pool, "a", "x", "y", "z")[-1].reward == 1
 
 
