@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,10 @@ def _own(config: CodeConfig, split: str) -> tuple[list[Task], list[Skipped]]:
     count = 0
     for row in read_own(records, config.fields, stem, config.unreadable == "refuse"):
         count += 1
-        if tenth(row.text_key) not in tenths[split] or (config.size is not None and len(tasks) == config.size):
+        if tenth(row.text_key) not in tenths[split]:
             continue
+        if config.size is not None and len(tasks) == config.size:
+            break
         if row.task:
             tasks.append(row.task)
         else:
@@ -94,7 +96,7 @@ def _own(config: CodeConfig, split: str) -> tuple[list[Task], list[Skipped]]:
     return tasks, skipped
 
 
-def _records(suite: str, split: str) -> tuple[list[Record], str, Mapping[str, range]]:
+def _records(suite: str, split: str) -> tuple[Iterable[Record], str, Mapping[str, range]]:
     """The rows of a file or data set, how the ids begin that it does not give, and which tenths make each split."""
     if suite.endswith(".jsonl"):
         _require(split, OWN_FILE, suite)
@@ -106,7 +108,7 @@ def _records(suite: str, split: str) -> tuple[list[Record], str, Mapping[str, ra
         tenths |= TRAINING_FILE
     _require(split, tenths, suite)
     kind = split if split in there else "train"
-    return list(read_hub(name, config or None, kind, "save it as a .jsonl file")), f"{name}/{kind}", tenths
+    return read_hub(name, config or None, kind, "save it as a .jsonl file"), f"{name}/{kind}", tenths
 
 
 def _require(split: str, there: Any, suite: str) -> None:
@@ -190,7 +192,7 @@ class Row:
     reason: str = ""
 
 
-def read_own(records: list[Record], fields: CodeFields, stem: str, refuse: bool) -> Iterator[Row]:
+def read_own(records: Iterable[Record], fields: CodeFields, stem: str, refuse: bool) -> Iterator[Row]:
     """The rows of a user's file or a data set (rows.py). Lines in the format of EvalPlus (with base_input) are read as such.
 
     Raises UserError with file, line and key; where `refuse` says so, for a row that cannot be graded too.
