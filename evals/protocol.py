@@ -27,6 +27,7 @@ OUTSIDE = {
     "env.suite": "it names items, and the digest of the items is in the protocol",
     "env.size": "as env.suite",
     "env.fields": "as env.suite",
+    "env.unreadable": "as env.suite: what is skipped is no item",
     "pool": "where environments run, and when one counts as failed: failures are counted and shown",
     "agent.temperature": "of training; an evaluation samples at eval.temperature",
     "agent.max_batch": "a sample's seed fixes its tokens, whatever is decoded beside it",

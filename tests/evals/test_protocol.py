@@ -20,7 +20,23 @@ from onelayer.trainers.run import recipe_of
 
 OTHER = "my.module:mine/Mine-v0"
 ENVIRONMENTS = {**BUILT_IN, OTHER: OtherConfig}
-VALUES: list[Any] = [True, False, 1, 2, 3, 0.5, 0.25, "{observation}!", "functions", "generated", "official", "small", "bfloat16", "cpu"]
+VALUES: list[Any] = [
+    True,
+    False,
+    1,
+    2,
+    3,
+    0.5,
+    0.25,
+    "{observation}!",
+    "functions",
+    "generated",
+    "official",
+    "small",
+    "bfloat16",
+    "cpu",
+    "refuse",
+]
 VALUES += ["vllm", "gigpo", "layer:1", "token_mean", "sequence", "http://localhost:1/v1", "your.module:your/Yours-v0", "name"]
 VALUES += [{"url": "http://localhost:1/v1"}, {"key": 1}, {"1": 0.5}, [3], ["layer:1"], [0.5]]
 """Of these at least one is another legal value of every key."""
