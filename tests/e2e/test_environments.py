@@ -16,6 +16,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "adding-an-environment.md"
 STRANGER = '''\
 """Say a number that the question names, in two turns."""
 
+import re
+
 import gymnasium
 from gymnasium.spaces import Text
 
@@ -36,7 +38,7 @@ class Echo(gymnasium.Env):
 
     def step(self, action):
         self.turn += 1
-        solved = str(self.number) in action
+        solved = re.findall(r"[0-9]+", action)[-1:] == [str(self.number)]
         return f"What is 0 + {self.number}?", float(solved), solved, self.turn == 2 and not solved, {"valid": True}
 
     def gold(self, item):
