@@ -26,6 +26,9 @@ onelayer/Math-v0: one question, one answer, graded by value
   math                    competition problems to train on   train, validation          ONELAYER_DATA or the hub
   math500                 competition problems               test                       ONELAYER_DATA or the hub
   aime24, aime25, amc23   contests                           test                       ONELAYER_DATA or the hub
+  minerva, olympiadbench  undergraduate science, olympiads   test                       ONELAYER_DATA or the hub
+  numinamath              competition problems to train on   train, validation, test    ONELAYER_DATA or the hub
+  deepscaler, skywork     competition problems to train on   train, validation          ONELAYER_DATA or the hub
   FILE.jsonl, hub:...     your own questions and answers     train, validation, test
 
 onelayer/Code-v0: write a Python function or program, run in a sandbox

@@ -43,8 +43,7 @@ def _splits(config: Config) -> list[str]:
 
 
 def _split(use: str, split: Split, most: int | None = None) -> str:
-    count = len(split.items)
-    return f"  {use}: {split.name}, {f'the first {most} of ' if most else ''}{count} items, sha256 {split.digest}"
+    return f"  {use}: {split.name}, {f'the first {most} of ' if most else ''}{split.size_text}, sha256 {split.digest}"
 
 
 def _print(config: Config, lines: list[str]) -> None:

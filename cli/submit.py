@@ -28,7 +28,7 @@ def submit(
     submission = pack(claims, output)
     for claim in claims:
         seen = claim.manifest
-        print(f"{claim.directory}: {_plain(seen.policy)} on {_plain(seen.split)}, {seen.items} items x {seen.sampled.samples} + 1 samples")
+        print(f"{claim.directory}: {_plain(seen.policy)} on {_plain(seen.split)}, {seen.size_text} x {seen.sampled.samples} + 1 samples")
     size = sum(file.size for file in submission.files.values())
     print(f"submission: {output}, {len(claims)} evaluations, {size / 2**20:.1f} MiB")
 

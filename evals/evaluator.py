@@ -182,6 +182,7 @@ def write_evaluation(
         split=split.name,
         digest=split.digest,
         items=len(split.items),
+        skipped={one.id: one.reason for one in split.skipped},
         temperature=config.temperature,
         max_tokens=max_tokens,
         prompt=prompt,
@@ -257,7 +258,7 @@ def first_items(split: Split, count: int | None, key: str = "eval.items") -> Spl
         raise UserError(f"eval.suite: {split.name} has {there} item(s); an evaluation with a standard error needs at least 2")
     if count and there < count:
         raise UserError(f"{key}: {count} items wanted, but {split.name} has {there}; lower it")
-    return Split(split.name, split.items[:count])
+    return split.first(count)
 
 
 def summarise(samples: Sequence[Sample], types: Mapping[str, str] | None = None) -> Scores:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..agents.verdicts import CORRECT
 from ..envs.errors import UserError, first_problem
+from ..envs.items import size_text
 from .cost import Cost, Hardware
 from .samples import SAMPLES, read_table
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
@@ -135,6 +136,7 @@ class Evaluation(BaseModel):
     split: str = Field(description="split that the items are from")
     digest: str = Field(description="SHA-256 of the items that were played, in order")
     items: int = Field(ge=2, description="items played")
+    skipped: dict[str, str] = Field(default={}, description="what stands among them in the data and cannot be graded: the reason by id")
     temperature: float = Field(description="of the sampled replies")
     max_tokens: int = Field(description="most tokens of one reply")
     prompt: str = Field(description="template of the prompt")
@@ -157,6 +159,11 @@ class Evaluation(BaseModel):
     finished: str = Field(default="", description="UTC time of completion, ISO 8601")
     sampled: Scores
     greedy: Scores
+
+    @property
+    def size_text(self) -> str:
+        """How many items it is of, in words."""
+        return size_text(self.items, len(self.skipped))
 
     @property
     def errors(self) -> int:

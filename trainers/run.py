@@ -58,6 +58,7 @@ class Manifest(BaseModel):
     total_parameters: int = Field(description="parameters of the whole model")
     split: str = Field(description="name of the split trained on")
     split_digest: str = Field(description="SHA-256 of its items")
+    skipped: int = Field(default=0, ge=0, description="what stands among them in the data and cannot be graded")
     patch_sha256: str = Field(description="SHA-256 of patch.safetensors")
     cost: Cost = Field(
         description="what the training took, summed over resumptions; steps that were lost with a killed process are not in it"
@@ -169,6 +170,7 @@ class Run:
             total_parameters=self._trained.total,
             split=self._split.name,
             split_digest=self._split.digest,
+            skipped=len(self._split.skipped),
             patch_sha256=patch.write(path, result),
             cost=self._cost(),
             dropped=self._dropped(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 
@@ -11,7 +11,11 @@ from ..config import FieldMapping, MathConfig
 from ..errors import UserError
 from ..items import Item, Split, choose
 from ..spaces import FreeText
+from .columns import golds_of
 from .sources import load
+
+if TYPE_CHECKING:
+    from .grader import Verdict
 
 SHOWN = 200  # characters of an answer that come back
 
@@ -35,11 +39,14 @@ class MathEnv(gym.Env[str, str]):
         difficulty: int = 3,
         seed: int = 0,
         max_turns: int = 1,
+        unreadable: Literal["skip", "refuse"] = "skip",
         fields: FieldMapping | dict[str, str] | None = None,
     ) -> None:
         """The keywords of MathConfig, and the name of the split. Raises UserError for data that can not be used."""
-        mapping = fields if isinstance(fields, FieldMapping) else FieldMapping(**(fields or {}))
-        self.config = MathConfig(suite=suite, size=size, difficulty=difficulty, seed=seed, max_turns=max_turns, fields=mapping)
+        mapping = fields if isinstance(fields, FieldMapping) else FieldMapping.model_validate(fields or {})
+        self.config = MathConfig(
+            suite=suite, size=size, difficulty=difficulty, seed=seed, max_turns=max_turns, unreadable=unreadable, fields=mapping
+        )
         self.split: Split = load(self.config, split)
         self.observation_space = FreeText()
         self.action_space = FreeText()
@@ -61,11 +68,11 @@ class MathEnv(gym.Env[str, str]):
         return self._item.question, {"item": self._item.id, "anchor": self._item.question}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        from .grader import Verdict, grade, voted_answer
+        from .grader import Verdict, voted_answer
 
         if self._item is None:
             raise UserError("step() without reset(): an episode is over when an answer is correct or the turns are used up")
-        item, verdict, answer = self._item, grade(action, self._item.gold), voted_answer(action)
+        item, verdict, answer = self._item, grade_item(action, self._item), voted_answer(action)
         self._turn += 1
         solved = verdict is Verdict.CORRECT
         over = solved or self._turn == self.config.max_turns
@@ -76,6 +83,14 @@ class MathEnv(gym.Env[str, str]):
             observation = feedback(item.question, answer)
         info = {"item": item.id, "verdict": str(verdict), "answer": answer, "valid": answer is not None, "anchor": observation}
         return observation, float(solved), over, False, info
+
+
+def grade_item(response: str, item: Item) -> Verdict:
+    """The verdict on a response: correct where it gives one of the item's gold answers, else that of the first of them."""
+    from .grader import Verdict, grade
+
+    verdicts = [grade(response, gold) for gold in golds_of(item)]
+    return Verdict.CORRECT if Verdict.CORRECT in verdicts else verdicts[0]
 
 
 def feedback(question: str, answer: str | None) -> str:

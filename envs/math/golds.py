@@ -1,11 +1,12 @@
 """Gold answers are checked when data is loaded: one that the grader can not read would make every response wrong.
 
 Numbers and words are checked at once. Formulas are read by the workers, some ten milliseconds each, so a list
-that has passed is remembered on disk by its digest, together with the versions of what read it.
+that was checked is remembered on disk by its digest, together with the versions of what read it and those that it could not read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import UserError
+from ..files import write_atomically
 from . import workers
 from .caps import admissible
 from .latex import normalise
@@ -44,18 +47,16 @@ def unreadable_golds(golds: Sequence[str | Gold]) -> list[int]:
     formulas = {at: normalise(text) for at, text in enumerate(texts) if needs_algebra(text)}
     if not formulas:
         return []
-    passed = _cache() / _digest(sorted(set(formulas.values())))
-    if passed.exists():
-        return []
-    with ThreadPoolExecutor(workers.MAX_WORKERS) as pool:
-        unreadable = [at for at, good in zip(formulas, pool.map(_readable, formulas.values()), strict=True) if not good]
-    if not unreadable:
-        try:
-            passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.touch()
-        except OSError:
-            pass  # checked again next time
-    return unreadable
+    distinct = sorted(set(formulas.values()))
+    checked = _cache() / _digest(distinct)
+    try:
+        unreadable = set(json.loads(checked.read_text(encoding="utf-8") or "[]"))
+    except (OSError, ValueError):
+        with ThreadPoolExecutor(workers.MAX_WORKERS) as pool:
+            unreadable = {formula for formula, good in zip(distinct, pool.map(_readable, distinct), strict=True) if not good}
+        with contextlib.suppress(UserError):  # where it cannot be written they are checked again next time
+            write_atomically(checked, json.dumps(sorted(unreadable)))
+    return [at for at, formula in formulas.items() if formula in unreadable]
 
 
 def _readable(formula: str) -> bool:

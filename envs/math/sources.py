@@ -7,51 +7,51 @@ by a hash of the question's text: the division is fixed by the data and never by
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-import math
+import logging
 import os
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..config import FieldMapping, MathConfig
 from ..errors import UserError
-from ..items import Item, Split, tenth
+from ..items import Item, Skipped, Split, tenth
 from . import arithmetic
-from .answers import extract_answer
+from .columns import Unplayable, as_text, find, golds_of, read_question, read_row, value_at
 from .golds import unreadable_golds
 
 TRAINING_FILE = {"train": range(1, 10), "validation": range(0, 1)}  # tenths of the hash space
 OWN_FILE = {"train": range(3, 10), "validation": range(2, 3), "test": range(0, 2), "all": range(0, 10)}
-ENDING = re.compile(r"\s*Please reason step by step, and put your final answer within \\boxed\{\}\.?\s*$")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A built-in suite: its file of each kind under ONELAYER_DATA/NAME, its place on the hub, and what is known to be broken."""
+    """A built-in suite: its file of each kind under ONELAYER_DATA/NAME, its place on the hub, and how its answers are compared."""
 
     files: tuple[str, ...]  # "train" is divided into train and validation, "test" is the split test
     hub: str
     hub_config: str | None = None
     hub_split: str | None = None  # where the hub names it differently
     id: str | None = None  # the key of an id of its own, where the records have one
-    without_gold: tuple[str, ...] = ()  # how the questions begin that have no gold answer in the published data
+    relative: float | None = None  # the error within which its benchmark takes a number
 
 
 SUITES = {
     "gsm8k": Suite(("train", "test"), "openai/gsm8k", hub_config="main"),
-    "math": Suite(
-        ("train",),
-        "DigitalLearningGmbH/MATH-lighteval",
-        id="unique_id",
-        without_gold=("You are given a sequence of $58$ terms", "For any integer $n>1$, the number of prime numbers greater than $n!+1$"),
-    ),
+    "math": Suite(("train",), "DigitalLearningGmbH/MATH-lighteval", id="unique_id"),
     "math500": Suite(("test",), "HuggingFaceH4/MATH-500", id="unique_id"),
     "aime24": Suite(("test",), "HuggingFaceH4/aime_2024", hub_split="train"),
     "aime25": Suite(("test",), "math-ai/aime25"),
     "amc23": Suite(("test",), "math-ai/amc23", id="id"),
+    "minerva": Suite(("test",), "math-ai/minervamath", relative=1e-4),
+    "olympiadbench": Suite(("test",), "math-ai/olympiadbench", id="id"),
+    "numinamath": Suite(("train", "test"), "AI-MO/NuminaMath-CoT"),
+    "deepscaler": Suite(("train",), "agentica-org/DeepScaleR-Preview-Dataset"),
+    "skywork": Suite(("train",), "Skywork/Skywork-OR1-RL-Data", hub_split="math"),
 }
 
 
@@ -64,11 +64,22 @@ class Record:
     values: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Read:
+    """One record as it was read: an item whose gold has not been tried yet, or the reason why it is none."""
+
+    place: str
+    id: str
+    key: str  # the question's text, by which a file is divided
+    item: Item | None
+    reason: str = ""
+
+
 def load(config: MathConfig, split: str) -> Split:
     """The items of one split, checked. Cached: the same configuration gives the same object.
 
-    Raises UserError for an unknown suite or split, for data that is missing or broken (with file and line), and for golds
-    that the grader can not read.
+    Raises UserError for an unknown suite or split, for data that is missing or broken (with file and line), where no item can be played,
+    and, where env.unreadable is refuse, for the first that cannot.
     """
     return _load(config, split, os.environ.get("ONELAYER_DATA"))
 
@@ -79,18 +90,65 @@ def _load(config: MathConfig, split: str, data: str | None) -> Split:
     if config.suite == "arithmetic":
         _require(split, tuple(arithmetic.SPLITS), "arithmetic")
         return Split(name, arithmetic.generate(split, config.size, config.difficulty, config.seed))
-    items = _items(config, split, data)
+    items, skipped = _tried(_read(config, split, data), config.size, config.unreadable == "refuse")
+    if not items:
+        raise UserError(f"{next(iter(skipped.values()))}; so it is with all {len(skipped)} items of {name}")
     if config.size is not None and config.size > len(items):
         raise UserError(f"env.size={config.size}, but {name} has {len(items)} items: lower it, or leave it out to take all")
-    items = dict(list(items.items())[: config.size])
-    for at in unreadable_golds([item.gold for item in items.values()]):
-        item, place = list(items.values())[at], list(items)[at]
-        raise UserError(f"{place}: the gold answer {item.gold!r} can not be read by the grader; correct it or remove the item")
-    return Split(name, tuple(items.values()))
+    found = Split(name, tuple(items), tuple(skipped))
+    if skipped:
+        some = ", ".join(f"{one.id} ({one.reason})" for one in found.skipped[:3])
+        more = ", ..." if len(skipped) > 3 else ""
+        _log.warning("%s: %s: %s%s; env.unreadable=refuse makes an error of it", name, found.size_text, some, more)
+    return found
 
 
-def _items(config: MathConfig, split: str, data: str | None) -> dict[str, Item]:
-    """The items of a split of a file or data set, each under the place where it stands."""
+def _tried(rows: Iterator[Read], size: int | None, refuse: bool) -> tuple[list[Item], dict[Skipped, str]]:
+    """The first `size` items that can be played (null: all), and those passed over on the way, each with its place and reason as one line.
+
+    Raises UserError for the first that is passed over where that is refused.
+    """
+    items: list[Item] = []
+    skipped: dict[Skipped, str] = {}
+    while chunk := list(itertools.islice(rows, size)):
+        tried = _readable([row.item for row in chunk if row.item])
+        for row in chunk:
+            item = row.item and tried[row.item.id]
+            if size is not None and len(items) == size:
+                return items, skipped
+            if item:
+                items.append(item)
+                continue
+            reason = f"the gold answer {row.item.gold!r} cannot be read by the grader" if row.item else row.reason
+            if refuse:
+                raise UserError(f"{row.place}: {reason}; correct it or remove the item (env.unreadable=skip leaves it out)")
+            skipped[Skipped(row.id, reason, len(items))] = f"{row.place}: {reason}"
+    return items, skipped
+
+
+def _readable(items: list[Item]) -> dict[str, Item | None]:
+    """The items by id, each with those of its gold answers that the grader can read; None where it can read none."""
+    golds = [(item, gold) for item in items for gold in golds_of(item)]
+    bad = set(unreadable_golds([gold for _, gold in golds]))
+    good: dict[str, list[str]] = {item.id: [] for item in items}
+    for at, (item, gold) in enumerate(golds):
+        if at not in bad:
+            good[item.id].append(gold.text)
+    return {item.id: _with_golds(item, good[item.id]) for item in items}
+
+
+def _with_golds(item: Item, golds: list[str]) -> Item | None:
+    """The item with these of its gold answers only."""
+    if len(golds) == len(golds_of(item)):
+        return item
+    if not golds:
+        return None
+    meta = {name: value for name, value in item.meta.items() if name != "alternatives"}
+    return replace(item, gold=golds[0], meta=meta | ({"alternatives": golds[1:]} if golds[1:] else {}))
+
+
+def _read(config: MathConfig, split: str, data: str | None) -> Iterator[Read]:
+    """The records of a split of a file or data set."""
     if config.suite in SUITES:
         suite = SUITES[config.suite]
         tenths = (TRAINING_FILE if "train" in suite.files else {}) | ({"test": range(10)} if "test" in suite.files else {})
@@ -102,7 +160,7 @@ def _items(config: MathConfig, split: str, data: str | None) -> dict[str, Item]:
         else:
             otherwise = f"set ONELAYER_DATA to a folder that holds {config.suite}/{kind}.jsonl"
             records = read_hub(suite.hub, suite.hub_config, suite.hub_split or kind, otherwise)
-        items = _convert(records, config.fields, f"{config.suite}/{kind}", suite)
+        rows = _convert(records, config.fields, f"{config.suite}/{kind}", suite)
     elif config.suite.startswith("hub:") and (name := config.suite.removeprefix("hub:")):
         there = hub_splits(name)
         tenths = {kind: range(10) for kind in there}
@@ -110,20 +168,21 @@ def _items(config: MathConfig, split: str, data: str | None) -> dict[str, Item]:
             tenths |= TRAINING_FILE
         _require(split, tuple(tenths), config.suite)
         kind = split if split in there else "train"
-        items = _convert(read_hub(name, None, kind, "save it as a .jsonl file"), config.fields, f"{name}/{kind}")
+        rows = _convert(read_hub(name, None, kind, "save it as a .jsonl file"), config.fields, f"{name}/{kind}")
     elif config.suite.endswith(".jsonl"):
         tenths = OWN_FILE
         _require(split, tuple(tenths), config.suite)
-        items = _convert(read_lines(Path(config.suite)), config.fields, Path(config.suite).stem)
+        rows = _convert(read_lines(Path(config.suite)), config.fields, Path(config.suite).stem)
     else:
         built_in = ", ".join(["arithmetic", *SUITES])
         raise UserError(f"no suite {config.suite!r}; there are {built_in}, files (NAME.jsonl) and data sets (hub:OWNER/NAME)")
-    chosen = {place: item for place, item in items.items() if tenth(item.text_key) in tenths[split]}
-    if not chosen:
-        raise UserError(
-            f"{config.suite}: none of its {len(items)} items falls into {split}; add items, or take another of {', '.join(tenths)}"
-        )
-    return chosen
+    count = fallen = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 (counted for the message below)
+        if tenth(row.key) in tenths[split]:
+            fallen += 1
+            yield row
+    if not fallen:
+        raise UserError(f"{config.suite}: none of its {count} items falls into {split}; add items, or take another of {', '.join(tenths)}")
 
 
 def _require(split: str, there: tuple[str, ...], suite: str) -> None:
@@ -163,13 +222,13 @@ def _datasets(name: str, otherwise: str) -> Any:
     return datasets
 
 
-def read_hub(name: str, config: str | None, split: str, otherwise: str) -> list[Record]:
+def read_hub(name: str, config: str | None, split: str, otherwise: str) -> Iterator[Record]:
     datasets = _datasets(name, otherwise)
     try:
         rows = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # many kinds: no network, no such data set, no such split
         raise UserError(f"{name}: the hub does not give its split {split} ({_one_line(error)}); {otherwise}") from error
-    return [Record(f"{name}/{split}", number, row) for number, row in enumerate(rows, 1)]
+    return (Record(f"{name}/{split}", number, row) for number, row in enumerate(rows, 1))
 
 
 def hub_splits(name: str, config: str | None = None) -> list[str]:
@@ -185,49 +244,27 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _convert(records: Iterable[Record], fields: FieldMapping, prefix: str, suite: Suite | None = None) -> dict[str, Item]:
-    """Items by place (file:line). Raises UserError for missing keys, empty texts and repeated ids."""
-    items: dict[str, Item] = {}
+def _convert(records: Iterable[Record], fields: FieldMapping, prefix: str, suite: Suite | None = None) -> Iterator[Read]:
+    """The rows, in order. Raises UserError, with file and line, for missing keys, values of another type and repeated ids."""
     places: dict[str, str] = {}
     for record in records:
-        place = f"{record.place}:{record.number}"
-        question = ENDING.sub("", _text(record, place, "question", fields.question, ("question", "problem", "prompt"))).strip()
-        if suite and question.startswith(suite.without_gold):
-            continue
-        gold = _gold(_text(record, place, "answer", fields.answer, ("answer", "gold", "solution")))
-        own_id = fields.id or (suite.id if suite and suite.id in record.values else None)
-        item_id = f"{prefix}/{_text(record, place, 'id', own_id, ()) if own_id else record.number}"
-        if item_id in places:
-            raise UserError(f"{place}: the id {item_id!r} is taken by {places[item_id]}; ids must differ")
-        if not question or not gold:
-            raise UserError(f"{place}: the {'answer' if question else 'question'} is empty; fill it in or remove the line")
-        meta = {key: record.values[key] for key in ("level", "subject", "type") if key in record.values}
-        items[place], places[item_id] = Item(item_id, question, gold, meta), place
-    return items
-
-
-def _text(record: Record, place: str, what: str, named: str | None, usual: tuple[str, ...]) -> str:
-    """A field as text; whole floats lose their `.0`."""
-    keys = (named,) if named else usual
-    key = next((key for key in keys if key in record.values), None)
-    if key is None:
-        raise UserError(f"{place}: no key {' or '.join(map(repr, keys))}; it has {', '.join(record.values)}; set env.fields.{what}")
-    value = record.values[key]
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
-        raise UserError(f"{place}: {key!r} is {json.dumps(value)[:40]}, but a text or a number is wanted")
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place}: {key!r} holds half a surrogate pair; write the character itself") from error
-    return text
-
-
-def _gold(text: str) -> str:
-    """The gold answer in a field that may be a whole solution: GSM8K's after ####, MATH's in the last box."""
-    if "####" in text:
-        return text.rpartition("####")[2].strip()
-    return ((extract_answer(text) or "") if "\\boxed" in text else text).strip()
+        place, values = f"{record.place}:{record.number}", record.values
+        try:
+            own_id = fields.id or (suite.id if suite and suite.id in values else None)
+            item_id = f"{prefix}/{as_text(value_at(values, find(values, 'id', own_id, ())), own_id) if own_id else record.number}"
+            if item_id in places:
+                raise UserError(f"the id {item_id!r} is taken by {places[item_id]}; ids must differ")
+            places[item_id] = place
+            question = read_question(values, fields)
+            key = Item(item_id, question, "").text_key
+            try:
+                row = read_row(values, question, fields, suite.relative if suite else None, several="any" if suite else None)
+            except Unplayable as reason:
+                yield Read(place, item_id, key, None, str(reason))
+            else:
+                yield Read(place, item_id, key, Item(item_id, row.question, row.gold, row.meta))
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
 
 
 def check_disjoint(train: Split, evaluation: Split) -> None:

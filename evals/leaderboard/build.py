@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
+from ...envs.items import size_text
 from ..contribution import contribution_over_tasks
 from ..paper import published
 from ..protocol import Settings as ProtocolSettings
@@ -72,6 +73,7 @@ def _table(rows: Sequence[Measured]) -> Table:
         suite=plain(average.text if average else parts[0].split),
         averaged={plain(split): weight for split, weight in average.weights.items()} if average else {},
         items=sum(part.items for part in parts),
+        size=size_text(sum(part.items for part in parts), sum(len(part.skipped) for part in parts)),
         digest=hashlib.sha256("\n".join([average.text, *digests]).encode()).hexdigest() if average else parts[0].digest,
         entries=_by_score(_distinct(entries)),
     )

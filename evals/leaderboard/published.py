@@ -15,8 +15,8 @@ SUITES = {
     "AMC": "amc23/test",
     "AIME24": "aime24/test",
     "AIME25": "aime25/test",
-    "OlympiadBench": "hub:math-ai/olympiadbench/test",
-    "Minerva": "hub:math-ai/minervamath/test",
+    "OlympiadBench": "olympiadbench/test",
+    "Minerva": "minerva/test",
 }
 """Measures that are a suite here."""
 TYPES = ("Pick", "Pick2", "Look", "Heat", "Cool", "Clean")

@@ -105,6 +105,7 @@ class Table(BaseModel):
     suite: str = Field(description="SUITE/SPLIT, or what an average is of")
     averaged: dict[str, float] = Field(default={}, description="of a measured average the weight of each split; empty: one suite")
     items: int | None = Field(description="null: only published figures")
+    size: str = Field(default="", description="the number of items, and of those that were skipped, in words")
     digest: str = Field(description="SHA-256 of the items; empty where there are only published figures")
     entries: list[Entry] = Field(description="the best first, by pass@1 sampled, else greedy")
 

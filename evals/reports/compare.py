@@ -310,6 +310,7 @@ def _row(row: _Measured, sampled: Figures, greedy: Figures) -> Row:
         apart=row.apart,
         directories=[str(measurement.directory) for measurement in row.by_seed.values()],
         items=seen.items,
+        skipped=len(seen.skipped),
         digest=seen.digest,
         base=seen.base,
         temperature=seen.temperature,

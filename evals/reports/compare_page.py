@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Group
 
 from ...envs.files import write_atomically
+from ...envs.items import size_text
 from ..records import Decoding
 from .compare_records import Compared, Comparison, Figures, Policy, Row, Section
 from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
@@ -56,7 +57,7 @@ def tables(comparison: Comparison, domain: str) -> list[Table]:
 def results(section: Section, level: float) -> Table:
     """pass@1 of every policy under both decodings."""
     over = _over(section.rows, level)
-    sizes = {row.items for row in section.rows}
+    sizes = {size_text(row.items, row.skipped) for row in section.rows}
     decodings = _decodings(section)
     header = [Cell("policy"), Cell("seeds", "" if over else "interval over")]
     header += [Cell("pass@1", f"{name}\n{over or f'{level:.0%}'}") for name in decodings]
@@ -67,7 +68,7 @@ def results(section: Section, level: float) -> Table:
         tokens = Cell(f"{row.sampled.mean_tokens:.1f}", f"{row.sampled.truncated:.1%} cut off" if row.sampled.truncated else "")
         seeds = Cell(_seeds(row.seeds), "" if over else row.interval_over.replace(" and", "\nand"))
         rows.append([_name(row, section), seeds, *rates, tokens])
-    items = f"{sizes.pop()} items of " if len(sizes) == 1 else ""
+    items = f"{sizes.pop()} of " if len(sizes) == 1 else ""
     return Table(f"{items}{section.split}", header, rows, _result_notes(section))
 
 
@@ -106,7 +107,7 @@ def trainings(domain: str, policies: Sequence[Policy]) -> Table:
 def protocol(section: Section) -> dict[str, str]:
     """How a split was measured, as label and text; where rows differ, each value with its rows."""
     texts: dict[str, Callable[[Row], str]] = {
-        "items": lambda row: str(row.items),
+        "items": lambda row: size_text(row.items, row.skipped),
         "items SHA-256": lambda row: row.digest,
         "samples of each item": lambda row: f"{row.samples} at temperature {row.temperature:g}, and 1 greedy",
         "most tokens of a reply": lambda row: str(row.max_tokens),

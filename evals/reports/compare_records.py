@@ -83,6 +83,7 @@ class Row(BaseModel):
     apart: str = Field(default="", description="what sets its protocol apart from others of the section, as 2 turns; empty: nothing does")
     directories: list[str] = Field(description="the evaluations")
     items: int
+    skipped: int = Field(default=0, description="what stands among them in the data and cannot be graded")
     digest: str = Field(description="SHA-256 of the items")
     base: str = Field(description="fingerprint of the base")
     temperature: float = Field(description="of the sampled replies")

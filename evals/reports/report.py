@@ -47,7 +47,7 @@ def render_evaluation(evaluation: Evaluation) -> Group:
         extra["errors"] = [str(scores.errors) for scores in by_decoding.values()]
     header += extra
     rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
-    parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.items} items", header, rows)]
+    parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.size_text}", header, rows)]
     if len(evaluation.sampled.by_type) > 1:
         header = ["task type", "items", *(f"{name} [95%]" for name in by_decoding)]
         rows = []
@@ -106,7 +106,7 @@ def leaderboard(report: StudyReport) -> Table:
         shares = [rate_cell(arm.measured(decoding).pass_rate) for decoding in Decoding]
         rows.append([Cell(arm.name), *shares, *(_contribution(arm, decoding) for decoding in Decoding)])
     header = [Cell(figure, f"{drawn}\n{over}") for figure in ("pass@1", "C(k)") for drawn in (warm, "greedy")]
-    return Table(f"{report.recipe}: {report.items} items of {report.split}", [Cell("policy"), *header], rows, _notes(report))
+    return Table(f"{report.recipe}: {report.size_text} of {report.split}", [Cell("policy"), *header], rows, _notes(report))
 
 
 def differences(report: StudyReport) -> Table:
@@ -178,7 +178,7 @@ def protocol(report: StudyReport) -> dict[str, str]:
         "model": f"{report.model}, {report.parameters:,} parameters",
         "base fingerprint": report.base,
         "algorithm": report.algorithm,
-        "items": f"{report.items} of {report.split}",
+        "items": f"{report.size_text} of {report.split}",
         "items SHA-256": report.digest,
         "samples of each item": f"{report.samples} (base {report.base_samples}) at temperature {report.temperature:g}, and 1 greedy",
         "most tokens of a reply": str(report.max_tokens),

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ...envs.errors import UserError
+from ...envs.items import size_text
 from ..contribution import Contribution, contribution
 from ..protocol import protocol
 from ..records import Decoding, Recorded
@@ -115,6 +116,7 @@ class StudyReport(BaseModel):
     split: str = Field(description="split that every figure was measured on")
     digest: str = Field(description="SHA-256 of its items")
     items: int = Field(description="its items")
+    skipped: int = Field(default=0, ge=0, description="what stands among them in the data and cannot be graded")
     validation: str | None = Field(description="split that chose the learning rates; null where all were fixed")
     samples: int = Field(description="samples of each item for trained policies")
     base_samples: int = Field(description="samples of each item for base")
@@ -130,6 +132,11 @@ class StudyReport(BaseModel):
     arms: list[Arm] = Field(description="base, full, then the other trained sets")
     versions: dict[str, str] = Field(description="what it was made with")
     seconds: float = Field(description="wall-clock seconds of the whole study")
+
+    @property
+    def size_text(self) -> str:
+        """How many items it is of, in words."""
+        return size_text(self.items, self.skipped)
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
@@ -182,6 +189,7 @@ def build_report(
         split=reference.split,
         digest=reference.digest,
         items=reference.items,
+        skipped=len(reference.skipped),
         validation=validation,
         samples=full.evaluations[0].manifest.sampled.samples,
         base_samples=reference.sampled.samples,

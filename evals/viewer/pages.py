@@ -331,7 +331,7 @@ def policy_name(entry: Standing) -> str:
 
 def _table_name(table: Table, tables: Sequence[Table]) -> str:
     alike = [other for other in tables if other.suite == table.suite]
-    return f"{table.suite}, {table.items} items" + (f" ({table.digest[:8]})" if len(alike) > 1 else "")
+    return f"{table.suite}, {table.size}" + (f" ({table.digest[:8]})" if len(alike) > 1 else "")
 
 
 def _one_of(query: Query, name: str, allowed: Sequence[str] | Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from onelayer.evals.statistics import FloatArray, mean_difference
 from onelayer.evals.viewer.profile_items import agreement
 from onelayer.evals.viewer.profile_page import Measure, profiles
 
-MATH = {"math500/test": 90, "gsm8k/test": 160, "hub:math-ai/olympiadbench/test": 70, "amc23/test": 40}
+MATH = {"math500/test": 90, "gsm8k/test": 160, "olympiadbench/test": 70, "amc23/test": 40}
 RATES = {"base": 0.3, "full": 0.6, "layer:3": 0.55}
 LAYERS = {f"layer:{layer}": rate for layer, rate in enumerate((0.35, 0.45, 0.58, 0.6, 0.5, 0.38))}
 

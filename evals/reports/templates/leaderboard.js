@@ -177,7 +177,7 @@ function render() {
   clearTimeout(later);
   const more = from => { if (from < rows.length) later = setTimeout(() => { body.append(...rows.slice(from, from + 100).map(row)); more(from + 100); }, 20); };
   more(first);
-  byId("count").textContent = `${rows.length} of ${table.entries.length} entries` + (table.items ? ` on ${table.items} items${Object.keys(table.averaged).length ? "," : " of"} ${table.suite}` : ", published figures only");
+  byId("count").textContent = `${rows.length} of ${table.entries.length} entries` + (table.items ? ` on ${table.size}${Object.keys(table.averaged).length ? "," : " of"} ${table.suite}` : ", published figures only");
   openEntry();
 }
 
@@ -206,7 +206,7 @@ const heads = Object.fromEntries(Object.entries(columns).map(([key, {title, text
 document.querySelector("#entries thead tr").append(...Object.values(heads));
 const groups = [...new Set(board.tables.map(table => table.domain))].map(domain => el("optgroup", {label: domain},
   ...board.tables.filter(table => table.domain === domain)
-    .map(table => el("option", {value: tableKey(table)}, table.suite + (table.items ? `, ${table.items} items` : " (published)")))));
+    .map(table => el("option", {value: tableKey(table)}, table.suite + (table.items ? `, ${table.size}` : " (published)")))));
 byId("table").append(...groups);
 options(byId("sort"), Object.entries(columns).flatMap(([key, {title, text}]) => text ? [[key, `${title}, A to Z`]]
   : [[`-${key}`, `${title}, highest first`], [key, `${title}, lowest first`]]), state.sort);
