@@ -70,8 +70,10 @@ def evaluate(
     """
     from rich.console import Console
 
+    from ..envs import load
     from ..envs.errors import UserError
     from ..evals import suites
+    from ..evals.evaluator import first_items
 
     others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
     if len(given := [name for name, value in others.items() if value]) > 1:
@@ -88,6 +90,10 @@ def evaluate(
     places = {one: directory / suites.directory_name(one) if several else directory for one in selection.suites}
     check_place(directory, several)
 
+    prepared = {one: composed(one, settings) for one in places if not one.startswith(suites.LM_EVAL)}
+    for config, split_name in prepared.values():  # what is missing is said before the first episode is played
+        first_items(load(config.env, split_name), config.eval.items)
+
     cast: Cast | None = None
     found, console = {}, Console()
     for one, place in places.items():
@@ -96,7 +102,7 @@ def evaluate(
         if one.startswith(suites.LM_EVAL):
             found[one] = harness(one, settings, patch or [], place)
             continue
-        config, split_name = composed(one, settings)
+        config, split_name = prepared[one]
         cast = cast or policies(config, patch or [], baseline, responses)
         found[one] = play(cast, config, split_name, place, responses)
     if several:

@@ -18,8 +18,8 @@ from typing import Any
 from ..config import FieldMapping
 from ..errors import UserError
 from ..items import Item
-from .answers import extract_answer, normalise, number
 from .golds import Gold
+from .grader import extract_answer, normalise, number
 
 QUESTIONS = ("question", "problem", "prompt")
 OLYMPIAD = "final_answer"  # the column that tells OlympiadBench's rows
@@ -69,12 +69,12 @@ def read_question(values: Mapping[str, Any], fields: FieldMapping) -> str:
 
 
 def read_row(values: Mapping[str, Any], question: str, fields: FieldMapping, relative: float | None, *, several: str | None) -> Row:
-    """The row with its gold answer. relative: the tolerance of its benchmark; several: what a list of answers means (fields.several).
+    """The row with its gold answer. relative: the tolerance of its benchmark; several: what a list of answers means there.
 
     Raises Unplayable where the row cannot be graded; UserError, without a place, for a column that is missing or of another type.
     """
     key = find(values, "answer", fields.answer, ANSWERS)
-    texts, together = _answers(values, key, fields.several or several)
+    texts, together = _answers(values, key, fields.several, several)
     if not question:
         raise Unplayable("the question is empty")
     if values.get("modality") == "Multimodal" or IMAGE.search(question):
@@ -130,8 +130,11 @@ def as_text(value: object, key: str) -> str:
     return text
 
 
-def _answers(values: Mapping[str, Any], key: str, several: str | None) -> tuple[list[str], bool]:
-    """The answers under a key, without empty ones, and whether all of them are asked for together."""
+def _answers(values: Mapping[str, Any], key: str, named: str | None, usual: str | None) -> tuple[list[str], bool]:
+    """The answers under a key, without empty ones, and whether all of them are asked for together.
+
+    named, usual: what a list means, by the configuration and else.
+    """
     found = value_at(values, key)
     ground_truth = key.endswith("ground_truth")
     if ground_truth and isinstance(found, str) and found.startswith('["'):  # a list of texts as JSON; [1,2] is an interval
@@ -141,7 +144,7 @@ def _answers(values: Mapping[str, Any], key: str, several: str | None) -> tuple[
         return [], False
     if not isinstance(found, (list, tuple)):
         return [text] if (text := as_text(found, key).strip()) else [], False
-    several = several or ("all" if key == OLYMPIAD else "any" if ground_truth else None)
+    several = named or ("all" if key == OLYMPIAD else "any" if ground_truth else usual)
     texts = [text for one in found if (text := as_text(one, key).strip())]
     if several is None:
         raise UserError(

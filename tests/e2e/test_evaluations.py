@@ -142,3 +142,35 @@ def test_several_suites_and_named_groups(tmp_path: Path, monkeypatch: pytest.Mon
     for suite, said in (("arithmetic,arithmetic", "named twice"), (",", "names nothing"), ("none.yaml", "no such file"), extra):
         assert main(["eval", "--suite", suite, "--output", "bad"]) == 2
         assert said in message(capsys.readouterr().err)
+
+
+def test_data_is_looked_for_before_the_first_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONELAYER_DATA", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "datasets", None)  # as where it is not installed
+    assert main(["eval", "--suite", "arithmetic,minerva", "--items", "4", "--n", "1", "--output", "both"]) == 2
+    assert "minerva/test.jsonl" in message(capsys.readouterr().err) and not Path("both").exists()
+
+
+def test_what_cannot_be_graded_is_counted_wherever_the_split_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the terminal, the manifest, compare's page and the leaderboard; and every suite of paper-contests loads from a folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONELAYER_DATA", str(tmp_path))
+    rows = [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(3)] + [{"question": "Which?", "answer": "\\frac{1}{"}]
+    for suite in ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench"):
+        Path(suite).mkdir()
+        Path(suite, "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["eval", "--suite", "paper-contests", "--baseline", "gold", "--n", "1", "--output", "runs/gold", "pool.workers=0"]
+    assert main(command) == 0
+    assert "minerva/test, 3 items (1 skipped)" in capsys.readouterr().out
+    manifest = read_evaluation(Path("runs/gold/minerva")).manifest
+    assert manifest.skipped == {"minerva/test/4": "the gold answer '\\\\frac{1}{' cannot be read by the grader"}
+    assert manifest.greedy.pass_rate.mean == 1
+    assert main(["compare", "runs/gold/minerva", "--output", "compared"]) == 0
+    assert "3 items (1 skipped) of minerva/test" in " ".join(capsys.readouterr().out.split())
+    assert main(["leaderboard", "runs", "--output", "site"]) == 0
+    assert "3 items (1 skipped)" in Path("site/index.html").read_text()

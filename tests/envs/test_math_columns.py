@@ -10,6 +10,7 @@ import pytest
 
 from onelayer.envs import FieldMapping, MathConfig, UserError, load, make, parse_suite
 from onelayer.envs.items import Item
+from onelayer.envs.math import sources
 from onelayer.envs.math.env import grade_item
 from onelayer.envs.math.grader import Verdict
 
@@ -17,20 +18,14 @@ from onelayer.envs.math.grader import Verdict
 def suite(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, rows: list[dict[str, Any]]) -> tuple[dict[str, Item], dict[str, str]]:
     """The items and the skipped ones, by number or own id, of a built-in suite whose file holds these rows."""
     monkeypatch.setenv("ONELAYER_DATA", str(folder))
-    kind = "test" if (config := parse_suite(name))[1] == "test" else "train"
-    file = folder / config[0].suite / f"{kind}.jsonl"
+    config = parse_suite(name)
+    file = folder / name.partition("/")[0] / f"{config[1]}.jsonl"
     file.parent.mkdir(parents=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found: list[Item] = []
-    skipped = {}
-    for split in ("train", "validation") if kind == "train" else ("test",):
-        try:
-            part = load(config[0], split)
-        except UserError:  # none of these few falls into it
-            continue
-        found += part.items
-        skipped |= {one.id.rpartition("/")[2]: one.reason for one in part.skipped}
-    return {item.id.rpartition("/")[2]: item for item in found}, skipped
+    monkeypatch.setattr(sources, "TRAINING_FILE", {"train": range(10)})  # a file this small is not divided
+    found = load(*config)
+    skipped = {one.id.rpartition("/")[2]: one.reason for one in found.skipped}
+    return {item.id.rpartition("/")[2]: item for item in found.items}, skipped
 
 
 def right(item: Item, *answers: str) -> bool:
@@ -46,7 +41,14 @@ def test_olympiadbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Hothan/OlympiadBench adds (modality, question_type ...). Several answers, tolerance and what it is not for: inference/judge.py there;
     the unit does not stand in the answer, several are "connected with commas": inference/code/evaluators/evaluator.py.
     """
-    base = {"subfield": "Algebra", "context": None, "solution": ["So."], "is_multiple_answer": False, "unit": None, "answer_type": "Numerical"}
+    base = {
+        "subfield": "Algebra",
+        "context": None,
+        "solution": ["So."],
+        "is_multiple_answer": False,
+        "unit": None,
+        "answer_type": "Numerical",
+    }
     base |= {"error": None, "modality": "Text-only", "question_type": "Open-ended"}
     rows = [
         {"id": 11, "question": "Half?", "final_answer": ["$\\frac{1}{2}$"]},
@@ -79,16 +81,16 @@ def test_olympiadbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MINERVA = {
-    "math-ai/minervamath: question, answer": {"question": "Speed?", "answer": "2.998e8"},
+    "math-ai/minervamath: question, answer": {"question": "Speed?", "answer": "2.998 \\times 10^8"},
     "evaluation/data/minerva_math/test.jsonl of github.com/QwenLM/Qwen2.5-Math: problem, solution, type, idx": {
         "problem": "Speed?",
-        "solution": "It is\n\\[c=\\boxed{2.998e8} \\mathrm{~m}\\]",
+        "solution": "It is\n\\[c=\\boxed{2.998 \\times 10^{8}} \\mathrm{~m}\\]",
         "type": "Physics",
         "idx": 0,
     },
     "datasets/evaluation_suite/minerva of github.com/sail-sg/understand-r1-zero: problem, answer (list, each is right)": {
         "problem": "Speed?",
-        "answer": ["2.998 \\times 10^{8}\n", "2.998e8"],
+        "answer": ["2.998 \\times 10^{8}\n", "299800000"],
     },
 }
 
@@ -108,13 +110,20 @@ def test_amc_and_aime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     amc = {"id": 7, "problem": "Miles?", "answer": 27.0, "url": "https://example.org", "question": "Miles?"}
     items, skipped = suite(tmp_path / "amc", monkeypatch, "amc23", [amc])
     assert right(items["7"], "27", "27.0") and items["7"].gold == "27" and not skipped
-    aime = {"id": 60, "problem": "Minutes?", "solution": "so $\\framebox{204}$", "answer": "204", "url": "https://example.org", "year": "2024"}
+    aime = {
+        "id": 60,
+        "problem": "Minutes?",
+        "solution": "so $\\framebox{204}$",
+        "answer": "204",
+        "url": "https://example.org",
+        "year": "2024",
+    }
     items, skipped = suite(tmp_path / "aime", monkeypatch, "aime24", [aime])
     assert right(items["1"], "204") and not skipped
 
 
 def test_numinamath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns: dataset_info on the card of AI-MO/NuminaMath-CoT: source, problem, solution, messages. Its answers stand in the solutions."""
+    """Columns: dataset_info on the card of AI-MO/NuminaMath-CoT: source, problem, solution, messages. The solutions hold the answers."""
     asked = {
         "Solve $x+1=3$.": "We get $x = \\boxed{2}$.",
         "Find both.": "They are $\\boxed{1}$ and $\\boxed{2}$.",
@@ -135,13 +144,19 @@ def test_numinamath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "8": "its solution has no answer in a box (where the column is the answer itself, set env.fields.answer=solution)",
     }
     assert {number: item.gold for number, item in items.items()} == {"1": "2", "2": "1, 2", "3": "0.5", "5": "9", "9": "9"}
-    assert right(items["9"], "9", "9 (apples)", "9 apples", "9\\text{ apples}") and wrong(items["9"], "8")
+    assert right(items["9"], "9", "9 apples", "9\\text{ apples}") and wrong(items["9"], "8")
 
 
 def test_numinamath_1_5(tmp_path: Path) -> None:
     """Columns: dataset_info on the card of AI-MO/NuminaMath-1.5; `proof` and `notfound` stand in place of an answer there, and a row may be
     marked as a proof while it has one (documentation of nemo_rl's numinamath data set)."""
-    base = {"solution": "So.", "question_type": "math-word-problem", "problem_is_valid": "Yes", "solution_is_valid": "Yes", "synthetic": False}
+    base = {
+        "solution": "So.",
+        "question_type": "math-word-problem",
+        "problem_is_valid": "Yes",
+        "solution_is_valid": "Yes",
+        "synthetic": False,
+    }
     answers = [("1?", "4", "math-word-problem"), ("2?", "proof", "math-word-problem"), ("3?", "notfound", "MCQ"), ("4?", "5", "proof")]
     rows = [base | {"problem": problem, "answer": answer, "question_type": kind} for problem, answer, kind in answers]
     file = tmp_path / "numina.jsonl"
@@ -167,8 +182,9 @@ def test_math(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_skywork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns: dataset_info on the card of Skywork/Skywork-OR1-RL-Data; the ground truth is a list as JSON (download_and_filter_data_1p5b.py
-    of github.com/SkyworkAI/Skywork-OR1), each of which is right (verl/utils/reward_score/deepscaler_math/math_reward.py)."""
+    """Columns: dataset_info on the card of Skywork/Skywork-OR1-RL-Data; the ground truth is a list as JSON
+    (download_and_filter_data_1p5b.py of github.com/SkyworkAI/Skywork-OR1), each of which is right
+    (verl/utils/reward_score/deepscaler_math/math_reward.py)."""
     ending = " Please reason step by step, and put your final answer within \\boxed{}."
 
     def row(question: str, truth: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from onelayer.envs import FieldMapping, MathConfig, UserError, check_disjoint, load, parse_suite
+from onelayer.envs.math import golds as golds_module
 
 
 def write(path: Path, rows: list[dict]) -> str:
@@ -51,7 +52,7 @@ BROKEN = {
     "wrong type": ('{"question": "1?", "answer": [1]}', ":1: 'answer' is"),
     "not a number": ('{"question": "1?", "answer": NaN}', ":1: 'answer' is NaN"),
     "surrogate": ('{"question": "\\ud800", "answer": 1}', ":1: 'question' holds half a surrogate pair"),
-    "unreadable gold": (f'{GOOD}\n{{"question": "2?", "answer": "\\\\frac{{1}}{{"}}', ":2: the gold answer"),
+    "unreadable gold": ('{"question": "2?", "answer": "\\\\frac{1}{"}', ":1: the gold answer"),
     "gold beyond the caps": ('{"question": "1?", "answer": "9^{9^{9}}"}', ":1: the gold answer"),
     "empty file": ("", ": the file is empty"),
     "not UTF-8": (b'{"question": "1?", "answer": 1}\n{"question": "\xff"}', ":2: not UTF-8"),
@@ -145,3 +146,32 @@ def test_names_of_suites() -> None:
         ("hub:a/b/validation", "hub:a/b", "validation"),
     ):
         assert parse_suite(text) == (MathConfig(suite=suite), split)
+
+
+def test_what_cannot_be_graded_is_skipped_by_name_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"question": "1?", "answer": 1}, {"question": "2?", "answer": "\\frac{1}{"}, {"question": "3?", "answer": None}, *ROWS[:9]]
+    file = write(tmp_path / "some.jsonl", rows)
+    split = load(MathConfig(suite=file), "all")
+    reasons = {one.id: one.reason for one in split.skipped}
+    assert reasons == {"some/2": "the gold answer '\\\\frac{1}{' cannot be read by the grader", "some/3": "the answer is empty"}
+    assert (split.size_text, split.first(1).size_text, split.first(2).size_text) == (
+        "10 items (2 skipped)",
+        "1 items",
+        "2 items (2 skipped)",
+    )
+    assert "10 items (2 skipped): some/2 (the gold answer" in caplog.text
+    without = load(MathConfig(suite=write(tmp_path / "fewer" / "some.jsonl", [rows[0], *ROWS[:9]]), fields=FieldMapping()), "all")
+    assert without.size_text == "10 items" and without.digest != split.digest
+    assert load(MathConfig(suite=file, size=5), "all").items == split.items[:5]
+    with pytest.raises(UserError, match=r"some.jsonl:2: the gold answer .* cannot be read.*env.unreadable=skip"):
+        load(MathConfig(suite=file, unreadable="refuse"), "all")
+    with pytest.raises(UserError, match=r"env.size=11, but .* has 10 items"):
+        load(MathConfig(suite=file, size=11), "all")
+
+
+def test_what_could_not_be_read_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    golds = ["x+1", "\\frac{1}{", "3", "x+1"]
+    assert golds_module.unreadable_golds(golds) == [1]
+    monkeypatch.setattr(golds_module, "_readable", lambda formula: pytest.fail("checked twice"))
+    assert golds_module.unreadable_golds(golds[::-1]) == [2]
