@@ -18,8 +18,10 @@ from typing import Any
 from ..config import FieldMapping
 from ..errors import UserError
 from ..items import Item
+from .answers import extract_answer
 from .golds import Gold
-from .grader import extract_answer, normalise, number
+from .latex import normalise
+from .numerals import number
 
 QUESTIONS = ("question", "problem", "prompt")
 OLYMPIAD = "final_answer"  # the column that tells OlympiadBench's rows

@@ -144,7 +144,7 @@ def test_numinamath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "8": "its solution has no answer in a box (where the column is the answer itself, set env.fields.answer=solution)",
     }
     assert {number: item.gold for number, item in items.items()} == {"1": "2", "2": "1, 2", "3": "0.5", "5": "9", "9": "9"}
-    assert right(items["9"], "9", "9 apples", "9\\text{ apples}") and wrong(items["9"], "8")
+    assert right(items["9"], "9", "9 (apples)", "9 apples", "9\\text{ apples}") and wrong(items["9"], "8")
 
 
 def test_numinamath_1_5(tmp_path: Path) -> None:
