@@ -48,9 +48,10 @@ def doctor() -> None:
       onelayer doctor
     """
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from .console import Console
 
     findings = list(examine())
     table = Table("what", "found", "what brings it", title="onelayer doctor", title_justify="left", box=box.SIMPLE_HEAD)

@@ -73,10 +73,10 @@ def check_environment(
       onelayer env check riddles:riddles/Riddles-v0/train --items 100
       onelayer env check functions env.max_turns=3
     """
-    from rich.console import Console
     from rich.markup import escape
 
     from ..envs.check_process import check_apart
+    from .console import Console
 
     config, split = _compose(env, overrides)
     marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
@@ -191,11 +191,11 @@ def generate_games(
     Example:
       onelayer env generate alfworld --out games --train 100 --valid 20
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from ..envs.alfworld.sources import generate
     from ..envs.errors import UserError
+    from .console import Console
 
     if env != "alfworld":
         raise UserError(f"{env}: no games to generate; it can be alfworld")

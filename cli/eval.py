@@ -68,12 +68,11 @@ def evaluate(
       onelayer eval --suite paper-math --endpoint http://localhost:8000/v1 --model NAME agent.max_tokens=2048
       onelayer eval --suite math500 --responses theirs.jsonl
     """
-    from rich.console import Console
-
     from ..envs import load
     from ..envs.errors import UserError
     from ..evals import suites
     from ..evals.evaluator import first_items
+    from .console import Console
 
     others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
     if len(given := [name for name, value in others.items() if value]) > 1:
@@ -138,13 +137,12 @@ def check_place(directory: Path, several: bool) -> None:
 
 def play(cast: Cast, config: Config, split_name: str, directory: Path, responses: Path | None):
     """Evaluate on one suite, and show the figures."""
-    from rich.console import Console
-
     from ..envs import load
     from ..envs.pool import open_pool
     from ..evals.evaluator import evaluate, first_items
     from ..evals.reports.report import render_evaluation
     from ..trainers.run import recipe_of
+    from .console import Console
 
     split = load(config.env, split_name)
     agent, policy = cast(config, split_name, first_items(split, config.eval.items))
@@ -215,13 +213,12 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
 
 def harness(suite: str, overrides: list[str], patches: list[Path], directory: Path):
     """Evaluate on a task of lm-evaluation-harness, and show the figures."""
-    from rich.console import Console
-
     from ..evals.harness import evaluate
     from ..evals.reports.report import render_evaluation
     from ..evals.suites import LM_EVAL
     from ..trainers.run import recipe_of
     from .config import compose
+    from .console import Console
 
     config = compose(overrides)
     result = evaluate(

@@ -37,7 +37,6 @@ def grade_math(
     Example:
       onelayer grade math --input responses.jsonl --output graded.jsonl
     """
-    from rich.console import Console
     from rich.progress import track
 
     from ..envs.errors import UserError
@@ -46,6 +45,7 @@ def grade_math(
     from ..envs.math.grader import Verdict, grade_many
     from ..envs.math.sources import read_lines
     from ..evals.statistics import wilson
+    from .console import Console
 
     if output is not None:
         make_writable(output.parent)

@@ -90,10 +90,10 @@ def check_all(samples: Sequence[tuple[Problem, str]]) -> list[Result]:
     """The results in order, as many at a time as the sandbox has places, with a progress bar on stderr."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from rich.console import Console
     from rich.progress import track
 
     from ..envs.code.grader import check
+    from .console import Console
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:

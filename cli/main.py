@@ -20,6 +20,7 @@ from .export import export
 from .leaderboard import leaderboard
 from .study import study
 from .submit import submit
+from .terminal import escaping
 from .train import train
 from .verify import verify
 from .view import view
@@ -55,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defect and keeps its traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with escaping():
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
     try:
         code = app(words, prog_name="onelayer", standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer's answer to Ctrl-C

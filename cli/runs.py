@@ -41,9 +41,10 @@ def list_runs(
         for entry in entries:
             print(json.dumps({"directory": str(entry.directory), "kind": entry.kind, "state": entry.state, "problem": entry.problem}))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from .console import Console
 
     table = Table("directory", "kind", "state", "what", "result", box=None)
     for entry in entries:

@@ -36,6 +36,7 @@ from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
 from .samples import SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
+from .text import plain
 
 DOMAINS = {"onelayer/Math-v0": "math", "onelayer/Code-v0": "code", "onelayer/ALFWorld-v0": "alfworld"}
 PROBE = "What is 1 + 1?\n\n<b> {} \u00e9 \u4f60\u597d"
@@ -300,7 +301,7 @@ def _play(
             if not due:
                 continue
             of_all = sum(one.decoding is decoding for one in wanted.values())
-            task = progress.add_task(f"evaluating {policy.name}, {decoding.value}", total=of_all, completed=of_all - len(due))
+            task = progress.add_task(f"evaluating {plain(policy.name)}, {decoding.value}", total=of_all, completed=of_all - len(due))
             sampling = Sampling(agent.config.max_tokens, config.temperature if decoding is Decoding.SAMPLED else 0.0)
             for episode in play(agent, pool, [one.play for one in due], sampling):
                 one = due[episode.index]
