@@ -29,14 +29,17 @@ POINTS = (  # values of the unknowns: n-th unknown takes the n-th value, round a
 )
 
 REWRITTEN = (  # what latex2sympy would read as something else
+    (re.compile(r"\\frac ?\{ ?d ?([A-Za-z]) ?\} ?\{ ?d ?([A-Za-z]) ?\}"), r"\\text{d\1over\2}"),
     (re.compile(r"(?<![A-Za-z_])(\d+(?:\.\d+)?)[eE]([+-]?\d+)"), r"\1\\cdot10^{\2}"),
     (re.compile(r"\\gamma(?![a-z])"), r"\\text{smallgamma}"),
+    (re.compile(r"\\hbar(?![a-z])"), r"\\text{hbar}"),
     (re.compile(r"\\Gamma(?![a-z])"), r"\\text{largegamma}"),
     (re.compile(r"(?<![A-Za-z\\{])I(?![A-Za-z}])"), r"\\text{capitalI}"),
     (re.compile(r"(?<![A-Za-z\\{])d(?=[A-Za-z])"), r"d \\cdot "),
     (re.compile(r"(?<=[A-Za-z])'{1,3}"), lambda prime: f"_{{{'p' * len(prime.group())}}}"),
     (re.compile(r"_ ?\{ ?([A-Za-z0-9]) ?\}"), r"_\1 "),
     (re.compile(r"(?<![\w.}^_)])(\d+) ?\\frac ?\{(\d+)\} ?\{(\d+)\}"), lambda mixed: _mixed(*mixed.groups())),
+    (re.compile(r"(?<![\w.^_])(\d+(?:\.\d+)?) ?(?=\(|\\(?:binom|frac|sqrt)(?![a-z]))"), r"\1\\cdot "),
     (re.compile(r"\\text\{ ?([A-Za-z]+) ?\}"), r"\\text{\1}"),
     (re.compile(r"\\(sin|cos|tan|cot|sec|csc|ln|log) ?(\d+) ?\\(sin|cos|tan|cot|sec|csc)"), r"\\\1{\2}\\\3"),
     (re.compile(r"\\log ?_ ?\{? ?(\w+) ?\}? ?"), r"\\log_{\1} "),
@@ -118,8 +121,14 @@ def equal(one: Value, other: Value, rough: bool = False, absolute: float = 0.0, 
         return not one.has(sympy.nan, sympy.zoo)
     if one.is_Rational and other.is_Rational:
         return False
-    digits = _digits(one, other)
     unknowns = _unknowns(one, other)
+    if not _agree(one, other, unknowns, DIGITS, rough):
+        return False
+    return bool(unknowns) or rough or (digits := _digits(one, other)) == DIGITS or _agree(one, other, unknowns, digits, rough)
+
+
+def _agree(one: Value, other: Value, unknowns: list, digits: int, rough: bool) -> bool:
+    """Whether two expressions agree to a number of digits, at all points where both have a value."""
     agreements = 0
     for values in POINTS if unknowns else POINTS[:1]:
         first, second = (_number(expression, _point(unknowns, values), digits) for expression in (one, other))

@@ -18,7 +18,7 @@ MAX_LISTED = 256  # characters of the boxes that are listed together
 
 THOUGHT = re.compile(r"<(?:(/)?(?:think(?:ing)?|thoughts?|reasoning)|\|(?:begin|(end))_of_thought\|)>", re.IGNORECASE)
 BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(\{)?")
-PLACEHOLDER = re.compile(r"(?:\\text\{)?(?:(?:your|the)?\s*(?:final)?\s*answer(?:\s+here)?|\.\.\.|\\[lc]?dots)?\}?", re.IGNORECASE)
+PLACEHOLDER = re.compile(r"(?:\\text\{)?(?:(?:your|the)?\s*(?:final)?\s*answer(?:\s+here)?|\.\.\.|\?|\\[lc]?dots)?\}?", re.IGNORECASE)
 JOINED_BOXES = re.compile(
     r"(?=.*(?:\b(?:or|and)\b|,))(?:[\s,;$*()]|\\[\[\]()]|\\text\{|\}|\b(?:or|and|either)\b)*", re.IGNORECASE | re.DOTALL
 )
@@ -30,7 +30,7 @@ LAST_NUMBER = re.compile(rf"(?<![\w.])-?\$?(?:{PLAIN_NUMBER})(?:/[0-9]++)?(?!\d)
 MATH = {"$$": "$$", "\\[": "\\]", "$": "$", "\\(": "\\)"}  # how a formula in text begins and ends
 DELIMITERS = re.compile(r"(?<!\\)\$+|\\[\[\]()]")
 SENTENCE_END = re.compile(r"\.(?:\s|$)|</answer>|\n")
-EXPLANATION = re.compile(r"[\s,;(:]+(?:because|since|as|so|which|where|using|after|thus|hence)\b.*", re.IGNORECASE | re.DOTALL)
+EXPLANATION = re.compile(r"(?<![\s,;(:])[\s,;(:]+(?:because|since|as|so|which|where|using|after|thus|hence)\b.*", re.IGNORECASE | re.DOTALL)
 CONTINUED = re.compile(r"\s*[,;]?\s*(?:[$0-9\\/+*=<>^{:-]|\(?(?:or|and|to)\b)", re.IGNORECASE)  # the formula goes on after its end
 ALTERNATIVE = re.compile(r"\b(?:or|and|maybe|perhaps|possibly|alternatively)\b\W*[$0-9\\]", re.IGNORECASE)
 UNIT_WORDS = re.compile(r"(?:\s+(?!(?:of|in|from|at|on|with|when|if|for|is|was|are|by)\b)[A-Za-z/.%^0-9-]+)*", re.IGNORECASE)

@@ -18,7 +18,7 @@ COMMANDS = frozenset(
     "frac sqrt pi infty cup cap in notin pm mp cdot times div le ge ne sin cos tan cot sec csc arcsin arccos arctan arccot "
     "sinh cosh tanh log ln exp max min begin end text mathbb alpha beta gamma delta epsilon theta lambda mu nu xi rho sigma "
     "tau phi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell emptyset setminus binom overline vec hat lfloor "
-    "rfloor lceil rceil langle rangle angle measuredangle triangle mid equiv pmod".split()
+    "rfloor lceil rceil langle rangle angle hbar measuredangle triangle mid equiv pmod".split()
 )
 GREEK = frozenset(r"\theta \alpha \beta \gamma \delta \phi \varphi \lambda \mu \omega \sigma \epsilon \rho \tau \psi".split())
 WORDS = re.compile(r"\\mathbb ?\{[^}]*\}|\\text\{[^{}]*\}|\b(?:or|and|either|mod|to)\b")
@@ -28,6 +28,7 @@ FUNCTIONS = frozenset(r"\sqrt \sin \cos \tan \cot \sec \csc \arcsin \arccos \arc
 CLOSING = {"{": "}", "(": ")", "[": "]", "\\{": "\\}"}
 SMALL = r" ?\{ ?(?:[0-9]{1,3}|[A-Za-z](?: ?[+-] ?(?:[0-9]{1,2}|[A-Za-z]))?) ?\}"
 SMALL_PAIR = re.compile(SMALL + SMALL)
+SMALL_POWER = re.compile(r"(?:[A-Za-z]|\\[a-z]+)\^[1-4]|[0-9]\^[A-Za-z]")  # in an exponent
 ROOT = re.compile(r"-?(?:\\frac)?([0-9]{1,4})(?:/| )([0-9]{1,6})")  # an exponent that is a plain fraction
 
 
@@ -36,9 +37,9 @@ def admissible(answer: str) -> bool:
 
     Refused without any work: more than 256 characters, or anything but printable ASCII; numbers beyond 40 digits; nesting
     beyond 6; commands outside COMMANDS (sums, products, integrals, limits ...) and environments but matrices; factorials and
-    binomials of anything but unknowns and numbers below 1000; exponents that hold a power, a factorial or more than four digits; powers
-    of powers; powers whose value may pass 2000 digits, 50 under a root or a
-    function; parentheses whose expansion grows too large.
+    binomials of anything but unknowns and numbers below 1000; exponents that hold a power (but x^2 and 2^n), a factorial or
+    more than four digits, unless they are a plain fraction; powers of powers; powers whose value may pass 2000 digits, 50
+    under a root or a function; parentheses whose expansion grows too large.
     """
     if not 0 < len(answer) <= MAX_LENGTH or not answer.isascii() or not answer.isprintable() or "**" in answer or "^^" in answer:
         return False
@@ -122,7 +123,9 @@ def _exponent(tokens: list[str], at: int) -> tuple[int, int]:
     numerals = "".join(token for token in inner if token[0].isdigit())
     if depth == 0 and len(inner) == 1 and numerals and len(numerals) <= 8 and float(numerals) < 10_000:
         return end, int(float(numerals)) + (not numerals.isdigit())
-    if depth != 0 or not inner or len(numerals) > 4 or any(token in ("^", "!", "\\binom", "\\exp", "\\log", "\\ln") for token in inner):
+    if depth != 0 or not inner or len(numerals) > 4 or any(token in ("!", "\\binom", "\\exp", "\\log", "\\ln") for token in inner):
+        raise _Refused
+    if any(token == "^" and not SMALL_POWER.fullmatch("".join(inner[max(0, at - 1) : at + 2])) for at, token in enumerate(inner)):
         raise _Refused
     return end, 10 ** len(numerals)  # sums, products and quotients of these digits are no larger
 

@@ -125,7 +125,7 @@ class Comparison:
             return self.same(single[0], other) if ours is not None else self.same(other, single[0])
         if {gold[0], answer[0]} == {"set", "tuple"} or (gold[0] == "tuple" and answer[0] == "list" and answer[1] == "or"):
             return False
-        if gold[0] == answer[0] == "tuple" and gold[1:3] != answer[1:3] and (len(ours) == 2 or ":" in (gold[1], answer[1])):
+        if gold[0] == answer[0] == "tuple" and gold[1:3] != answer[1:3] and (len(ours) == 2 or answer[1:3] != ["[", "]"]):
             return False
         ours, theirs = _in_order_of_names(ours), _in_order_of_names(theirs)
         if gold[0] == "tuple" or (_distinct_names(ours) and not _distinct_names(theirs)):

@@ -21,7 +21,7 @@ from .golds import Gold
 from .latex import normalise, same_spelling
 from .numerals import clock, in_base, number, same_time
 from .shapes import read
-from .units import without_bare_unit, without_named_unit
+from .units import scaled, without_bare_unit, without_named_unit
 from .words import choice, same_words, words
 
 __all__ = ["Gold", "Verdict", "extract_answer", "grade", "grade_many", "needs_algebra", "voted_answer"]
@@ -95,7 +95,9 @@ RESIDUE = re.compile(r"(?:[a-zA-Z] ?(?:=|\\equiv) ?)?([0-9]+) ?\(?\\pmod ?\{? ?(
 
 def _decide(gold: Gold, wanted: str, given: str) -> Verdict:
     """Cheap rules first; each either decides or leaves the pair to the next."""
-    if (value := number(wanted)) is not None:
+    if (value := number(wanted)) is None:
+        value = _scaled(wanted)
+    if value is not None:
         return _against_number(value, given, gold)
     if same_spelling(wanted, given) or (words(given) and same_words(wanted, given)):
         return Verdict.CORRECT
@@ -122,7 +124,7 @@ def words_are_reals(text: str) -> bool:
 def _against_number(value: Fraction, given: str, gold: Gold) -> Verdict:
     """A gold that is a number wants a number, or an equation that ends in one: unfinished work such as 2+3 is wrong."""
     found = number(given)
-    if found is None and (equation := EQUATION.fullmatch(given)):
+    if found is None and (equation := EQUATION.fullmatch(given := re.sub(r"_\{[^{}]*\}(?=.*=)", "", given))):
         if value == 0 and re.search(r"[0-9]", given[: equation.start(1)]) and variables(given):
             return Verdict.WRONG  # an equation with unknowns, not the value of something
         found = number(equation.group(1))
@@ -138,7 +140,15 @@ def _against_number(value: Fraction, given: str, gold: Gold) -> Verdict:
     return Verdict.WRONG
 
 
+RELATION = re.compile(r"[=<>]|\\(?:in|le|ge|ne|equiv)(?![a-z])")
 IRRATIONAL = re.compile(r"\\(?:sqrt|pi|ln|log|sin|cos|tan|exp|arctan)(?![a-z])|(?<![A-Za-z])e ?\^")
+
+
+def _scaled(text: str) -> Fraction | None:
+    """`7 million` as a number."""
+    parts = scaled(text)
+    value = number(parts[0].strip()) if parts else None
+    return value * parts[1] if parts and value is not None else None
 
 
 def _dressed(given: str) -> Fraction | None:
@@ -149,6 +159,8 @@ def _dressed(given: str) -> Fraction | None:
         return number(single.group(1).strip())
     if (residue := RESIDUE.fullmatch(given)) and int(residue.group(1)) < int(residue.group(2)):
         return number(residue.group(1))
+    if (value := _scaled(given)) is not None:
+        return value
     return number(without_bare_unit(given))
 
 
@@ -163,7 +175,7 @@ def _verdict(correct: bool) -> Verdict:
 
 
 def _relation(text: str) -> bool:
-    return any(sign in text for sign in ("=", "<", ">", "\\in", "\\le", "\\ge", "\\ne", "\\equiv"))
+    return RELATION.search(text) is not None
 
 
 @lru_cache(maxsize=65536)  # the samples of a group often give the same answer
@@ -177,6 +189,6 @@ def _symbolic(gold: str, answer: str, absolute: float, relative: float) -> Verdi
 def needs_algebra(gold: str) -> bool:
     """Whether comparing with this gold may take the workers: it is no number, no words, no number in a base, no time, no choice."""
     wanted = normalise(gold)
-    if number(wanted) is not None or words(wanted) or in_base(wanted):
+    if number(wanted) is not None or _scaled(wanted) is not None or words(wanted) or in_base(wanted):
         return False
     return not ((time := clock(wanted)) and time[1]) and choice(wanted) is None

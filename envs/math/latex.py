@@ -20,6 +20,9 @@ LOOKALIKES = str.maketrans(
      "′": "'",
      "，": ",", "（": "(", "）": ")", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2002": " ", "\u2003": " "}
 )  # fmt: skip
+TYPED = re.compile(r"(?<![A-Za-z\\{])(?:sqrt|pi|sin|cos|tan|infinity)(?![A-Za-z])|(?<=[\w)])\*\*(?=[\w(-])")  # without LaTeX
+TYPED_AS = {"infinity": "\\infty", "**": "^"}
+TYPED_ROOT = re.compile(r"\\sqrt ?\(([^()]*)\)")
 SUPERSCRIPT = re.compile(r"(?<=[0-9A-Za-z)}\]])[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
@@ -49,6 +52,7 @@ TABLE = (
     )
     | dict.fromkeys("quad qquad enspace thinspace negthinspace medspace thickspace".split(), " ")
     | dict.fromkeys("dfrac tfrac cfrac".split(), "\\frac")
+    | {"bigcup": "\\cup", "bigcap": "\\cap"}
     | dict.fromkeys("dbinom tbinom".split(), "\\binom")
     | dict.fromkeys("geqslant geq geqq".split(), "\\ge")
     | dict.fromkeys("leqslant leq leqq".split(), "\\le")
@@ -69,8 +73,11 @@ ENVIRONMENT = re.compile(
     r"\\(begin|end)\s*\{(?:[pbvBV]?matrix|smallmatrix|array|cases|aligned|align\*?|gathered|split)\}\s*(?:(?<=array\})\{[^{}]*\})?"
 )
 SYSTEM = re.compile(r"^\s*\\\{\s*(\\begin\{matrix\}(?:(?!\\end).)*\\end\{matrix\}\s*)$", re.DOTALL)  # a brace on the left only
+COLUMN = re.compile(r"\(\s*\\begin\{matrix\}([^&\\{}]*)\\\\([^&\\{}]*)\\end\{matrix\}\s*\)")
+MEASURED = re.compile(r"\s*(-?[0-9][0-9.,/]*)\s*([A-Za-z].*)", re.DOTALL)
 UNIT_LETTERS = re.compile(rf"[{LETTERS}](?:[\s/.^0-9{{}}-]+[{LETTERS}])+(?:\^[\d{{}}-]+)?|[{LETTERS}]\^[\d{{}}-]+")
 REDUNDANT = re.compile(r"(?<![\\A-Za-z}\]_^])\{(\\frac\{[^{}]*\}\{[^{}]*\})\}|\{\{([^{}]*)\}\}|\{ ?\((-?\d+)\) ?\}")
+LEAD = re.compile(r"^\\text\{[^{}]*(?:\bis|:|=)\} ?(?=.)")
 DOMAIN = re.compile(  # k\pi, k \in Z
     r"(?<=\S)\s*(?:,\s*|\(\s*|\\text\{ ?(?:for|where)[a-z ]*\}\s*)[a-z](?:,[a-z])*\s*\\in\s*\\mathbb\{[ZN]\}[+*^{}0-9]*\s*\)?$"
 )
@@ -81,9 +88,9 @@ SHORT_ARGUMENT = re.compile(
 )
 LONG_EXPONENT = re.compile(r"\^\s*([+-]\s*(?:\d+|[A-Za-z])|\d{2,})")  # x^10 and x^-1 as people mean them
 DOTTED = re.compile(r"(?<=[0-9.])\\overline ?\{([0-9])\}([0-9]*)\\overline ?\{([0-9])\}")
-ELLIPSIS = re.compile(r"([0-9]*\.[0-9]*?)([0-9]{1,6}?)\2{2,}(?:\.\.\.|\\ldots)")
+ELLIPSIS = re.compile(r"([0-9]{0,12}\.[0-9]{0,12}?)([0-9]{1,6}?)\2{2,}(?:\.\.\.|\\ldots)")
 DEGREE = re.compile(r"\s*\^ ?\{? ?\\circ(?![A-Za-z]) ?\}?(?: ?[CF](?![A-Za-z]))?")
-ANGLE = re.compile(r"(\\frac\{[^{}]*\}\{[^{}]*\}|[0-9]+(?:\.[0-9]+)?|\([^()]*\)|[A-Za-z]|\\[a-z]+)" + DEGREE.pattern)
+ANGLE = re.compile(r"(\\frac\{[^{}]*\}\{[^{}]*\}|[0-9]+(?:\.[0-9]+)?|\([^()]*\)|\{[^{}\\]*\}|[A-Za-z]|\\[a-z]+)" + DEGREE.pattern)
 OF_ANGLES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|cis)(?![a-z])|\^\{[^{}]*i[^{}]*\\circ")
 CIS = re.compile(r"\\cis ?(\([^()]*\)|\{[^{}]*\}|\\frac\{[^{}]*\}\{[^{}]*\}|\\?[A-Za-z]+|[0-9.]+)")
 APPROXIMATELY = re.compile(r"^\s*\\(?:approx|sim)|(?<=\S)\s*\\approx.*", re.DOTALL)
@@ -96,6 +103,10 @@ def normalise(answer: str) -> str:
     text = answer.strip()
     if PLAIN.fullmatch(text):
         return text
+    if text.endswith("\\") and not text.endswith("\\\\"):
+        text = text[:-1]
+    if "\\text" not in text and TYPED.search(text):
+        text = TYPED_ROOT.sub(r"\\sqrt{\1}", TYPED.sub(lambda typed: TYPED_AS.get(typed.group(), f"\\{typed.group()}"), text))
     if not text.isascii():
         text = SUPERSCRIPT.sub(lambda raised: f"^{{{raised.group().translate(RAISED)}}}", text.translate(LOOKALIKES))
     if "\\" in text or "{" in text or "^" in text or "~" in text:
@@ -105,6 +116,8 @@ def normalise(answer: str) -> str:
     if " " in text or "\n" in text or "*" in text:
         text = " ".join(text.replace("**", "").split())
     text = text.rstrip(".,;: ")
+    if text.startswith("\\text"):
+        text = LEAD.sub("", text)
     if not text[-1:].isdigit() or "^" in text:
         text = without_unit(text)
     if " " in text:
@@ -131,6 +144,7 @@ def _latex(text: str) -> str:
     text = COMMAND.sub(_command, SPACING.sub(" ", text))
     if "\\begin" in text:
         text = SYSTEM.sub(r"\1", ENVIRONMENT.sub(_environment, text))
+        text = COLUMN.sub(lambda column: _binomial(column, text), text)
     if "\\over" in text or "\\choose" in text:
         text = _over(text)
     if "\\mathbb" in text:
@@ -174,6 +188,8 @@ def _upright(match: re.Match[str]) -> str:
         and (content != core or before.isdigit() or style == "mathrm")
     )
     unit = unit or UNIT_LETTERS.fullmatch(plain.strip()) is not None or UNIT_LETTERS.fullmatch(core) is not None
+    if measured := MEASURED.fullmatch(plain):
+        return f"{before}{measured.group(1)} \\text{{{measured.group(2).strip()}}}"
     if unit or re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", plain)):
         lead = ", " if content.lstrip().startswith(",") else ""
         inner = re.sub(r"[{}]", " ", plain.strip(" ,"))
@@ -189,8 +205,13 @@ def _environment(match: re.Match[str]) -> str:
     return f"\\{match.group(1)}{{matrix}}"
 
 
+def _binomial(column: re.Match[str], text: str) -> str:
+    r"""A column of two in parentheses is a vector alone, and a binomial coefficient in a formula."""
+    return column.group() if column.group() == text.strip() else f"\\binom{{{column.group(1).strip()}}}{{{column.group(2).strip()}}}"
+
+
 def _radians(match: re.Match[str]) -> str:
-    angle = match.group(1)
+    angle = match.group(1).strip("{}") if match.group(1)[0] == "{" else match.group(1)
     if angle[0].isdigit():
         reduced = Fraction(angle) / 180
         return f"\\frac{{{reduced.numerator}\\pi}}{{{reduced.denominator}}}"

@@ -32,6 +32,8 @@ def number(answer: str) -> Fraction | None:
         return None
     if answer.isdigit():
         return Fraction(int(answer)) if len(answer) <= MAX_DIGITS else None
+    if "/" in answer and "(" in answer:
+        answer = re.sub(r"\((-?[0-9]+)\)", r"\1", answer)
     sign = 1
     if "(" in answer or answer[0] == "{":
         sign, answer = _without_parentheses(answer)

@@ -38,6 +38,8 @@ WARM_UP = (  # what the program compares before its first child: their imports a
     (r"\frac{\sqrt{\pi}}{\cos{\theta}}", r"\lfloor\frac{n}{2}\rfloor+\ln x+\binom{n}{2}"),
     (r"\{1,2\}\cup(3,4)", r"-\frac{1}{2}\le x\le \frac{\sqrt{3}}{2}"),
     (r"a^{2}b(x+y)-(2)(3)", r"2^{-50}(x_1+x_2)\cdot\tan\theta"),
+    (r"x(x(x(1)))+abcdefghijklm", r"\sin(\cos(\sin(x)))+||x||-\arcsin(9)"),
+    (r"e^{x^{9}}-\frac{1}{1+\frac{1}{1+\frac{1}{x}}}", r"+1-1+1-1+\binom{n}{k}\binom{k}{n}-\lfloor x\lfloor y\rfloor\rfloor"),
     (r"e^{\frac{i\pi}{3}}", r"\sqrt[3]{2}-2^{1/3}+n!+\frac{a}{b}c"),
 )
 

@@ -4,6 +4,7 @@ r"""Units go: `12\text{ km/h}`, `12cm`, `12 (days)` and `36\sqrt{7}cm^{3}` are 1
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 SYMBOLS = frozenset(  # stripped wherever they follow a number, also without a space
     "mm cm dm km nm sq cu ft yd mi lb lbs oz kg mg km/h kmh kph mph rpm Hz kHz MHz GHz kJ kW kWh kPa MPa Pa cc ml mL dL hr "
@@ -24,6 +25,13 @@ BARE = re.compile(
     r"(.*[0-9}\])]) ?(?:[mk]?m ?/ ?(?:s|h|min)(?:\^\{?2\}?)?|mm|[ckdn]?m|k?g|mg|m?s|h|hr|mi|in|[mk]?[LlJNWVAK]|d|ft|lb)", re.DOTALL
 )
 
+FACTOR = re.compile(r"(.*[0-9}]) ?(?:\\text\{ ?)?([a-z]+)(?: (?:dollars|people|miles|years|km|meters|units))?\}?", re.DOTALL)
+FACTORS = {
+    word: Fraction(value)
+    for word, value in {"ten": 10, "dozen": 12, "hundred": 100, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7,
+                        "billion": 10**9, "trillion": 10**12, "half": Fraction(1, 2), "quarter": Fraction(1, 4), "third": Fraction(1, 3),
+                        "fifth": Fraction(1, 5)}.items()
+}  # fmt: skip
 NUMBER_WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
 NOT_UNITS = frozenset(
     "i e pi or and to plus minus times over choose squared cubed factorial point dozen dozens hundred hundreds thousand "
@@ -62,7 +70,7 @@ def _may_follow(before: str, token: str) -> bool:
 
 def is_unit(tokens: list[str], glued: bool) -> bool:
     r"""Whether tokens are a unit: words and symbols that do not change the value, with powers, slashes and parentheses."""
-    while tokens and tokens[0].isspace():
+    while tokens and (tokens[0].isspace() or tokens[0] == "/"):
         tokens, glued = tokens[1:], False
     if tokens and tokens[0] == "(":
         if ")" not in tokens:
@@ -81,7 +89,7 @@ def is_unit(tokens: list[str], glued: bool) -> bool:
                 return False
         if token in "()":
             return False
-        glued = glued and not token.isspace()
+        glued = glued and not (token.isspace() or token == "/" or token.startswith("\\text"))
     return True
 
 
@@ -97,6 +105,17 @@ def _words_are_unit(text: str) -> bool:
     words = re.findall(r"[a-z]+", text.replace("K", "kelvin").lower().replace(".", ""))
     letters = re.fullmatch(r"[A-Za-z0-9 .,'/()^{}~²³*-]*", text) is not None
     return letters and bool(words) and not NOT_UNITS.intersection(words) and not any(SCALE.fullmatch(word) for word in words)
+
+
+def scaled(text: str) -> tuple[str, Fraction] | None:
+    r"""`7\text{ million dollars}` as what stands before the word, and the factor that it means. None for anything else."""
+    match = FACTOR.fullmatch(text)
+    if match is None:
+        return None
+    word = match.group(2)
+    ones = FACTORS.get(word.rstrip("s")) or FACTORS.get(word)
+    parts = FACTORS.get(word.rstrip("s").removesuffix("th")) if word.rstrip("s").endswith("th") else None
+    return (match.group(1), ones) if ones else (match.group(1), 1 / parts) if parts else None
 
 
 def without_bare_unit(text: str) -> str:

@@ -10,7 +10,7 @@ from .numerals import number
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
 WORDS = re.compile(r"(?:[^\W\d_]|[\s,.'()-])+")
 LABEL = re.compile(
-    r"(?:(?:option|choice|answer)\s+)?"
+    r"(?:(?:the\s+)?(?:option|choice|answer)\s+(?:is\s+)?)?"
     r"(?:\(([A-Ja-j])\)|([A-J])\s*[.):](?![0-9]*:)|(?:(?<=option )|(?<=choice ))([A-J])\b|([A-J])\s*(?=$|\s[0-9]))\s*(.*)",
     re.DOTALL | re.IGNORECASE,
 )
