@@ -48,7 +48,11 @@ def is_code(suite: str) -> bool:
         row = json.loads(first.removeprefix(b"\xef\xbb\xbf"))
     except (OSError, ValueError, RecursionError):  # whoever reads the file says what is wrong with it
         return False
-    return isinstance(row, dict) and not CODE_COLUMNS.isdisjoint(row) and "answer" not in row and "gold" not in row
+    return isinstance(row, dict) and is_code_row(row)
+
+
+def is_code_row(row: Mapping[str, Any]) -> bool:
+    return not CODE_COLUMNS.isdisjoint(row) and "answer" not in row and "gold" not in row
 
 
 def tests_of(values: Mapping[str, Any], key: str) -> Any:

@@ -107,7 +107,10 @@ def find(values: Mapping[str, Any], what: str, named: str | None, usual: tuple[s
         except KeyError:
             continue
         return key
-    raise UserError(f"no key {' or '.join(map(repr, keys))}; it has {', '.join(values)}; set env.fields.{what}")
+    from ..code.columns import is_code_row
+
+    remedy = "these are tasks of code: write code: before the suite" if is_code_row(values) else f"set env.fields.{what}"
+    raise UserError(f"no key {' or '.join(map(repr, keys))}; it has {', '.join(values)}; {remedy}")
 
 
 def value_at(values: Mapping[str, Any], key: str) -> Any:

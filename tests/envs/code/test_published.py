@@ -254,6 +254,8 @@ def test_sets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     found = load(config, split)
     assert (len(found.items), len(found.skipped)) == (5, 1)
     assert seen == [("agentica-org/DeepCoder-Preview-Dataset", "lcbv5", "test")]
+    with pytest.raises(UserError, match="these are tasks of code: write code: before the suite"):
+        load(*parse_suite("hub:me/tasks/test"))
     other, _ = parse_suite("code:hub:me/tasks/test")
     assert other == CodeConfig(suite="hub:me/tasks") and load(other, "test").items[0].id == "me/tasks/test/1"
 
