@@ -35,7 +35,7 @@ class Verdict(StrEnum):
     WRONG = "wrong"
     """There is an answer, and it does not equal the gold."""
     UNPARSED = "unparsed"
-    """No answer was found, or what was found can not be read or exceeds the caps."""
+    """No answer was found, or what was found cannot be read or exceeds the caps."""
     TIMEOUT = "timeout"
     """The comparison exceeded its limit of time or memory and was killed."""
 
@@ -43,7 +43,7 @@ class Verdict(StrEnum):
 def grade(response: str, gold: str | Gold) -> Verdict:
     """The verdict on one response; a gold in plain text has no tolerance and no unit. Safe from any thread and inside any process.
 
-    Raises UserError for a gold that can not be read: golds.py finds those when data is loaded.
+    Raises UserError for a gold that cannot be read: golds.py finds those when data is loaded.
     """
     answer = extract_answer(response)
     if answer is None:
@@ -182,7 +182,7 @@ def _relation(text: str) -> bool:
 def _symbolic(gold: str, answer: str, absolute: float, relative: float) -> Verdict:
     verdict = workers.check(read(gold), read(answer), absolute, relative)
     if verdict == "bad gold":
-        raise UserError(f"the gold answer {gold!r} can not be read; correct it or leave the item out")
+        raise UserError(f"the gold answer {gold!r} cannot be read; correct it or leave the item out")
     return Verdict(verdict)
 
 
