@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -72,8 +73,11 @@ def prompt_fault(prompt: str) -> tuple[int, str] | None:
     shows = False
     for number, line in enumerate(prompt.split("\n"), 1):
         try:
+            for _, field, form, conversion in Formatter().parse(line):
+                if field is not None and (field not in PLACES or form or conversion):  # a form may ask for any width
+                    raise ValueError(field + (f"!{conversion}" if conversion else "") + (f":{form}" if form else ""))
             one, two = (line.format(**dict.fromkeys(PLACES, "one") | {"observation": seen}) for seen in ("one", "two"))
-        except (LookupError, ValueError, AttributeError) as error:
+        except ValueError as error:
             return number, f"only {named} may stand in braces, and literal braces are written twice ({error!r})"
         shows = shows or one != two
     return None if shows else (1, "without {observation}, where the question belongs")

@@ -12,16 +12,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..envs.errors import UserError
+from ..envs.errors import UserError, first_problem
 from ..envs.files import check_new, make_writable, write_atomically
+from ..envs.reading import safetensors_header_size
 from .policy import Base
 
 FORMAT = "onelayer-patch-1"
+LARGEST_HEADER = 8 << 20
+"""Bytes of the header of the file: about a hundred for each tensor."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +51,58 @@ def write(path: Path, patch: Patch) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read(path: Path) -> Patch:
-    """Read a patch. Raises UserError for a file that is missing, damaged or not a patch."""
+class _Metadata(BaseModel):
+    """What the file says of itself."""
+
+    format: Literal["onelayer-patch-1"]
+    base: str = Field(max_length=64)
+    trained_set: str = Field(max_length=1000)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a patch would change: its metadata and the shapes of its tensors, without their values."""
+
+    base: str
+    trained_set: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+def read_header(path: Path) -> Header:
+    """Read no more than the header of a patch. Raises UserError as `read` does."""
     try:
+        if (size := safetensors_header_size(path)) > LARGEST_HEADER:
+            raise UserError(f"{path}: cannot be read as a patch: a header of {size} bytes, more than the {LARGEST_HEADER} that are read")
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("onelayer", "{}"))
-            if header.get("format") != FORMAT:
-                raise UserError(f"{path}: not a patch of this program (expected format {FORMAT})")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            told = _Metadata.model_validate_json((file.metadata() or {}).get("onelayer", "{}"))
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            if other := next((name for name, tensor in tensors.items() if tensor.get_dtype() != "F32"), None):
+                raise UserError(f"{path}: {other} is of type {tensors[other].get_dtype()}, and a patch holds float32 values alone")
+            shapes = {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such patch; a run writes it as patch.safetensors in its directory") from error
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except ValidationError as error:
+        raise UserError(f"{path}: not a patch of this program (expected format {FORMAT}; {first_problem(error)})") from error
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a patch: {error}") from error
-    return Patch(header["base"], header["trained_set"], weights, hashlib.sha256(path.read_bytes()).hexdigest())
+    if not shapes:
+        raise UserError(f"{path}: a patch without tensors changes nothing; train again")
+    return Header(told.base, told.trained_set, shapes)
+
+
+def read(path: Path) -> Patch:
+    """Read a patch. Raises UserError for a file that is missing, damaged or not a patch, and for values that are not finite."""
+    header = read_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in header.shapes}
+        with path.open("rb") as data:
+            sha256 = hashlib.file_digest(data, "sha256").hexdigest()
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as a patch: {error}") from error
+    if broken := next((name for name, weight in weights.items() if not weight.isfinite().all()), None):
+        raise UserError(f"{path}: {broken} holds values that are not finite (NaN or infinity); train again with a lower learning rate")
+    return Patch(header.base, header.trained_set, weights, sha256)
 
 
 @torch.no_grad()

@@ -182,8 +182,9 @@ def write_run(directory: Path, algorithm: str, trained_set: str, seed: int, lr: 
     config = Config.model_validate({"name": "bench", "model": {"path": "Qwen/Qwen3-4B-Base"}, "trainer": trainer})
     cost = Cost(seconds=3600.0 + seed, cpu_seconds=9e3, gpu_seconds=3600.0, peak_memory=9 << 30, peak_gpu_memory=40 << 30, flops=3e17)
     directory.mkdir(parents=True)
-    (directory / "patch.safetensors").touch()
-    patch = hashlib.sha256(str(directory / "test").encode()).hexdigest()
+    weights = str(directory / "test").encode()
+    (directory / "patch.safetensors").write_bytes(weights)
+    patch = hashlib.sha256(weights).hexdigest()
     manifest = {"schema_version": 2, "config": config.model_dump(mode="json"), "base": "b" * 64, "trained_set": trained_set}
     (directory / "run.json").write_text(json.dumps(manifest | {"patch_sha256": patch, "cost": cost.model_dump()}))
     size = 4_000_000_000 if trained_set == "full" else 100_000_000

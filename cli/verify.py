@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def verify(
     what: Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="a submission, or a directory of evaluations, runs or studies")],
-    regenerate: Annotated[int, typer.Option(metavar="N", min=0, help="make N samples of each evaluation again, drawn at random")] = 0,
+    regenerate: Annotated[int, typer.Option(metavar="N", min=0, help="make N samples of each decoding again, drawn at random")] = 0,
     seed: Annotated[int | None, typer.Option(help="of the drawing  [default: another each time, which is printed]")] = None,
     unpack: Annotated[Path | None, typer.Option(metavar="DIR", help="of a submission: a new directory for it once it is verified")] = None,
     model: Annotated[
@@ -27,11 +27,15 @@ def verify(
     environment: Annotated[
         str | None, typer.Option(metavar="ID", help="an environment that a submission may have imported, besides the built-in ones")
     ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="a file or data set that a submission may have read, besides the built-in suites")
+    ] = None,
 ) -> None:
     """Check every hash and count of a submission or of evaluations here, and grade every response again.
 
-    With --regenerate, samples are also made again from base, patch and seed, and their tokens compared: only that finds responses that were
-    written by somebody else, with all hashes computed anew. What is wrong is said with its reason, and the exit code is 2. A directory of
+    With --regenerate, samples of each evaluation, sampled and greedy, are also made again from base, patch and seed, and their tokens
+    compared: only that finds responses that were written by somebody else, with all hashes computed anew. Samples that were lost to failing
+    environments are played again, too. What is wrong is said with its reason, and the exit code is 2. A directory of
     evaluations here, and what is unpacked, gets the mark that the leaderboard shows.
 
     \b
@@ -65,6 +69,7 @@ def verify(
         foreign=not what.is_dir(),
         model=model,
         environment=environment,
+        suite=suite,
     )
     seed = secrets.randbelow(2**32) if seed is None else seed
     if what.is_dir():
@@ -81,15 +86,17 @@ def verify(
 def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: bool) -> None:
     """Verify all that lies in a directory, and print what came of it. keep: leave marks."""
     from ..evals.leaderboard.marks import VERIFIED
-    from ..evals.submissions.archive import SUBMISSION, gather, read_submission
-    from ..evals.submissions.verification import Refused, check_files, write_mark
+    from ..evals.store import SUBMISSION
+    from ..evals.submissions.archive import gather, read_submission
+    from ..evals.submissions.refusal import Refused
+    from ..evals.submissions.verification import check_files, write_mark
     from ..evals.submissions.verification import verify as verify_claim
 
-    if (directory / SUBMISSION).is_file():
-        check_files(directory, read_submission(directory))
+    submitted = (directory / SUBMISSION).is_file()
+    claims = check_files(directory, read_submission(directory)) if submitted else gather([directory])
     if regenerate:
-        print(f"made again: {regenerate} samples of each evaluation, drawn with --seed {seed}")
-    for claim in gather([directory]):
+        print(f"made again: {regenerate} samples of each decoding of each evaluation, drawn with --seed {seed}")
+    for claim in claims:
         try:
             checked = verify_claim(claim, tools, regenerate, seed)
         except Refused:

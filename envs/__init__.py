@@ -13,7 +13,19 @@ from .errors import UserError
 from .items import Item, Split
 from .math.sources import check_disjoint
 
-__all__ = ["EnvConfig", "FieldMapping", "Item", "MathConfig", "Split", "UserError", "check_disjoint", "load", "make", "parse_suite"]
+__all__ = [
+    "EnvConfig",
+    "FieldMapping",
+    "Item",
+    "MathConfig",
+    "Split",
+    "UserError",
+    "check_disjoint",
+    "is_built_in",
+    "load",
+    "make",
+    "parse_suite",
+]
 
 gym.register("onelayer/Math-v0", entry_point="onelayer.envs.math.env:MathEnv")
 gym.register("onelayer/Code-v0", entry_point="onelayer.envs.code.env:CodeEnv")
@@ -47,6 +59,15 @@ def load(config: EnvConfig, split: str) -> Split:
 
         return alfworld.load(config, split)
     return other.load(config, split)
+
+
+def is_built_in(config: EnvConfig) -> bool:
+    """Whether all that a configuration names comes with this package or has a fixed source: no module, file or data set of others."""
+    if isinstance(config, MathConfig):
+        from .math.sources import SUITES
+
+        return config.suite in ("arithmetic", *SUITES)
+    return config.suite in CODE_SUITES if isinstance(config, CodeConfig) else isinstance(config, ALFWorldConfig)
 
 
 def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str]:

@@ -39,17 +39,21 @@ PROC = Path("/proc")
 class Cost(BaseModel):
     """What the work took, summed over the processes that did it where it was interrupted; what they lost by being killed is not in it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seconds: float = Field(default=0.0, ge=0, description="wall-clock seconds")
     cpu_seconds: float = Field(default=0.0, ge=0, description="processor seconds, of the process and of those that it started")
-    gpu_seconds: float | None = Field(default=None, description="wall-clock seconds times the GPUs held, which is one; null: it had none")
+    gpu_seconds: float | None = Field(
+        default=None, ge=0, description="wall-clock seconds times the GPUs held, which is one; null: it had none"
+    )
     peak_memory: int = Field(default=0, ge=0, description="most resident memory of the process, bytes")
     memory_before: int = Field(default=0, ge=0, description="resident memory of the process when the work began, bytes; part of the peak")
     peak_worker_memory: int | None = Field(
-        default=None, description="most resident memory of one pool worker, bytes; null where the environments stepped in the process"
+        default=None, ge=0, description="most resident memory of one pool worker, bytes; null where the environments stepped in the process"
     )
-    peak_gpu_memory: int | None = Field(default=None, description="most memory that PyTorch allocated on the GPU, bytes; null without one")
+    peak_gpu_memory: int | None = Field(
+        default=None, ge=0, description="most memory that PyTorch allocated on the GPU, bytes; null without one"
+    )
     tokens: int = Field(default=0, ge=0, description="tokens sampled")
     flops: float = Field(default=0.0, ge=0, description="estimated floating-point operations (docs/run-store.md has the formula)")
 

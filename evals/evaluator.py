@@ -34,7 +34,7 @@ from .cost import Cost, Meter, git_commit, hardware, tokens_forwarded, versions
 from .journal import JOURNAL, Entries, Spent, add_up, open_journal, read_journal
 from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
-from .samples import SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
+from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
 from .text import plain
 
@@ -85,6 +85,8 @@ def evaluate(
     split has fewer than two items, the directory cannot be written, or holds a complete evaluation of which samples would be dropped.
     """
     played = first_items(split, config.items)
+    if (rows := len(played.items) * ((samples or config.n) + 1)) > LARGEST_TABLE:
+        raise UserError(f"eval.n: {len(played.items)} items make {rows} samples, more than the {LARGEST_TABLE} of one evaluation; lower it")
     protocol = protocol_of(agent, split.name, policy, recipe or {})
     wanted = {one.key: one for one in plan(played, config, samples or config.n, protocol)}
     with owned(directory), Meter() as meter:
@@ -334,7 +336,8 @@ def _there(directory: Path, wanted: Mapping[str, Wanted]) -> _There:
     compacted = {}
     if (directory / SAMPLES).exists():
         try:
-            compacted = {sample.key: sample for sample in read_samples(directory / SAMPLES)}
+            sha256 = manifest.samples_sha256 if manifest else ""
+            compacted = {sample.key: sample for sample in read_samples(directory / SAMPLES, sha256)}
         except UserError as error:
             _log.warning("%s", error)
             manifest = None

@@ -2,11 +2,16 @@
 
 A line is a JSON object: a `Sample`, or a `Spent` that tells what a process has cost so far. It is handed to the system at once, which keeps
 it when the process is killed. A last line without its line break is torn; it, and any other line that can not be read, count as not there.
+
+The last key of a line is the SHA-256 of the line without it, so that a line that has changed since is one of those. Journals of earlier
+releases have no such key.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from ..envs.errors import UserError
+from ..envs.reading import read_bytes
 from .cost import Cost
 from .samples import Sample
 
 JOURNAL = "journal.jsonl"
+LARGEST_JOURNAL = 4 << 30  # bytes
+CHECKSUM = re.compile(rb',"sha256":"([0-9a-f]{64})"}$')
 SPENT_EVERY = 5.0
 """Seconds between lines that tell the cost: what a killed process had spent since the last one is not counted."""
 
@@ -65,25 +74,39 @@ def add_up(counts: list[dict[str, int]]) -> dict[str, int]:
 
 
 def read_journal(path: Path) -> Entries:
-    """All that can be read of a journal; nothing of one that is not there."""
+    """All that can be read of a journal; nothing of one that is not there. Raises UserError where it is no file that can be read."""
     entries = Entries()
     if not path.exists():
         return entries
-    data = path.read_bytes()
+    try:
+        data = read_bytes(path, LARGEST_JOURNAL)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable, or remove it") from error
     entries.end = data.rfind(b"\n") + 1
     lines = data[: entries.end].split(b"\n")[:-1]
     entries.unreadable = int(entries.end < len(data))
     for line in lines:
         try:
-            if line.startswith(b'{"spent"'):
-                spent = Spent.model_validate_json(line)
+            text = _checked(line)
+            if text.startswith(b'{"spent"'):
+                spent = Spent.model_validate_json(text)
                 entries.spent[spent.process] = spent
             else:
-                sample = Sample.model_validate_json(line)
+                sample = Sample.model_validate_json(text)
                 entries.samples.setdefault(sample.key, sample)
-        except ValidationError:
+        except ValueError:
             entries.unreadable += 1
     return entries
+
+
+def _checked(line: bytes) -> bytes:
+    """A line without its checksum. Raises ValueError where it is not that of the line."""
+    if (found := CHECKSUM.search(line)) is None:
+        return line
+    text = line[: found.start()] + b"}"
+    if hashlib.sha256(text).hexdigest().encode() != found[1]:
+        raise ValueError("the line has changed")
+    return text
 
 
 class Journal:
@@ -106,7 +129,9 @@ class Journal:
         return time.monotonic() - self._told > SPENT_EVERY
 
     def _write(self, line: Sample | Spent) -> None:
-        self._file.write(line.model_dump_json().encode() + b"\n")  # unbuffered: one call of the system
+        text = line.model_dump_json().encode()
+        checksum = hashlib.sha256(text).hexdigest().encode()
+        self._file.write(text[:-1] + b',"sha256":"' + checksum + b'"}\n')  # unbuffered: one call of the system
 
 
 @contextmanager

@@ -6,7 +6,6 @@ not at all, and an evaluation without its manifest is not complete.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,17 +14,20 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
 
 from ..agents.verdicts import CORRECT
 from ..envs.errors import UserError, first_problem
 from ..envs.items import size_text
+from ..envs.reading import parse_json, read_bytes
 from .cost import Cost, Hardware
-from .samples import SAMPLES, read_table
+from .samples import SAMPLES, read_columns
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
 SCHEMA_VERSION = 3
 MANIFEST = "evaluation.json"
+LARGEST_MANIFEST = 1 << 20
+"""Bytes of the manifest of an evaluation or a run: such a one has about ten thousand."""
 
 
 class Decoding(StrEnum):
@@ -45,7 +47,7 @@ class Trained(BaseModel):
     algorithm: str = Field(description="grpo, dr_grpo or gigpo")
     trained_set: str = Field(description="what was trained")
     seed: int = Field(description="training seed")
-    lr: float = Field(description="peak learning rate")
+    lr: float = Field(ge=0, allow_inf_nan=False, description="peak learning rate")
     parameters: int = Field(ge=1, description="parameters that were trained")
     total_parameters: int = Field(ge=1, description="parameters of the whole model")
     recipe: str = Field(description="name of the recipe")
@@ -137,7 +139,7 @@ class Evaluation(BaseModel):
     digest: str = Field(description="SHA-256 of the items that were played, in order")
     items: int = Field(ge=2, description="items played")
     skipped: dict[str, str] = Field(default={}, description="what stands among them in the data and cannot be graded: the reason by id")
-    temperature: float = Field(description="of the sampled replies")
+    temperature: float = Field(ge=0, allow_inf_nan=False, description="of the sampled replies")
     max_tokens: int = Field(description="most tokens of one reply")
     prompt: str = Field(description="template of the prompt")
     seed: int = Field(description="the seed that every sample's seed derives from")
@@ -149,7 +151,9 @@ class Evaluation(BaseModel):
     repeats: Decoding | None = Field(default=None, description="a decoding that was not measured; its records repeat the other's")
     config: dict[str, JsonValue] = Field(default={}, description="the resolved configuration: model, env, agent, pool and eval")
     samples_sha256: str = Field(default="", description="SHA-256 of samples.parquet")
-    requests: dict[str, int] | None = Field(default=None, description="to an endpoint, by what became of them; null: there was none")
+    requests: dict[str, NonNegativeInt] | None = Field(
+        default=None, description="to an endpoint, by what became of them; null: there was none"
+    )
     cost: Cost = Field(description="what it took, summed over resumptions")
     hardware: Hardware = Field(description="the machine that finished it")
     versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
@@ -264,14 +268,14 @@ class Recorded:
 def schema_version(data: bytes) -> object:
     """The version that a manifest names; None where it names none, or is no JSON. It is looked at before the rest is."""
     with suppress(ValueError):
-        return found.get("schema_version") if isinstance(found := json.loads(data), dict) else None
+        return found.get("schema_version") if isinstance(found := parse_json(data), dict) else None
 
 
 def read_manifest(directory: Path) -> Evaluation:
     """The manifest of a complete evaluation. Raises UserError where it is missing, broken or of another version."""
     path = directory / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, LARGEST_MANIFEST)
         if (found := schema_version(data)) not in (None, SCHEMA_VERSION):
             raise UserError(f"{path}: schema version {found}, this release reads {SCHEMA_VERSION}; run this evaluation again")
         return Evaluation.model_validate_json(data)
@@ -285,7 +289,7 @@ def read_evaluation(directory: Path) -> Recorded:
     """Manifest and records of a complete evaluation. Raises UserError where anything is missing or broken."""
     manifest = read_manifest(directory)
     path = directory / SAMPLES
-    columns = read_table(path, ["decoding", "item", "sample", "verdict", "answer"]).to_pydict()
+    columns = read_columns(path, ["decoding", "item", "sample", "verdict", "answer"], manifest.samples_sha256)
     found = list(zip(columns.pop("decoding"), map(_Row, *columns.values()), strict=True))
     outcomes = {}
     for decoding in Decoding:

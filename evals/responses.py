@@ -7,7 +7,6 @@ the first is sample 0. `"decoding": "greedy"` marks the greedy one; `"tokens"` s
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,8 +21,11 @@ from ..agents.engine import Completion, FinishReason, Request
 from ..agents.openai_engine import TextTokenizer, plain
 from ..envs.errors import UserError, first_problem
 from ..envs.items import Split
+from ..envs.reading import parse_json, read_bytes
 from .evaluator import sample_seed
 from .records import Decoding, PolicyInfo, Source
+
+LARGEST_FILE = 2 << 30  # bytes
 
 
 class Line(BaseModel):
@@ -34,7 +36,7 @@ class Line(BaseModel):
     item: str = Field(description="id of the item in the split")
     responses: list[str] = Field(min_length=1, description="one for each turn")
     decoding: Decoding = Decoding.SAMPLED
-    tokens: int = Field(default=0, ge=0, description="of all responses; 0: not known")
+    tokens: int = Field(default=0, ge=0, lt=2**31, description="of all responses; 0: not known")
 
     @model_validator(mode="before")
     @classmethod
@@ -127,12 +129,12 @@ def read_responses(path: Path) -> Responses:
     """Raises UserError with file and line where a line is none."""
     lines: dict[Decoding, dict[str, list[Line]]] = {decoding: {} for decoding in Decoding}
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, LARGEST_FILE)
         for number, text in enumerate(data.decode().split("\n"), 1):
             if not text.strip():
                 continue
             try:
-                line = Line.model_validate(json.loads(text))
+                line = Line.model_validate(parse_json(text))
             except ValidationError as error:
                 raise UserError(f"{path}:{number}: no response ({first_problem(error)}); write {{item: ID, response: TEXT}}") from error
             except ValueError as error:

@@ -5,8 +5,10 @@ docs/run-store.md describes every column.
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +18,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..agents.verdicts import CORRECT
 from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
+from ..envs.reading import open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from ..agents.agent import Player
     from ..agents.episodes import Episode
 
 SAMPLES = "samples.parquet"
 ROWS_PER_GROUP = 4096
+LARGEST_TABLE = 1 << 22
+"""Rows of a file of samples. A file of half a megabyte can hold ten million empty ones, which take gigabytes as records."""
 Reader = Callable[[Sequence[int]], str]
 """Turns a prompt's tokens into text."""
 
@@ -160,7 +166,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema)
 
     sink = io.BytesIO()
     table = pa.Table.from_pylist(list(rows), schema=schema)
-    pq.write_table(table, sink, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROWS_PER_GROUP, write_page_checksum=True)
     write_atomically(path, data := sink.getvalue())
     return data
 
@@ -170,35 +176,94 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> bytes:
     return write_rows(path, [sample.model_dump() for sample in samples], samples_schema())
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> pa.Table:
-    """The named columns (none named: all). Raises UserError where the file can not be read, or lacks one."""
+def read_table(path: Path, columns: Sequence[str] = (), sha256: str = "") -> pa.Table:
+    """The named columns (none named: all). sha256: of the file, where a manifest names it.
+
+    Raises UserError where the file cannot be read, is another one, has too many rows, or has other columns.
+    """
+    with open_samples(path, sha256, columns) as file:
+        return file.read(columns=list(columns) or None)
+
+
+def read_columns(path: Path, columns: Sequence[str], sha256: str = "") -> dict[str, list[Any]]:
+    """Columns as lists. Equal texts are one object: a small file can hold a long text many times. Raises UserError as `read_table`."""
+    with open_samples(path, sha256, columns, coded=True) as file:
+        table = file.read(columns=list(columns))
+        return {name: [value for chunk in table.column(name).chunks for value in _values(chunk)] for name in columns}
+
+
+def _values(chunk: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
+    if not isinstance(chunk, pa.DictionaryArray):
+        return chunk.to_pylist()
+    values = [*chunk.dictionary.to_pylist(), None]
+    return [values[code] for code in chunk.indices.fill_null(-1).to_numpy()]
+
+
+def read_rows(path: Path, item: str, sha256: str = "") -> list[dict[str, Any]]:
+    """The rows of one item. Raises UserError as `read_table`."""
+    import pyarrow as pa
+
+    rows = []
+    with open_samples(path, sha256, ["item"]) as file:
+        for group in range(file.num_row_groups):
+            wanted = [name == item for name in file.read_row_group(group, columns=["item"]).column("item").to_pylist()]
+            if any(wanted):
+                rows += file.read_row_group(group).filter(pa.array(wanted)).to_pylist()
+    return rows
+
+
+@contextmanager
+def open_samples(path: Path, sha256: str = "", columns: Sequence[str] = (), coded: bool = False) -> Iterator[pq.ParquetFile]:
+    """Open a file of samples: this file alone, whatever the names of its directories look like. coded: `columns` keep equal texts once.
+
+    Raises UserError where it cannot be read, also from within the `with`, is another file than the one named, has too many rows, or has
+    other columns.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=list(columns) if columns else None)
-        if missing := [name for name in columns or () if name not in table.column_names]:
-            raise UserError(f"{path}: without the column {missing[0]}; run this evaluation again")
+        with open_regular(path) as file:
+            if sha256 and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise UserError(f"{path}: not the records that the manifest beside it names by SHA-256; run this evaluation again")
+            opened = pq.ParquetFile(file, read_dictionary=list(columns) if coded else None, page_checksum_verification=True)
+            if (rows := opened.metadata.num_rows) > LARGEST_TABLE:
+                raise UserError(f"{path}: {rows} rows, more than the {LARGEST_TABLE} that are read; evaluate fewer items or samples")
+            if problem := _other_columns(opened.schema_arrow, columns):
+                raise UserError(f"{path}: {problem}; run this evaluation again")
+            yield opened
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); run this evaluation again") from error
-    return table
 
 
-def read_rows(path: Path, item: str) -> list[dict[str, Any]]:
-    """The rows of one item. Raises UserError where the file can not be read."""
+def _other_columns(there: pa.Schema, columns: Sequence[str]) -> str:
+    """What is wrong with the columns of a file; empty where nothing is."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    types = {field.name: field.type for field in (*training_schema(), *samples_schema())}
+    for name in columns or there.names:
+        if name not in there.names:
+            return f"without the column {name}"
+        found = there.field(name).type
+        found = found.value_type if pa.types.is_dictionary(found) else found
+        if name in types and not pa.types.is_nested(types[name]) and found != types[name]:
+            return f"its column {name} is of type {found}, not {types[name]}"
+    return ""
+
+
+def read_samples(path: Path, sha256: str = "") -> list[Sample]:
+    """Raises UserError where the file cannot be read."""
+    return [sample for batch in iter_samples(path, ROWS_PER_GROUP, sha256) for sample in batch]
+
+
+def iter_samples(path: Path, rows: int, sha256: str = "") -> Iterator[list[Sample]]:
+    """All samples, `rows` at a time. Raises UserError where the file cannot be read."""
     try:
-        return pq.read_table(path, filters=[("item", "==", item)]).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); run this evaluation again") from error
-
-
-def read_samples(path: Path) -> list[Sample]:
-    """Raises UserError where the file can not be read."""
-    try:
-        return [Sample.model_validate(row) for row in read_table(path).to_pylist()]
+        with open_samples(path, sha256) as file:
+            for batch in file.iter_batches(batch_size=rows):
+                yield [Sample.model_validate(row) for row in batch.to_pylist()]
     except ValidationError as error:
         raise UserError(f"{path}: broken record ({first_problem(error)}); run this evaluation again") from error
 

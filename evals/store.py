@@ -5,8 +5,10 @@ Nothing is fatal to a reader: a directory whose files can not be read is an entr
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..envs.errors import UserError, first_problem
+from ..envs.reading import open_regular, parse_json, read_bytes
 from .journal import JOURNAL, progress
-from .records import MANIFEST, Decoding, Evaluation, read_manifest, schema_version
-from .samples import SAMPLES, read_table
+from .records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, read_manifest, schema_version
+from .samples import SAMPLES, read_columns
 from .suites import SUITES, Suites
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 RUN_SCHEMA = 2
 RUN, RECIPE, METRICS, STUDY, EPISODES = "run.json", "config.yaml", "metrics.jsonl", "study.yaml", "episodes"
+PATCH, SUBMISSION = "patch.safetensors", "submission.json"
 
 
 class Kind(StrEnum):
@@ -97,7 +101,7 @@ def examine(directory: Path, kind: Kind) -> Entry:
     look = {Kind.EVALUATION: _evaluation, Kind.RUN: _run, Kind.STUDY: _study, Kind.GROUP: _group}[kind]
     try:
         return look(directory)
-    except (UserError, OSError, ValueError, RecursionError) as error:  # RecursionError: JSON nested without end
+    except (UserError, OSError, ValueError) as error:
         return Entry(directory, kind, State.BROKEN, problem=" ".join(str(error).split()))
 
 
@@ -115,10 +119,10 @@ def _evaluation(directory: Path) -> Entry:
     if not (directory / MANIFEST).exists():
         return Entry(directory, Kind.EVALUATION, State.UNFINISHED, progress(directory / JOURNAL))
     manifest = read_manifest(directory)
-    rows = read_table(directory / SAMPLES, ["decoding"]).column("decoding").to_pylist()
+    rows = Counter(read_columns(directory / SAMPLES, ["decoding"], manifest.samples_sha256)["decoding"])
     for decoding in Decoding:
         expected = manifest.items * manifest.scores(decoding).samples
-        if (there := rows.count(decoding.value)) != expected:
+        if (there := rows[decoding.value]) != expected:
             raise UserError(f"{directory / SAMPLES}: {there} {decoding} records, the manifest says {expected}; run this evaluation again")
     return Entry(directory, Kind.EVALUATION, State.COMPLETE, manifest.model_dump(mode="json"))
 
@@ -126,17 +130,17 @@ def _evaluation(directory: Path) -> Entry:
 def _run(directory: Path) -> Entry:
     path = directory / RUN
     if not path.exists():
-        return Entry(directory, Kind.RUN, State.UNFINISHED, {"steps_done": len(_lines(directory / METRICS))})
-    data = path.read_bytes()
+        return Entry(directory, Kind.RUN, State.UNFINISHED, {"steps_done": _lines(directory / METRICS)})
+    data = read_bytes(path, LARGEST_MANIFEST)
     if (version := schema_version(data)) != RUN_SCHEMA:
         raise UserError(f"{path}: schema version {version}, this release reads {RUN_SCHEMA}")
-    manifest = json.loads(data)
+    manifest = parse_json(data)
     if missing := [name for name in ("config", "base", "trained_set", "patch_sha256", "cost") if name not in manifest]:
         raise UserError(f"{path}: without {missing[0]}; train again")
     if not isinstance(manifest["config"], dict):
         raise UserError(f"{path}: config is no mapping; train again")
-    if not (directory / "patch.safetensors").exists():
-        raise UserError(f"{directory}: complete by its {RUN}, but without patch.safetensors")
+    if not (directory / PATCH).is_file():
+        raise UserError(f"{directory}: complete by its {RUN}, but without {PATCH}")
     return Entry(directory, Kind.RUN, State.COMPLETE, manifest)
 
 
@@ -147,14 +151,24 @@ def _study(directory: Path) -> Entry:
 
 def _group(directory: Path) -> Entry:
     try:
-        found = Suites.model_validate_json((directory / SUITES).read_bytes())
+        found = Suites.model_validate_json(read_bytes(directory / SUITES, LARGEST_MANIFEST))
     except ValidationError as error:
         raise UserError(f"{directory / SUITES}: {first_problem(error)}; run the same `onelayer eval` again") from error
     return Entry(directory, Kind.GROUP, State.COMPLETE, found.model_dump(mode="json"))
 
 
-def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+def _lines(path: Path) -> int:
+    """Whole lines of a file; none of one that is not there."""
+    if not path.exists():
+        return 0
+    with open_regular(path) as file:
+        return sum(line.endswith(b"\n") for line in file)
+
+
+def submission_of(directory: Path) -> Path | None:
+    """The unpacked submission that a directory lies in; None: it was made here."""
+    above = Path(os.path.abspath(directory)).parents
+    return next((folder for folder in above if (folder / SUBMISSION).is_file()), None)
 
 
 def evaluations(entries: Sequence[Entry]) -> Iterator[tuple[Path, Evaluation]]:
@@ -182,10 +196,11 @@ def connect(root: Path, entries: Sequence[Entry] | None = None) -> duckdb.DuckDB
             connection.executemany(f"insert into {name} values (?{', ?' * len(columns)})", rows)
     files = [str(entry.directory / SAMPLES) for entry in complete if entry.kind is Kind.EVALUATION]
     if files:
-        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        # A name is no pattern, and a directory called `verdict=correct` no column.
+        listed = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
         connection.execute(
             f"create view samples as select parse_dirpath(filename) as directory, * exclude (filename) "
-            f"from read_parquet([{listed}], filename = true)"
+            f"from read_parquet([{listed}], filename = true, hive_partitioning = false)"
         )
     return connection
 

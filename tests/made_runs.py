@@ -96,6 +96,13 @@ def evaluated_as(recipe: Config) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include={"model", "env", "agent", "pool", "eval"})
 
 
+def rewrite(directory: Path, samples: list[Sample]) -> None:
+    """Other records in an evaluation, which its manifest names."""
+    data = write_samples(directory / SAMPLES, samples)
+    manifest = json.loads((directory / MANIFEST).read_bytes())
+    (directory / MANIFEST).write_text(json.dumps(manifest | {"samples_sha256": hashlib.sha256(data).hexdigest()}))
+
+
 def make_run(
     directory: Path,
     rate: float,
@@ -124,9 +131,10 @@ def make_run(
         cost=Cost(seconds=90.0 + seed, cpu_seconds=100.0, peak_memory=3 * 2**29, tokens=200_000, flops=3.4e12),
     )
     directory.mkdir(parents=True)
-    (directory / "patch.safetensors").write_bytes(b"made")
+    weights = recipe.model_dump_json().encode()
+    (directory / "patch.safetensors").write_bytes(weights)
     manifest = {"schema_version": 2, "config": recipe.model_dump(mode="json"), "base": BASE, "trained_set": trained_set}
-    patch = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+    patch = hashlib.sha256(weights).hexdigest()
     manifest |= {"patch_sha256": patch, "cost": trained.cost.model_dump()}
     (directory / "run.json").write_text(json.dumps(manifest))
     correct_IS = outcomes(rate, int(patch[:8], 16))

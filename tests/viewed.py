@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_runs import make_evaluation, make_run, outcomes
+from made_runs import make_evaluation, make_run, outcomes, rewrite
 
 from onelayer.evals.cost import Cost
 from onelayer.evals.journal import JOURNAL, Spent
-from onelayer.evals.samples import SAMPLES, Sample, read_samples, training_schema, write_rows, write_samples
+from onelayer.evals.samples import SAMPLES, Sample, read_samples, training_schema, write_rows
 from onelayer.trainers.config import Config, dump
 
 HOSTILE = [
@@ -72,7 +72,7 @@ def with_texts(directory: Path) -> Path:
         text = f"Three and four are {7 if one.correct else 8}. So it is #{at}.\n#### {7 if one.correct else 8}"
         steps = [step(int(one.reward), text, f"What is {3 + at} + 4?")]
         found.append(Sample.model_validate(one.model_dump() | {"steps": steps, "answer": text[-1]}))
-    write_samples(directory / SAMPLES, found)
+    rewrite(directory, found)
     return directory
 
 
@@ -84,7 +84,7 @@ def hostile(directory: Path) -> Path:
         for decoding in ("sampled", "greedy")
         for at, text in enumerate(HOSTILE)
     ]
-    write_samples(directory / SAMPLES, rows)
+    rewrite(directory, rows)
     return directory
 
 

@@ -58,7 +58,9 @@ def mark_of(directory: Path) -> Mark:
         same = (found.evaluation_sha256, found.samples_sha256) == (sha256(directory / MANIFEST), sha256(directory / SAMPLES))
     except (OSError, ValidationError):
         return Mark.UNVERIFIED
-    return Mark(found.mark) if same else Mark.UNVERIFIED
+    if not same:
+        return Mark.UNVERIFIED
+    return Mark.CHECKED if found.lost else Mark(found.mark)  # earlier releases believed what was told as lost
 
 
 def sha256(path: Path) -> str:

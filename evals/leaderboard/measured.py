@@ -19,10 +19,10 @@ from ...agents.verdicts import CORRECT
 from ...envs.errors import UserError
 from ..protocol import UNTRAINED, Protocol, fingerprint, protocol, who
 from ..records import Decoding, Evaluation, Source, Trained
-from ..samples import SAMPLES, read_table
+from ..samples import SAMPLES, open_samples
 from ..statistics import FloatArray
-from ..store import STUDY, Entry, Kind, State, evaluations, scan
-from .marks import Mark, mark_of
+from ..store import PATCH, RUN, STUDY, Entry, Kind, State, evaluations, scan, submission_of
+from .marks import Mark, mark_of, sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -215,15 +215,20 @@ class Pool:
 def collect(root: Path, settings: Settings) -> tuple[list[Evaluated], list[Average], dict[Path, str]]:
     """Every complete evaluation below `root`, the averages that were asked for, and by directory why others there can not be read.
 
-    Evaluations that chose a study's learning rate are passed over. Raises UserError where `root` is no directory that can be read.
+    The settings of a patch are those of the run that made it, by its hash; a submission brings those of its own runs, and tells nothing of
+    the patches of others. Evaluations that chose a study's learning rate are passed over. Raises UserError where `root` is no directory
+    that can be read.
     """
     entries = [entry for entry in scan(root) if not chose_a_rate(entry.directory)]
-    recipes = {
-        entry.manifest["patch_sha256"]: settings(entry.manifest["config"])
-        for entry in entries
-        if entry.kind is Kind.RUN and entry.state is State.COMPLETE
-    }
     broken = {entry.directory: entry.problem for entry in entries if entry.state is State.BROKEN}
+    recipes: dict[tuple[Path | None, str], Mapping[str, Any]] = {}
+    for entry in entries:
+        if entry.kind is Kind.RUN and entry.state is State.COMPLETE:
+            patch = entry.manifest["patch_sha256"]
+            if sha256(entry.directory / PATCH) != patch:
+                broken[entry.directory] = f"{entry.directory / PATCH}: not the patch that {RUN} names; bring it back, or train again"
+                continue
+            recipes.setdefault((submission_of(entry.directory), patch), settings(entry.manifest["config"]))
     found: list[Evaluated] = []
     for directory, manifest in evaluations(entries):
         try:
@@ -231,7 +236,7 @@ def collect(root: Path, settings: Settings) -> tuple[list[Evaluated], list[Avera
         except UserError as error:
             broken[directory] = str(error)
             continue
-        known = recipes.get(manifest.patches[0], {}) if len(manifest.patches) == 1 else {}
+        known = recipes.get((submission_of(directory), manifest.patches[0]), {}) if len(manifest.patches) == 1 else {}
         found.append(Evaluated(str(directory.relative_to(root)), manifest, items, rates, known, mark_of(directory)))
     splits = {root / one.directory: one.manifest.split for one in found}
     groups = [entry for entry in entries if entry.kind is Kind.GROUP and entry.state is State.COMPLETE]
@@ -298,7 +303,9 @@ def read_rates(directory: Path, manifest: Evaluation) -> tuple[str, dict[Decodin
     Raises UserError where the samples can not be read, or are not as many as the manifest says, in its order.
     """
     path = directory / SAMPLES
-    table = read_table(path, ["decoding", "item", "sample", "verdict"])
+    columns = ["decoding", "item", "sample", "verdict"]
+    with open_samples(path, manifest.samples_sha256, columns, coded=True) as file:
+        table = file.read(columns=columns)
     (kind, kinds), (item, names), (verdict, verdicts) = (_coded(table.column(name)) for name in ("decoding", "item", "verdict"))
     sample = table.column("sample").fill_null(-1).to_numpy()
     correct = verdict == verdicts.get(CORRECT, -1)
@@ -321,9 +328,10 @@ def read_rates(directory: Path, manifest: Evaluation) -> tuple[str, dict[Decodin
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], dict[str, int]]:
-    """A column of text as numbers, and the number of each text in it."""
-    coded = column.fill_null("").combine_chunks().dictionary_encode()
-    return coded.indices.to_numpy(), {name: code for code, name in enumerate(coded.dictionary.to_pylist())}
+    """A column of coded text as numbers, and the number of each text in it; what is missing counts as the empty text."""
+    coded = column.unify_dictionaries().combine_chunks()
+    names = [*coded.dictionary.to_pylist(), ""]
+    return coded.indices.fill_null(len(names) - 1).to_numpy(), {name: code for code, name in enumerate(names)}
 
 
 def pools(rows: Sequence[Measured]) -> list[Pool]:

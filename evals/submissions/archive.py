@@ -8,11 +8,10 @@ docs/submissions.md describes it.
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,20 +20,21 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...envs.errors import UserError, first_problem
+from ...envs.reading import open_regular, read_bytes
 from ..leaderboard.marks import VERIFIED, sha256
 from ..leaderboard.measured import chose_a_rate
 from ..records import MANIFEST, Evaluation, read_manifest
 from ..samples import SAMPLES
-from ..store import EPISODES, RUN
+from ..store import EPISODES, PATCH, RUN, SUBMISSION
 from ..text import plain
 
-SUBMISSION, PATCH = "submission.json", "patch.safetensors"
 NAME = re.compile(
     rf"{re.escape(SUBMISSION)}|evaluation-[0-9]{{1,4}}/({re.escape(MANIFEST)}|{re.escape(SAMPLES)})|run-[0-9]{{1,4}}/(run\.json|{re.escape(PATCH)})"
 )
 BLOCK = tarfile.BLOCKSIZE
 LARGEST = 8**11 - 1  # bytes of one file, as many as a tar header of the plain kind can tell
-LARGEST_JSON = 16 << 20
+LARGEST_JSON = 8 << 20
+"""Bytes of the manifests of an archive together: read, they take some thirty times as many."""
 CHUNK = 1 << 20
 
 
@@ -73,15 +73,14 @@ def gather(directories: Sequence[Path]) -> list[Claim]:
     A patch is looked for in the directories and in the run that an evaluation lies in. Raises UserError where there is no evaluation, a
     manifest is broken, or a patch is missing.
     """
-    found = {place.resolve(): place for directory in directories for place in _evaluations(directory)}
+    found = {Path(os.path.abspath(place)): place for directory in directories for place in _evaluations(directory)}
     if not found:
         raise UserError(f"{', '.join(map(str, directories))}: no complete evaluation here; run `onelayer eval` first")
     inside = (path for directory in directories for path in sorted(directory.rglob(PATCH)))
-    beside = (path for directory in found.values() if (path := directory.resolve().parent / PATCH).is_file())
-    patches: dict[str, Path] = {}
-    for path in dict.fromkeys((*inside, *beside)):
-        patches.setdefault(_told(path) or sha256(path), path)
-    return [_claim(directory, patches) for directory in found.values()]
+    beside = (directory.parent / PATCH for directory in found)
+    paths = dict.fromkeys(Path(os.path.abspath(path)) for path in (*inside, *beside) if path.is_file())
+    hashes = {path: sha256(path) for path in paths}
+    return [_claim(directory, hashes, where.parent / PATCH) for where, directory in found.items()]
 
 
 def _evaluations(root: Path) -> Iterator[Path]:
@@ -92,20 +91,10 @@ def _evaluations(root: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _told(patch: Path) -> str | None:
-    """The SHA-256 that the run's manifest beside a patch names: by it the patch is found, and then it is checked."""
-    try:
-        told = json.loads((patch.parent / RUN).read_bytes())["patch_sha256"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return told if isinstance(told, str) else None
-
-
-def _claim(directory: Path, patches: dict[str, Path]) -> Claim:
-    try:
-        manifest = read_manifest(directory)
-    except RecursionError as error:
-        raise UserError(f"{directory / MANIFEST}: nested too deeply to be a manifest") from error
+def _claim(directory: Path, hashes: Mapping[Path, str], own: Path) -> Claim:
+    """hashes: of the patches at hand. own: the patch of the run that the evaluation lies in, where it lies in one."""
+    manifest = read_manifest(directory)
+    patches = {sha: path for path, sha in reversed([*hashes.items()])} | ({hashes[own]: own} if own in hashes else {})
     if missing := [one for one in manifest.patches if one not in patches]:
         raise UserError(
             plain(f"{directory}: the patch {missing[0][:12]} of {manifest.policy} is not here; name the directory of its run, too")
@@ -134,6 +123,11 @@ def pack(claims: Sequence[Claim], output: Path) -> Submission:
         if files[f"evaluation-{number}/{SAMPLES}"].sha256 != claim.manifest.samples_sha256:
             raise UserError(f"{claim.directory / SAMPLES}: not the records that {MANIFEST} names; run this evaluation again")
     submission = Submission(onelayer=version("onelayer"), files=files)
+    manifests = len(submission.model_dump_json(indent=1)) + sum(file.size for name, file in files.items() if name.endswith(".json"))
+    if manifests >= LARGEST_JSON:
+        raise UserError(
+            f"{len(claims)} evaluations have {manifests} bytes of manifests, more than one submission takes; pack them in several"
+        )
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +162,7 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
 def unpack(archive: Path, directory: Path) -> None:
     """Write the files of an archive into a directory, which is made. Raises UserError for what is no submission."""
     try:
-        with archive.open("rb") as file:
+        with open_regular(archive) as file:
             for name, size in _members(file, archive):
                 path = directory / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +179,7 @@ def unpack(archive: Path, directory: Path) -> None:
 def _members(file: BinaryIO, archive: Path) -> Iterator[tuple[str, int]]:
     """Name and size of each file; `file` stands at its first byte. Extensions of the format (long names, links, sparse files) are refused:
     a submission has none."""
-    total, seen, at = os.fstat(file.fileno()).st_size, set[str](), 0
+    total, seen, at, manifests = os.fstat(file.fileno()).st_size, set[str](), 0, 0
     while True:
         file.seek(at)
         block = file.read(BLOCK)
@@ -204,8 +198,9 @@ def _members(file: BinaryIO, archive: Path) -> Iterator[tuple[str, int]]:
             raise UserError(f"{archive}: holds {name} twice")
         if not 0 <= size <= total - at - BLOCK:
             raise UserError(f"{archive}: {name} would be {size} bytes, more than the whole archive; it was not copied whole")
-        if name.endswith(".json") and size > LARGEST_JSON:
-            raise UserError(f"{archive}: {name} is {size} bytes, more than the {LARGEST_JSON} that a manifest may have")
+        manifests += size if name.endswith(".json") else 0
+        if manifests > LARGEST_JSON:
+            raise UserError(f"{archive}: with {name} its manifests are {manifests} bytes, more than the {LARGEST_JSON} that are read")
         seen.add(name)
         yield name, size
         at += BLOCK + -(-size // BLOCK) * BLOCK
@@ -216,7 +211,7 @@ def _members(file: BinaryIO, archive: Path) -> Iterator[tuple[str, int]]:
 def read_submission(directory: Path) -> Submission:
     """submission.json of an unpacked archive. Raises UserError where it is none."""
     try:
-        return Submission.model_validate_json((directory / SUBMISSION).read_bytes())
+        return Submission.model_validate_json(read_bytes(directory / SUBMISSION, LARGEST_JSON))
     except (OSError, ValidationError) as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else error.strerror
         raise UserError(plain(f"{SUBMISSION}: cannot be read ({problem}); pack the submission again")) from error

@@ -1,7 +1,7 @@
 """Whether an evaluation is what it says: every hash and count, every response graded again, and items made again from base, patch and seed.
 
-What the records must be follows from the manifest alone: items, order and seeds are planned again, and the protocol is the hash of a
-configuration that is at hand. replay.py plays them. docs/submissions.md says what that proves.
+What the records must be follows from the manifest alone: items, order and seeds are planned again (recorded.py), and the protocol is the
+hash of a configuration that is at hand. replay.py plays them. docs/submissions.md says what that proves.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,23 +22,31 @@ from ...agents import tiny
 from ...agents.agent import BASELINES, Agent, Player, make_agent
 from ...agents.config import AgentConfig, ModelConfig
 from ...agents.openai_engine import TextTokenizer, endpoint_agent
-from ...agents.patch import Patch, applied, read
+from ...agents.patch import Patch, applied, read, read_header
 from ...agents.policy import Base, select
-from ...envs import load
-from ...envs.config import BUILT_IN, EnvConfig, OtherConfig, PoolConfig
-from ...envs.errors import first_problem
+from ...envs import is_built_in, load, parse_suite
+from ...envs.config import BUILT_IN, ALFWorldConfig, EnvConfig, OtherConfig, PoolConfig
+from ...envs.errors import UserError, first_problem
 from ...envs.files import write_atomically
 from ...envs.items import Split
 from ...envs.pool import open_pool
+from ...envs.reading import parse_json, read_bytes
 from ..config import EvalConfig
-from ..evaluator import domain, first_items, model_policy, plan, protocol_of, tokenizer_of
+from ..evaluator import domain, first_items, model_policy, protocol_of, tokenizer_of
 from ..leaderboard.marks import VERIFIED, Mark, Verified, mark_of, sha256
-from ..records import MANIFEST, Evaluation, PolicyInfo, Source, Trained
+from ..records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, PolicyInfo, Source, Trained
 from ..responses import ResponsesEngine
 from ..samples import SAMPLES
-from ..store import RUN
-from .archive import PATCH, SUBMISSION, Claim, Submission
-from .replay import Reason, Refused, Subject
+from ..store import PATCH, RUN, SUBMISSION, submission_of
+from .archive import Claim, Submission, gather
+from .recorded import Outcome, Records
+from .refusal import Reason, Refused
+from .replay import Subject
+
+GENERATED = ("arithmetic", "functions", "generated")
+"""Suites whose items are made here."""
+FOREIGN_ITEMS = 1 << 14  # of a generated suite, where the evaluation was made elsewhere
+FOREIGN_TURNS = 1000  # that an episode may take, where the evaluation was made elsewhere
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Tools:
     """The base, instead of the path that the configuration names."""
     environment: str | None = None
     """An environment besides the built-in ones that may be imported."""
+    suite: str | None = None
+    """A file or data set besides the built-in suites that may be read."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,8 @@ class Checked:
     regenerated: int
 
     @property
-    def mark(self) -> Mark:
-        return Mark.REGENERATED if self.regenerated else Mark.CHECKED
+    def mark(self) -> Literal[Mark.REGENERATED, Mark.CHECKED]:
+        return Mark.REGENERATED if self.regenerated and not self.lost else Mark.CHECKED
 
 
 class _Recipe(BaseModel):
@@ -81,35 +92,58 @@ class _Recipe(BaseModel):
     eval: EvalConfig
 
 
-def check_files(directory: Path, submission: Submission) -> None:
-    """Raises Refused where the files of an unpacked submission are not those that it lists."""
+def check_files(directory: Path, submission: Submission) -> list[Claim]:
+    """The evaluations of an unpacked submission. Raises Refused where its files are not those that it lists, a manifest cannot be read, a
+    patch is not there, or a file belongs to none of the evaluations."""
     there = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()} - {SUBMISSION}
     there = {name for name in there if not name.endswith(f"/{VERIFIED}")}
     if odd := sorted(there ^ submission.files.keys()):
-        raise Refused(odd[0], Reason.HASH, "listed, but not there" if odd[0] in submission.files else "there, but not listed")
+        what = "listed, but not there" if odd[0] in submission.files else "there, but not listed"
+        raise Refused(odd[0], Reason.HASH, what)
     for name, filed in submission.files.items():
         if sha256(directory / name) != filed.sha256:
             raise Refused(name, Reason.HASH, f"its SHA-256 is not {filed.sha256[:12]}..., which {SUBMISSION} lists")
+    try:
+        claims = gather([directory])
+    except UserError as error:
+        raise Refused(SUBMISSION, Reason.BROKEN, str(error)) from error
+    used = {f"{claim.directory.name}/{name}" for claim in claims for name in (MANIFEST, SAMPLES)}
+    used |= {f"{path.parent.name}/{name}" for claim in claims for path in claim.patches for name in (PATCH, RUN)}
+    if unused := sorted(submission.files.keys() - used):
+        raise Refused(unused[0], Reason.UNUSED, "leave it out, or pack the evaluation that it belongs to")
+    return claims
 
 
 def verify(claim: Claim, tools: Tools, regenerate: int = 0, seed: int = 0) -> Checked:
-    """Check one evaluation, and make `regenerate` of its samples again, drawn with `seed`; none of a policy that has no weights here.
+    """Check one evaluation, and make `regenerate` samples of each decoding again, drawn with `seed`, and those that were lost; none of a
+    policy that has no weights here.
 
     Raises Refused with the first thing that is wrong; UserError where base or data are not here.
     """
-    place = claim.directory.name
+    tools = replace(tools, foreign=tools.foreign or submission_of(claim.directory) is not None)
     try:
         with _opened(claim, tools) as subject:
-            samples = subject.read()
-            due = [sample for sample in samples if sample.error is None]
-            subject.grade(due)
-            chosen = random.Random(seed).sample(due, min(regenerate, len(due))) if subject.base else []
+            found = subject.records.outcomes()
+            lost = [number for number, one in enumerate(found) if one.error is not None]
+            subject.grade()
+            chosen = _draw(found, regenerate, seed) if subject.base else []
             if chosen:
-                subject.regenerate(chosen)
+                subject.regenerate(subject.records.at(chosen))
+            if lost and (chosen or (subject.plays_alone and not subject.base)):
+                subject.play_lost(subject.records.at(lost))
     except (ValidationError, RecursionError) as error:
         told = first_problem(error) if isinstance(error, ValidationError) else "nested too deeply"
-        raise Refused(place, Reason.BROKEN, told) from error
-    return Checked(claim, len(due), len(samples) - len(due), len(chosen))
+        raise Refused(claim.directory.name, Reason.BROKEN, told) from error
+    return Checked(claim, len(found) - len(lost), len(lost), len(chosen))
+
+
+def _draw(found: Sequence[Outcome], count: int, seed: int) -> list[int]:
+    """Numbers of samples to be made again, `count` of each decoding: among many sampled ones a greedy one would hardly ever be drawn."""
+    draw, chosen = random.Random(seed), list[int]()
+    for decoding in Decoding:
+        due = [number for number, one in enumerate(found) if one.decoding == decoding and one.error is None]
+        chosen += draw.sample(due, min(count, len(due)))
+    return chosen
 
 
 def write_mark(checked: Checked) -> None:
@@ -118,7 +152,7 @@ def write_mark(checked: Checked) -> None:
     if checked.mark is Mark.CHECKED and mark_of(directory) is Mark.REGENERATED:
         return
     told = Verified(
-        mark=Mark.REGENERATED if checked.regenerated else Mark.CHECKED,
+        mark=checked.mark,
         evaluation_sha256=sha256(directory / MANIFEST),
         samples_sha256=sha256(directory / SAMPLES),
         graded=checked.graded,
@@ -139,33 +173,48 @@ def _opened(claim: Claim, tools: Tools) -> Iterator[Subject]:
     if manifest.source is Source.LM_EVAL:
         raise Refused(place, Reason.UNVERIFIABLE, "it was graded by lm-evaluation-harness; run the task again instead")
     recipe = _Recipe.model_validate(manifest.config)
-    _check_trust(place, recipe, tools)
+    if tools.foreign:
+        recipe = _check_trust(place, manifest, recipe, tools)
     split = _check_items(place, manifest, recipe)
     base = _base(recipe, tools) if manifest.source is Source.MODEL else None
     patches = _check_patches(claim, base, tools)
     player, policy = _player(manifest, recipe, base, patches)
     _check_protocol(place, manifest, recipe, player, policy)
-    wanted = list(plan(split, recipe.eval, manifest.sampled.samples, manifest.protocol))
+    records = Records(claim, split, recipe.eval, tools.foreign)
     # Their pool is not taken over: how long a step may take, and in how much memory, is for this machine to say.
     with open_pool(recipe.env, _split_name(manifest), PoolConfig()) as pool, applied(base, patches) if base else nullcontext():
         player.engine.sync()
-        yield Subject(claim, player, pool, split, wanted, base)
+        yield Subject(records, player, pool, base)
 
 
-def _check_trust(place: str, recipe: _Recipe, tools: Tools) -> None:
-    """What was made elsewhere may name code, weights and servers: none is touched unless it is named here."""
-    if not tools.foreign:
-        return
-    if isinstance(recipe.env, OtherConfig) and recipe.env.id != tools.environment:
-        raise Refused(
-            place,
-            Reason.UNVERIFIABLE,
-            f"its environment is {recipe.env.id}, none of {', '.join(BUILT_IN)}; if you trust that module, give --environment with it",
-        )
+def _check_trust(place: str, manifest: Evaluation, recipe: _Recipe, tools: Tools) -> _Recipe:
+    """What was made elsewhere may name code, files, data sets, weights and servers: none is touched unless it is named here. It may name
+    sizes, too: they are limits, not orders. Returns the recipe as far as it is followed here."""
+
+    def refuse(detail: str) -> Refused:
+        return Refused(place, Reason.UNVERIFIABLE, detail)
+
+    env, agent = recipe.env, recipe.agent
+    if isinstance(env, OtherConfig):
+        if env.id != tools.environment:
+            there = ", ".join(BUILT_IN)
+            raise refuse(f"its environment is {env.id}, none of {there}; if you trust that module, give --environment with it")
+    elif not is_built_in(env) and env.suite != tools.suite:
+        raise refuse(f"its suite is {env.suite}, none that is built in; if you trust that file or data set, give --suite with it")
+    elif (turns := env.max_steps if isinstance(env, ALFWorldConfig) else env.max_turns) > FOREIGN_TURNS:
+        raise refuse(f"its episodes take up to {turns} turns, more than the {FOREIGN_TURNS} that are played")
+    elif env.suite in GENERATED:
+        if manifest.items > FOREIGN_ITEMS:
+            raise refuse(f"{manifest.items} items, more than the {FOREIGN_ITEMS} of a generated suite that are made")
+        if env.size and env.size > manifest.items:  # the first ones are the same
+            env = env.model_copy(update={"size": manifest.items})
     if recipe.model.path not in tiny.PATHS and tools.model is None:
-        raise Refused(place, Reason.UNVERIFIABLE, f"its base is {recipe.model.path}; give --model with a directory or hub name of it")
-    if recipe.agent.engine not in ("transformers", "vllm"):
-        raise Refused(place, Reason.UNVERIFIABLE, f"its engine is {recipe.agent.engine}, a server of somebody else")
+        raise refuse(f"its base is {recipe.model.path}; give --model with a directory or hub name of it")
+    if agent.engine not in ("transformers", "vllm"):
+        raise refuse(f"its engine is {agent.engine}, a server of somebody else")
+    here = {name: AgentConfig.model_fields[name].default for name in ("max_batch", "kv_cache_gib")}
+    model = recipe.model.model_copy(update={"device": "auto"})
+    return recipe.model_copy(update={"env": env, "model": model, "agent": agent.model_copy(update=here)})
 
 
 def _check_items(place: str, manifest: Evaluation, recipe: _Recipe) -> Split:
@@ -177,6 +226,12 @@ def _check_items(place: str, manifest: Evaluation, recipe: _Recipe) -> Split:
     split = first_items(there, manifest.items)
     if split.digest != manifest.digest:
         raise Refused(place, Reason.ITEMS, f"the first {manifest.items} of {manifest.split} have another SHA-256")
+    named = _Recipe.model_validate(manifest.config).env  # as they wrote it
+    if recipe.eval.suite is not None and parse_suite(recipe.eval.suite, named) != (named, _split_name(manifest)):
+        raise Refused(place, Reason.CONFIGURATION, f"eval.suite is {recipe.eval.suite}, and it was measured on {manifest.split}")
+    size = getattr(named, "size", None)
+    if manifest.items != (wanted := recipe.eval.items or size or len(there.items)):
+        raise Refused(place, Reason.CONFIGURATION, f"{manifest.items} items, and its configuration asks for {wanted}")
     return split
 
 
@@ -196,17 +251,34 @@ def _check_patches(claim: Claim, base: Base | None, tools: Tools) -> list[Patch]
         raise Refused(place, Reason.BASE, f"it names {manifest.base[:12]}..., and the base here is {base.fingerprint[:12]}...")
     if len(manifest.trained) != len(manifest.patches):
         raise Refused(place, Reason.TRAINING, f"{len(manifest.patches)} patches, and {len(manifest.trained)} entries of their training")
-    found = [read(path) for path in claim.patches]
-    for patch, path, told, named in zip(found, claim.patches, manifest.trained, manifest.patches, strict=True):
+    found: dict[str, Patch] = {}
+    for path, told, named in zip(claim.patches, manifest.trained, manifest.patches, strict=True):
         assert base
+        try:
+            patch = _read_patch(place, path, base, {name for other in found.values() for name in other.weights})
+        except Refused:
+            raise
+        except UserError as error:
+            raise Refused(place, Reason.PATCH, str(error)) from error
         if patch.sha256 != named:
             raise Refused(place, Reason.HASH, f"{PATCH} is not the file that {MANIFEST} names")
-        if patch.base != base.fingerprint:
-            raise Refused(place, Reason.BASE, f"the patch {patch.trained_set} belongs to {patch.base[:12]}...")
-        if select(base.model, patch.trained_set).parameters.keys() != patch.weights.keys():
-            raise Refused(place, Reason.PATCH, f"its weights are not those of {patch.trained_set}")
         _check_training(place, patch, path.parent, told, base, tools)
-    return found
+        found[named] = patch
+    return list(found.values())
+
+
+def _read_patch(place: str, path: Path, base: Base, changed: set[str]) -> Patch:
+    """A patch, which is read when its header says that it has the weights of the trained set that it names, and none of those that others
+    have `changed`. Raises Refused; UserError where it cannot be read."""
+    header = read_header(path)
+    if header.base != base.fingerprint:
+        raise Refused(place, Reason.BASE, f"the patch {header.trained_set} belongs to {header.base[:12]}...")
+    shapes = {name: tuple(weight.shape) for name, weight in select(base.model, header.trained_set).parameters.items()}
+    if header.shapes != shapes:
+        raise Refused(place, Reason.PATCH, f"its weights are not those of {header.trained_set}")
+    if twice := sorted(changed & shapes.keys()):
+        raise Refused(place, Reason.PATCH, f"two patches change {twice[0]}")
+    return read(path)
 
 
 def _check_training(place: str, patch: Patch, run: Path, told: Trained | None, base: Base, tools: Tools) -> None:
@@ -215,10 +287,13 @@ def _check_training(place: str, patch: Patch, run: Path, told: Trained | None, b
         if told is not None:
             raise Refused(place, Reason.TRAINING, f"it tells of a training, and there is no {RUN} beside the patch")
         return
-    manifest = json.loads((run / RUN).read_bytes())
-    if (manifest.get("base"), manifest.get("patch_sha256")) != (base.fingerprint, patch.sha256):
+    try:
+        known = tools.trained(run)
+        manifest = parse_json(read_bytes(run / RUN, LARGEST_MANIFEST))
+    except ValueError as error:
+        raise Refused(place, Reason.TRAINING, str(error)) from error
+    if (manifest["base"], manifest["patch_sha256"]) != (base.fingerprint, patch.sha256):
         raise Refused(place, Reason.TRAINING, f"{RUN} is of another base or patch")
-    known = tools.trained(run)
     if told is not None and known != told:
         differ = [name for name in Trained.model_fields if getattr(known, name) != getattr(told, name)]
         raise Refused(place, Reason.TRAINING, f"{RUN} and {MANIFEST} differ in {', '.join(differ)}")

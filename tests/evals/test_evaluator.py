@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import replace
@@ -314,14 +315,26 @@ def test_bad_input_names_its_place(tmp_path):
         assert "\n" not in str(error.value)
         return str(error.value)
 
+    def seal() -> None:
+        """The manifest names the records as they are now."""
+        manifest = json.loads((tmp_path / "evaluation.json").read_text())
+        manifest["samples_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        (tmp_path / "evaluation.json").write_text(json.dumps(manifest))
+
     write_samples(path, [*records, records[0]])
+    assert f"{path}: not the records that the manifest beside it names" in broken()
+    seal()
     assert f"{path}: sampled: item toy-0 has sample 0 twice" in broken()
     write_samples(path, [record for record in records if record.item != "toy-11"])
+    seal()
     assert "11 x 2 sampled records, the manifest says 12 x 2" in broken()
     write_samples(path, records[:-1])
+    seal()
     assert "11 x 1 greedy records, the manifest says 12 x 1" in broken()
     for damaged in (b"", intact[: len(intact) // 2], b"no parquet"):
         path.write_bytes(damaged)
+        assert "not the records" in broken()
+        seal()
         assert f"{path}: cannot be read" in broken()
     run(tmp_path, n=2)
     assert path.read_bytes() == intact  # made again

@@ -140,6 +140,29 @@ def test_a_study_s_learning_rates_and_rates_by_layer_are_told_apart(tmp_path: Pa
     assert len(measured(tmp_path).entries) == len(table.entries)
 
 
+def test_a_submission_tells_nothing_of_the_runs_of_others(tmp_path: Path) -> None:
+    """It names a patch of somebody else, with other settings: theirs would no longer be alike, and their difference to full gone."""
+    root = make_runs(tmp_path)
+    before = named(measured(root), "layer:3")
+    for place in ("a", "z"):
+        forged = root / place / "run-0"
+        forged.mkdir(parents=True)
+        (root / place / "submission.json").write_text("{}")
+        run = json.loads((root / "layer-3-0" / "run.json").read_bytes())
+        run["config"]["trainer"]["epochs"] = 9
+        (forged / "run.json").write_text(json.dumps(run))
+        (forged / "patch.safetensors").write_bytes((root / "layer-3-0" / "patch.safetensors").read_bytes())
+    assert named(measured(root), "layer:3") == before and before.sampled and before.sampled.to_full
+
+
+def test_a_patch_that_has_changed_is_named(tmp_path: Path) -> None:
+    root = make_runs(tmp_path)
+    path = root / "layer-0-1" / "patch.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    (problem,) = build(root, settings).left_out
+    assert problem.directory == "layer-0-1" and "not the patch that run.json names" in problem.problem
+
+
 def test_more_samples_of_a_policy_replace_fewer_and_a_repeated_run_is_no_seed(tmp_path: Path) -> None:
     make_evaluation(tmp_path / "base", outcomes(0.3, 1))
     make_evaluation(tmp_path / "base-again", outcomes(0.3, 1, samples=8))

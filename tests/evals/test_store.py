@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from onelayer.cli.main import main
+from onelayer.envs.errors import UserError
 from onelayer.evals import store
-from onelayer.evals.records import read_evaluation
+from onelayer.evals.journal import open_journal, read_journal
+from onelayer.evals.leaderboard.measured import read_rates
+from onelayer.evals.records import read_evaluation, read_manifest
+from onelayer.evals.samples import read_rows, read_samples, read_table
 from onelayer.evals.store import Kind, State
 
 TRAIN = ["train", "quickstart", "trainer.steps=2", "trainer.prompts_per_step=2", "trainer.group_size=2", "trainer.trained_set=layer:3"]
@@ -85,6 +90,64 @@ def test_what_is_broken_is_named_and_the_rest_is_there(damage: str, root: Path, 
     assert main(["runs", "list", str(root)]) == 0
     shown = capsys.readouterr().out
     assert f"broken: {root / 'base'}" in shown.replace("\n", "") and "6 in" in shown and "1 broken" in shown
+
+
+def test_a_flipped_bit_is_noticed_by_every_reader(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a page of records, where parquet itself sees nothing: verdicts would change."""
+    path = root / "base/samples.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"not the records that the manifest beside it names"):
+        read_evaluation(root / "base")
+    with pytest.raises(UserError, match=r"not the records|cannot be read"):
+        read_samples(path, read_manifest(root / "base").samples_sha256)
+    with pytest.raises(UserError, match=r"not the records"):
+        read_rates(root / "base", read_manifest(root / "base"))
+    assert {entry.state for entry in store.scan(root) if entry.directory == root / "base"} == {State.BROKEN}
+    assert main(["compare", str(root / "base"), str(root / "layer/test")]) == 2
+    assert "not the records" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["verdict=correct", "a[1]", "b*", "c?d", "decoding=greedy/item=[a]"])
+def test_the_name_of_a_directory_is_only_a_name(name: str, root: Path) -> None:
+    """Neither a partition, whose column would take the place of the records', nor a pattern, which would find others."""
+    shutil.copytree(root / "base", root / "a1")
+    shutil.copytree(root / "base", root / name)
+    with store.connect(root) as connection:
+        query = "select verdict, item, decoding from samples where directory = ? order by all"
+        found = [connection.execute(query, [str(root / place)]).fetchall() for place in ("base", name)]
+    assert found[0] == found[1] and len(found[0]) == 24
+    rows = [read_table(root / place / "samples.parquet").to_pylist() for place in ("base", name)]
+    assert rows[0] == rows[1]
+    item = rows[0][0]["item"]
+    assert [row for row in rows[0] if row["item"] == item] == read_rows(root / name / "samples.parquet", item)
+
+
+def test_every_line_of_a_journal_has_a_checksum_and_older_ones_are_read(root: Path, tmp_path: Path) -> None:
+    sample = read_samples(root / "base/samples.parquet")[0]
+    path = tmp_path / "journal.jsonl"
+    with open_journal(path, read_journal(path)) as journal:
+        journal.add(sample)
+    line = path.read_bytes()
+    assert json.loads(line)["verdict"] == sample.verdict and read_journal(path).samples == {sample.key: sample}
+    for at in range(len(line) - 1):
+        path.write_bytes(line[:at] + bytes([line[at] ^ 1]) + line[at + 1 :])
+        entries = read_journal(path)
+        assert not entries.samples and entries.unreadable, at
+    path.write_bytes(sample.model_dump_json().encode() + b"\n" + b"[" * 100_000 + b"\n")
+    assert read_journal(path).samples == {sample.key: sample} and read_journal(path).unreadable == 1
+
+
+def test_what_is_no_regular_file_is_not_waited_for(root: Path) -> None:
+    for name in ("evaluation.json", "samples.parquet"):
+        (root / "base" / name).unlink()
+        os.mkfifo(root / "base" / name)
+        entry = store.open_entry(root / "base")
+        assert entry.state is State.BROKEN and "no regular file" in entry.problem
+        shutil.copy(root / "gold' or 1" / name, root / "layer" / name)
+        (root / "base" / name).unlink()
+        shutil.move(root / "layer" / name, root / "base" / name)
 
 
 def test_broken_runs_are_named(root: Path) -> None:

@@ -11,7 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from onelayer.agents import patch as patches
 from onelayer.agents.agent import derive_seed, make_agent
@@ -22,16 +26,19 @@ from onelayer.cli.main import main
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig, PoolConfig
 from onelayer.envs.errors import UserError
+from onelayer.envs.math.env import MathEnv
 from onelayer.envs.pool import open_pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import evaluate, first_items, model_policy, sample_seed, summarise
-from onelayer.evals.leaderboard.marks import VERIFIED, Mark, mark_of
+from onelayer.evals.leaderboard.marks import VERIFIED, Mark, mark_of, sha256
 from onelayer.evals.records import MANIFEST, Decoding, read_manifest
 from onelayer.evals.responses import ResponsesEngine
 from onelayer.evals.samples import SAMPLES, Sample, read_samples, samples_schema, write_rows, write_samples
-from onelayer.evals.submissions.archive import PATCH, SUBMISSION, Claim, gather, pack, read_submission, unpack
-from onelayer.evals.submissions.replay import Reason, Refused
-from onelayer.evals.submissions.verification import Tools, check_files, verify
+from onelayer.evals.store import PATCH, SUBMISSION
+from onelayer.evals.submissions.archive import Claim, gather, pack, read_submission, unpack
+from onelayer.evals.submissions.recorded import OUTCOME, Outcome
+from onelayer.evals.submissions.refusal import Reason, Refused
+from onelayer.evals.submissions.verification import Tools, _draw, check_files, verify
 from onelayer.trainers.run import finished, trained
 
 TRAIN = ["train", "quickstart", "trainer.steps=2", "trainer.prompts_per_step=2", "trainer.group_size=2", "trainer.trained_set=layer:3"]
@@ -94,11 +101,11 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def rewrite(directory: Path, change: Callable[[list[Sample]], list[Sample]], figures: bool = True) -> None:
     """Change the records, and everything that follows from them as far as it still does."""
     samples = change(read_samples(directory / SAMPLES))
-    told: dict[str, Any] = {"samples_sha256": hashlib.sha256(write_samples(directory / SAMPLES, samples)).hexdigest()}
+    new: dict[str, Any] = {"samples_sha256": hashlib.sha256(write_samples(directory / SAMPLES, samples)).hexdigest()}
     if figures:
         for decoding in Decoding:
-            told[decoding.value] = summarise([one for one in samples if one.decoding == decoding]).model_dump(mode="json")
-    edit(directory / MANIFEST, lambda found: found.update(told))
+            new[decoding.value] = summarise([one for one in samples if one.decoding == decoding]).model_dump(mode="json")
+    edit(directory / MANIFEST, lambda found: found.update(new))
 
 
 def as_right(samples: list[Sample]) -> list[Sample]:
@@ -151,6 +158,79 @@ def fewer_items(directory: Path) -> None:
     edit(directory / MANIFEST, lambda found: found.update(items=len(chosen), digest=split.digest))
 
 
+def reseal(directory: Path) -> None:
+    """The manifest names the records as they are."""
+    edit(directory / MANIFEST, lambda found: found.update(samples_sha256=sha256(directory / SAMPLES)))
+
+
+def lost(which: Callable[[Sample], bool], name: str = LAYER) -> Doctor:
+    """Some samples are told as lost to a failing environment."""
+    gone = {"verdict": "error", "reward": 0.0, "error": "OSError: disk full"}
+    return lambda d: rewrite(d / name, lambda rows: [row.model_copy(update=gone) if which(row) else row for row in rows])
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Doctor:
+    """Other tensors in the patch, of any type."""
+
+    def doctor(directory: Path) -> None:
+        path = directory / RUN / PATCH
+        old = patches.read(path)
+        header = json.dumps({"format": patches.FORMAT, "base": old.base, "trained_set": old.trained_set})
+        save_file(change(old.weights), path, metadata={"onelayer": header})
+        edit(directory / RUN / "run.json", lambda found: found.update(patch_sha256=sha256(path)))
+        edit(directory / LAYER / MANIFEST, lambda found: found.update(patches=[sha256(path)]))
+
+    return doctor
+
+
+def first_value(value: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    def change(old: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        new = {name: weight.clone() for name, weight in old.items()}
+        next(iter(new.values())).view(-1)[0] = value
+        return new
+
+    return change
+
+
+def told(**changes: object) -> Doctor:
+    """The evaluation tells something else; `a__b` is key b in a."""
+
+    def change(found: dict[str, Any]) -> None:
+        for name, value in changes.items():
+            *above, last = name.split("__")
+            place = found
+            for key in above:
+                place = place[key]
+            place[last] = value
+
+    return lambda d: edit(d / LAYER / MANIFEST, change)
+
+
+def another_run(directory: Path) -> None:
+    """A second run with the same patch, whose settings are others."""
+    shutil.copytree(directory / RUN, directory / "run-1")
+    edit(directory / "run-1" / "run.json", lambda found: found["config"]["trainer"].update(epochs=7))
+
+
+def rows(count: int) -> Doctor:
+    """Very many records of nothing."""
+
+    def doctor(directory: Path) -> None:
+        empty = pa.table({field.name: pa.nulls(count, field.type) for field in samples_schema()})
+        pq.write_table(empty, directory / LAYER / SAMPLES, compression="zstd")
+        reseal(directory / LAYER)
+
+    return doctor
+
+
+def cost(name: str, value: float) -> Doctor:
+    """Of the training, wherever it is told."""
+    return lambda d: (
+        edit(d / LAYER / MANIFEST, lambda found: trained_entry(found)["cost"].update({name: value})),
+        edit(d / RUN / "run.json", lambda found: found["cost"].update({name: value})),
+    )
+
+
 Doctor = Callable[[Path], object]
 DOCTORED: dict[str, tuple[Doctor, Reason, str]] = {
     "verdicts changed": (lambda d: rewrite(d / LAYER, as_right), Reason.GRADE, "verdict 'correct', not 'wrong'"),
@@ -178,7 +258,7 @@ DOCTORED: dict[str, tuple[Doctor, Reason, str]] = {
         Reason.BASE,
         "layer:3 belongs to 000000000000",
     ),
-    "another patch": (lambda d: repatch(d, louder, everywhere=False), Reason.HASH, PATCH),
+    "another patch": (lambda d: repatch(d, louder, everywhere=False), Reason.BROKEN, "is not here"),
     "another patch, named": (lambda d: repatch(d, louder), Reason.CONFIGURATION, "protocol"),
     "a patch under another name": (
         lambda d: repatch(d, lambda patch: patches.Patch(patch.base, "layer:2", patch.weights)),
@@ -229,12 +309,59 @@ DOCTORED: dict[str, tuple[Doctor, Reason, str]] = {
         Reason.BROKEN,
         "cannot be read as records",
     ),
+    # What was lost is not believed.
+    "everything lost": (lost(lambda row: True), Reason.LOST, "16 of 16 sampled ones"),
+    "right replies lost": (lost(lambda row: row.correct, "evaluation-0"), Reason.LOST, "more than 5%"),
+    "everything greedy lost": (lost(lambda row: row.decoding == "greedy"), Reason.LOST, "8 of 8 greedy ones"),
+    # Every file belongs to an evaluation.
+    "another run of the patch": (another_run, Reason.UNUSED, "run-1/patch.safetensors"),
+    "a run beside them": (
+        lambda d: (shutil.copytree(d / RUN, d / "run-1"), (d / "run-1" / PATCH).write_bytes(b"0")),
+        Reason.UNUSED,
+        "run-1/patch.safetensors",
+    ),
+    "a manifest alone": (
+        lambda d: (shutil.copytree(d / RUN, d / "run-1"), (d / "run-1" / PATCH).unlink()),
+        Reason.UNUSED,
+        "run-1/run.json",
+    ),
+    "records alone": (
+        lambda d: shutil.copytree(d / LAYER, d / "evaluation-7", ignore=lambda *_: {MANIFEST}),
+        Reason.UNUSED,
+        "evaluation-7/samples.parquet",
+    ),
+    # A foreign configuration names nothing.
+    "a data set": (told(config__env__suite="hub:nobody/nothing"), Reason.UNVERIFIABLE, "its suite is hub:nobody/nothing"),
+    "a file of items": (told(config__env__suite="/dev/zero.jsonl"), Reason.UNVERIFIABLE, "give --suite"),
+    "a file of tasks": (
+        told(config__env={"id": "onelayer/Code-v0", "suite": "/dev/zero.jsonl"}),
+        Reason.UNVERIFIABLE,
+        "its suite is /dev/zero.jsonl",
+    ),
+    # Everything is counted before it is made.
+    "samples without end": (told(sampled__samples=10**8), Reason.BROKEN, "800000008 samples, more than the 524288"),
+    "items without end": (told(items=10**7, config__env__size=10**7), Reason.UNVERIFIABLE, "10000000 items"),
+    "empty rows": (rows(3_000_000), Reason.BROKEN, "3000000 samples"),
+    "a few empty rows": (rows(24), Reason.BROKEN, "without"),
+    "turns without end": (told(config__env__max_turns=10**9), Reason.UNVERIFIABLE, "1000000000 turns"),
+    "a great manifest": (told(prompt="a" * (2 << 20)), Reason.BROKEN, "more than the 1048576 that are read"),
+    # No nonsense.
+    "a weight that is no number": (weights(first_value(float("nan"))), Reason.PATCH, "not finite"),
+    "an infinite weight": (weights(first_value(float("-inf"))), Reason.PATCH, "not finite"),
+    "complex weights": (weights(lambda old: {n: w.to(torch.complex64) for n, w in old.items()}), Reason.PATCH, "of type C64"),
+    "integer weights": (weights(lambda old: {n: w.to(torch.int32) for n, w in old.items()}), Reason.PATCH, "of type I32"),
+    "no weights": (weights(lambda old: {}), Reason.PATCH, "without tensors"),
+    "weights of other shapes": (weights(lambda old: {n: w.flatten() for n, w in old.items()}), Reason.PATCH, "not those of layer:3"),
+    "a negative cost": (cost("gpu_seconds", -1.0), Reason.BROKEN, "greater than or equal to 0"),
+    "a cost that is no number": (cost("flops", float("nan")), Reason.BROKEN, "finite number"),
+    "a run that is a list": (lambda d: (d / RUN / "run.json").write_text("[]"), Reason.TRAINING, "run.json"),
+    "a run of brackets": (lambda d: (d / RUN / "run.json").write_text("[" * 100_000), Reason.TRAINING, "run.json"),
+    "items that were not asked for": (told(config__eval__items=100), Reason.CONFIGURATION, "asks for 100"),
 }
 
 
 def check(directory: Path, tools: Tools, regenerate: int = 0) -> list[Mark]:
-    check_files(directory, read_submission(directory))
-    return [verify(claim, tools, regenerate, seed=3).mark for claim in gather([directory])]
+    return [verify(claim, tools, regenerate, seed=3).mark for claim in check_files(directory, read_submission(directory))]
 
 
 @pytest.mark.parametrize("name", DOCTORED)
@@ -293,9 +420,63 @@ def test_a_consistent_forgery_passes_every_check_but_making_samples_again(opened
     forge(opened, base)
     assert read_manifest(opened / LAYER).sampled.pass_rate.mean == 1
     assert check(opened, tools) == [Mark.CHECKED] * 2
-    with pytest.raises(Refused, match=f"[5-8] of {ITEMS} samples") as caught:
+    with pytest.raises(Refused, match=f"1[0-6] of {2 * ITEMS} samples") as caught:
         check(opened, tools, regenerate=ITEMS)
     assert caught.value.reason is Reason.TOKENS
+
+
+def test_lost_samples_are_played_again(opened: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A right reply told as lost is found; what is lost here, too, keeps the evaluation from being marked as regenerated."""
+    victim = next(row for row in read_samples(opened / "evaluation-0" / SAMPLES) if row.correct)
+    monkeypatch.setattr("onelayer.evals.submissions.recorded.LOST_LIMIT", 0.2)
+    lost(lambda row: row.key == victim.key, "evaluation-0")(opened)
+    seal(opened)
+    assert check(opened, tools) == [Mark.CHECKED] * 2
+    with pytest.raises(Refused, match=f"1 of the 1 that were lost .*{victim.item} {victim.decoding} {victim.sample} is correct") as caught:
+        check(opened, tools, regenerate=1)
+    assert caught.value.reason is Reason.LOST
+
+    step = MathEnv.step
+
+    def failing(env: MathEnv, action: str) -> Any:
+        if env._item and env._item.id == victim.item:
+            raise OSError("disk full")
+        return step(env, action)
+
+    lost(lambda row: row.item == victim.item, "evaluation-0")(opened)
+    lost(lambda row: row.item == victim.item, LAYER)(opened)
+    seal(opened)
+    monkeypatch.setattr(MathEnv, "step", failing)
+    assert check(opened, tools, regenerate=1) == [Mark.CHECKED] * 2
+
+
+def test_as_many_greedy_samples_are_made_again_as_sampled_ones(opened: Path, base: Base, tools: Tools) -> None:
+    """The greedy replies alone are forged: of few that are drawn, half are of them."""
+    samples = read_samples(opened / LAYER / SAMPLES)
+    found = [Outcome(*(getattr(row, name) for name in OUTCOME)) for row in samples]
+    drawn = [samples[number].decoding for number in _draw(found, 3, seed=0)]
+    assert (drawn.count("sampled"), drawn.count("greedy")) == (3, 3)
+
+
+def test_a_suite_that_is_named_here_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = load(MathConfig(), "test").items[:40]
+    lines = "".join(json.dumps({"question": item.question, "answer": item.gold}) + "\n" for item in items)
+    (tmp_path / "mine.jsonl").write_text(lines)
+    suite = str(tmp_path / "mine.jsonl")
+    assert main(["eval", "--suite", f"{suite}/all", "--items", "4", "--n", "1", "--output", str(tmp_path / "runs")]) == 0
+    assert main(["submit", str(tmp_path / "runs"), "--output", str(tmp_path / "mine.tar")]) == 0
+    assert main(["verify", str(tmp_path / "mine.tar")]) == 2
+    assert "give --suite" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "mine.tar"), "--suite", suite]) == 0
+
+
+def test_an_unpacked_submission_is_still_foreign(opened: Path, base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies under a submission.json was made elsewhere, whoever has unpacked it."""
+    told(config__env={"id": "antigravity:Flying-v0"})(opened)
+    seal(opened)
+    here = Tools(load_base=lambda config: base, trained=lambda run: trained(finished(run)), foreign=False)
+    with pytest.raises(Refused, match="if you trust that module"):
+        check(opened, here)
 
 
 def tar(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], **options: Any) -> None:
@@ -322,7 +503,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "an extended header": (lambda p: tar(p, [member("\u00fc")], format=tarfile.PAX_FORMAT), "no regular file"),
     "a mark of its own": (lambda p: tar(p, [member(f"evaluation-0/{VERIFIED}")]), "marks are given here"),
     "a file twice": (lambda p: tar(p, [member(SUBMISSION), member(SUBMISSION)]), "twice"),
-    "a manifest without end": (lambda p: tar(p, [member(SUBMISSION, b" " * (17 << 20))]), "that a manifest may have"),
+    "a manifest without end": (lambda p: tar(p, [member(SUBMISSION, b" " * (17 << 20))]), "its manifests are 17825792 bytes"),
     "more than there is": (lambda p: (tar(p, [member(SUBMISSION, b"0" * 9999)]), p.write_bytes(p.read_bytes()[:5000])), "not copied whole"),
     "compressed": (lambda p: tar_gz(p), "no submission"),
     "no archive": (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(range(256)) * 8), "no submission"),
@@ -356,8 +537,8 @@ def test_records_that_unfold_without_end_are_not_read(opened: Path, tools: Tools
     data = write_rows(path, [row] * 100, samples_schema())
     assert len(data) < 1 << 20
     edit(opened / LAYER / MANIFEST, lambda found: found.update(samples_sha256=hashlib.sha256(data).hexdigest()))
-    monkeypatch.setattr("onelayer.evals.submissions.replay.TEXT_LIMIT", 50 << 20)
-    monkeypatch.setattr("onelayer.evals.submissions.replay.read_samples", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("onelayer.evals.submissions.recorded.TEXT_LIMIT", 50 << 20)
+    monkeypatch.setattr("onelayer.evals.submissions.recorded.read_columns", lambda path: pytest.fail("it was read"))
     claim = Claim(opened / LAYER, read_manifest(opened / LAYER), [opened / RUN / PATCH])
     with pytest.raises(Refused, match="unfolds to 104") as caught:
         verify(claim, tools)
@@ -395,7 +576,7 @@ def test_a_submission_is_verified_unpacked_and_shown_with_its_mark(
     theirs = tmp_path / "site-runs" / "theirs"
     assert main(["verify", str(archive), "--regenerate", "3", "--seed", "1", "--unpack", str(theirs)]) == 0
     shown = capsys.readouterr().out
-    assert "--seed 1" in shown and shown.count("3 made again with the same tokens: regenerated") == 2
+    assert "--seed 1" in shown and shown.count("6 made again with the same tokens: regenerated") == 2
     assert {mark_of(theirs / name) for name in ("evaluation-0", LAYER)} == {Mark.REGENERATED}
     assert main(["verify", str(theirs)]) == 0  # a weaker look takes no mark away
     assert mark_of(theirs / LAYER) is Mark.REGENERATED

@@ -18,14 +18,14 @@ import pytest
 import viewed
 from hypothesis import given
 from hypothesis import strategies as st
-from made_runs import ITEMS, make_evaluation, make_run, outcomes
+from made_runs import ITEMS, make_evaluation, make_run, outcomes, rewrite
 from scipy import stats
 
 from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
 from onelayer.envs.errors import UserError
 from onelayer.evals.profiles import Coefficient, profile_agreement
-from onelayer.evals.samples import SAMPLES, read_samples, read_table, write_samples
+from onelayer.evals.samples import SAMPLES, read_samples, read_table
 from onelayer.evals.text import shown
 from onelayer.evals.viewer import run_index
 from onelayer.evals.viewer.charts import axis
@@ -201,7 +201,7 @@ def answered(run: Path, solved: list[int], answer: str | None = "right") -> None
     for at, row in enumerate(rows):
         right = int(row.item.removeprefix("item-")) // 40 in solved
         rows[at] = row.model_copy(update={"verdict": "correct" if right else "wrong", "answer": answer if right else run.name})
-    write_samples(run / "test" / SAMPLES, rows)
+    rewrite(run / "test", rows)
 
 
 def test_what_policies_do_together(ask: Ask, tmp_path: Path) -> None:
