@@ -20,6 +20,7 @@ from ..envs.config import EnvConfig
 from ..envs.errors import UserError
 from .config import AgentConfig, history
 from .engine import Completion, Engine, FinishReason, Request, TransformersEngine
+from .length import TOKENLESS, UNLIMITED, context_of, left_for_prompts, with_length
 from .policy import Base
 from .vllm_engine import VllmEngine, in_process, on_server
 
@@ -58,10 +59,20 @@ class Agent:
         config: AgentConfig,
         prompt: str = "{observation}",
         history: int | Literal["full"] = 0,
-        context: int = 1 << 30,
+        context: int = UNLIMITED,
     ):
         self.engine, self.tokenizer, self.config = engine, tokenizer, config
         self.prompt, self.history, self.context = prompt, history, context
+
+    @property
+    def prompt_limit(self) -> str:
+        """Why a prompt may not be longer, and what to do: the end of a message."""
+        if self.config.max_prompt is not None and self.config.max_prompt <= self.context:
+            return f"agent.max_prompt, {self.config.max_prompt} tokens; raise it, or shorten agent.prompt"
+        return (
+            f"the {self.context} tokens that the model takes beside a reply of agent.max_tokens ({self.config.max_tokens}); "
+            "lower it, or take a model with a longer context, or shorten agent.prompt"
+        )
 
     def begin(self, item: str, seed: int) -> Dialogue:
         """A new episode; `seed` is its sampling seed."""
@@ -169,12 +180,16 @@ def played(action: str, info: Mapping[str, Any]) -> str:
 
 
 def make_agent(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:
-    """An agent on the base's model as it is now, for one kind of environment; tell its engine (`sync`) when the model's weights change."""
+    """An agent on the base's model as it is now, for one kind of environment; tell its engine (`sync`) when the model's weights change.
+
+    Raises UserError where a reply as long as `max_tokens` leaves no token for the prompt, and as `make_engine` does.
+    """
+    config = with_length(config, base.model, env)
     engine = make_engine(base, config)
-    longest = getattr(base.model.config.get_text_config(), "max_position_embeddings", 1 << 30)
+    longest = context_of(base.model)
     if isinstance(engine, VllmEngine):
         longest = min(longest, engine.backend.max_len)
-    longest -= config.max_tokens
+    longest = left_for_prompts(longest, config.reply_length)
     context = min(longest, config.max_prompt or longest)
     prompt = config.prompt or default_prompt(env.id)
     return Agent(engine, base.tokenizer, config, prompt, history(config.history, env.id), context)
@@ -207,7 +222,7 @@ class Scripted:
     """Plays by rule: `act(item, seed)` gives a function from the admissible actions and the number of the turn to an action."""
 
     def __init__(self, name: str, act: Callable[[str, int], Callable[[Sequence[str], int], str]]):
-        self.engine, self.config, self.prompt = Silent(), AgentConfig(), f"({name})"
+        self.engine, self.config, self.prompt = Silent(), TOKENLESS, f"({name})"
         self._act = act
 
     def begin(self, item: str, seed: int) -> Dialogue:

@@ -49,7 +49,11 @@ class AgentConfig(BaseModel):
         description="most tokens of a prompt (null: what the model takes); a longer one loses its oldest turns, "
         "and where that is not enough the episode ends",
     )
-    max_tokens: int = Field(default=40, ge=1, description="most new tokens of one reply")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="most new tokens of one reply (null: by model and suite, docs/evaluation.md; config.yaml and manifests hold it)",
+    )
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature while training")
     max_batch: int = Field(default=256, ge=1, description="most sequences decoded together")
     engine: str = Field(
@@ -58,6 +62,13 @@ class AgentConfig(BaseModel):
         description="what makes the tokens: transformers (the model in training itself), vllm (in this process) or a vLLM server's URL",
     )
     kv_cache_gib: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="memory for keys and values of vllm in this process")
+
+    @property
+    def reply_length(self) -> int:
+        """`max_tokens`, once it is a number (`length.with_length`)."""
+        if self.max_tokens is None:
+            raise ValueError("agent.max_tokens is null, and no model has been asked for its number")
+        return self.max_tokens
 
     @field_validator("prompt")
     @classmethod

@@ -7,12 +7,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from ..envs.pool import InfrastructureError, Pool, PoolEnv, Turn
-from .agent import Dialogue, Player, derive_seed, played
+from ..envs.errors import UserError
+from ..envs.items import Split
+from ..envs.pool import ACTION_ERROR, InfrastructureError, Pool, PoolEnv, Turn
+from .agent import Agent, Dialogue, Player, derive_seed, played
 from .engine import Completion, FinishReason, Request, Sampling
+from .length import UNLIMITED
 from .verdicts import CORRECT, ERROR, OVERLONG, WRONG
 
 SOLVED = 1 - 1e-6  # a sum of rewards that counts as 1: environments may add it up of parts
+PROBES = 8  # episodes that are begun to see whether prompts fit
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class Episode:
         return str(given) if given is not None else CORRECT if self.reward >= SOLVED else WRONG
 
     @property
+    def blamed(self) -> str | None:
+        """What the environment raised on the last action, which is to blame for it: the verdict is `action_error`."""
+        return str(self.steps[-1].info.get("error")) if self.verdict == ACTION_ERROR else None
+
+    @property
     def tokens(self) -> int:
         """Sampled tokens of all steps."""
         return sum(step.tokens for step in self.steps)
@@ -141,6 +150,27 @@ class _Seat:
         self.episode.overlong = prompt_ids is None
         self.prompt_ids, self.anchor = prompt_ids or [], str(turn.info.get("anchor", turn.observation))
         return prompt_ids is not None
+
+
+def assert_prompts_fit(agent: Player, pool: Pool, split: Split) -> None:
+    """Begin a few episodes, spread over the split, without a reply. Raises UserError where not one of their prompts fits."""
+    if not isinstance(agent, Agent) or agent.context >= UNLIMITED:
+        return
+    items = [item.id for item in split.items[:: max(1, len(split.items) // PROBES)]][:PROBES]
+    envs = [pool.env() for _ in items]
+    try:
+        turns = [env.reset(item, 0) for env, item in zip(envs, items, strict=True)]
+        for item, future in zip(items, turns, strict=True):
+            try:
+                turn = future.result()
+            except InfrastructureError:
+                return  # what always fails is told where episodes are counted
+            if agent.begin(item, 0).hear(turn.observation, turn.info) is not None:
+                return
+    finally:
+        for env in envs:
+            env.close()
+    raise UserError(f"{split.name}: every prompt that was tried ({len(items)}) is longer than {agent.prompt_limit}")
 
 
 def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling) -> Iterator[Episode]:

@@ -28,6 +28,7 @@ from ..envs.errors import UserError
 from .agent import Agent, default_prompt
 from .config import AgentConfig, history
 from .engine import Completion, FinishReason, Request
+from .length import UNLIMITED, with_length
 
 ROLES = {"\ue000": "user", "\ue001": "assistant"}  # private characters of Unicode: no text that means anything holds them
 MARKS = {role: mark for mark, role in ROLES.items()}
@@ -248,7 +249,8 @@ _opener = urllib.request.build_opener(_NoRedirect)
 
 def endpoint_agent(config: EndpointConfig, model: str, agent: AgentConfig, env: EnvConfig) -> Agent:
     """An agent whose replies come from an endpoint, for one kind of environment."""
-    context = 1 << 30 if agent.max_prompt is None else agent.max_prompt  # in characters
+    agent = with_length(agent, None, env)
+    context = UNLIMITED if agent.max_prompt is None else agent.max_prompt  # in characters
     return Agent(
         OpenAIEngine(config, model),
         cast("Any", TextTokenizer()),

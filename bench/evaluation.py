@@ -42,11 +42,8 @@ def main() -> None:
             directory = Path(folder, str(number))
             started = time.perf_counter()
             for decoding, chosen in plays.items():
-                list(
-                    play(
-                        agent, pool, chosen, Sampling(agent.config.max_tokens, config.temperature if decoding is Decoding.SAMPLED else 0.0)
-                    )
-                )
+                temperature = config.temperature if decoding is Decoding.SAMPLED else 0.0
+                list(play(agent, pool, chosen, Sampling(agent.config.reply_length, temperature)))
             played = time.perf_counter()
             evaluate(agent, pool, split, config, directory, policy=policy)
             done = time.perf_counter()

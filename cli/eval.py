@@ -146,6 +146,7 @@ def play(cast: Cast, config: Config, split_name: str, directory: Path, responses
 
     split = load(config.env, split_name)
     agent, policy = cast(config, split_name, first_items(split, config.eval.items))
+    config = config.model_copy(update={"agent": config.agent.model_copy(update={"max_tokens": agent.config.max_tokens})})
     samples = None
     if responses:
         from ..evals.responses import read_responses

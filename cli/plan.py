@@ -12,15 +12,15 @@ from ..trainers.train import evaluation_suite, prepare, training_split
 
 def print_training(config: Config) -> None:
     """The plan of `onelayer train`. Raises UserError for all that would stop the run before its first step."""
-    _, sets, _ = prepare(config, [config.trainer.trained_set])
-    _print(config, [*_trained(sets), "", *_splits(config)])
+    found = prepare(config, [config.trainer.trained_set])
+    _print(found.config, [*_trained(found.sets), "", *_splits(config)])
 
 
 def print_study(config: Config) -> None:
     """The plan of `onelayer study`. Raises UserError for all that would stop it before its first run."""
-    _, sets = prepare_study(config)
-    runs = [_runs(found.spec, config) for found in sets]
-    _print(config, [*_trained(sets), "", f"runs, {config.trainer.steps} steps each:", *runs, "", *_splits(config)])
+    found = prepare_study(config)
+    runs = [_runs(trained.spec, config) for trained in found.sets]
+    _print(found.config, [*_trained(found.sets), "", f"runs, {config.trainer.steps} steps each:", *runs, "", *_splits(config)])
 
 
 def _runs(name: str, config: Config) -> str:

@@ -21,7 +21,8 @@ def train(
     """Train one set of parameters: a layer, several, or all.
 
     The run's directory gets config.yaml, metrics.jsonl (a line a step), checkpoints and, at the end, patch.safetensors.
-    Ctrl-C and SIGTERM write a checkpoint first. A run that is complete is left as it is.
+    Ctrl-C and SIGTERM write a checkpoint first. A run that is complete is left as it is. The exit code is 1 where no group of episodes
+    ever had an advantage, so that nothing was learned.
 
     \b
     Examples:
@@ -47,9 +48,13 @@ def train(
 
         print_training(config)
         return
-    from ..trainers.run import read_manifest
+    from ..trainers.run import NO_SIGNAL, finished, read_manifest
     from ..trainers.train import train as run
 
     if resume is not None and (manifest := read_manifest(resume)) is not None:
         print(f"onelayer: {resume}: complete since {manifest.finished}, nothing is left to do", file=sys.stderr)
-    print(run(config, resume or output or Path("runs") / config.name, resume=resume is not None))
+    patch = run(config, resume or output or Path("runs") / config.name, resume=resume is not None)
+    print(patch)
+    if finished(patch.parent).no_signal:
+        print(f"onelayer: {patch.parent}: {NO_SIGNAL}", file=sys.stderr)
+        raise typer.Exit(1)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import UserError
 
@@ -18,7 +19,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     It is written beside the target, flushed to disk and renamed. Raises UserError where that can not be done.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
@@ -38,10 +39,11 @@ def check_new(directory: Path) -> None:
 
 def make_writable(directory: Path) -> None:
     """Make the directory. Raises UserError where files can not be written there: now, not after minutes of work."""
-    with _writing(directory):
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            reason = errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(reason, os.strerror(reason))
 
 
 @contextmanager
@@ -66,9 +68,44 @@ def owned(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
+class GrowingFile:
+    """A file that grows by lines, each handed to the system at once, which keeps it when the process is killed."""
+
+    def __init__(self, path: Path, file: BinaryIO):
+        self._path, self._file = path, file
+
+    def write(self, line: bytes) -> None:
+        """Append a line with its line break, whole or not at all. Raises UserError where that can not be done."""
+        with writing(self._path):
+            end = os.fstat(self._file.fileno()).st_size
+            try:
+                while line:
+                    line = line[self._file.write(line) :]
+            except OSError:
+                os.truncate(self._file.fileno(), end)
+                raise
+
+    def sync(self) -> None:
+        """Return when all lines are on the disk."""
+        with writing(self._path):
+            os.fsync(self._file.fileno())
+
+
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def growing(path: Path, end: int) -> Iterator[GrowingFile]:
+    """Go on with the file after its first `end` bytes; the rest of it is removed. Raises UserError where it can not be written."""
+    with writing(path):
+        file = path.open("ab", buffering=0)
+    with file:
+        os.truncate(file.fileno(), end)
+        yield GrowingFile(path, file)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses while `path` is written becomes a UserError that names it, and not the file beside it."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place or free this one") from error
+        remedy = "make this one writable" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else "free this one"
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place or {remedy}") from error

@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..agents.agent import Agent, Player, derive_seed
 from ..agents.engine import Sampling
-from ..agents.episodes import Play, play
+from ..agents.episodes import Play, assert_prompts_fit, play
 from ..agents.patch import Patch
 from ..agents.policy import Base, decoder_layers, multiplied
 from ..envs.errors import UserError
@@ -31,7 +32,8 @@ from ..envs.items import Item, Split
 from ..envs.pool import Pool
 from .config import EvalConfig
 from .cost import Cost, Meter, git_commit, hardware, tokens_forwarded, versions
-from .journal import JOURNAL, Entries, Spent, add_up, open_journal, read_journal
+from .failures import Failures
+from .journal import JOURNAL, Entries, RequestCounts, Spent, add_up, open_journal, read_journal
 from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
@@ -81,20 +83,23 @@ def evaluate(
     """Play every item `samples` times at the configured temperature and once greedily; write the records and the manifest.
 
     pool: environments of `split`. recipe: the resolved configuration, sections model, env, agent, pool and eval. samples: samples of each
-    item (null: config.n). Samples that are there already are not played again; the manifest is written last. Raises UserError where the
-    split has fewer than two items, the directory cannot be written, or holds a complete evaluation of which samples would be dropped.
+    item (null: config.n). Samples that are there are not played again; the manifest is written last. Raises UserError for fewer than two
+    items, prompts of which none fits, too many failures, and a directory that cannot be written or whose evaluation would lose samples.
     """
     played = first_items(split, config.items)
     if (rows := len(played.items) * ((samples or config.n) + 1)) > LARGEST_TABLE:
         raise UserError(f"eval.n: {len(played.items)} items make {rows} samples, more than the {LARGEST_TABLE} of one evaluation; lower it")
     protocol = protocol_of(agent, split.name, policy, recipe or {})
     wanted = {one.key: one for one in plan(played, config, samples or config.n, protocol)}
+    if not (directory / MANIFEST).exists():
+        assert_prompts_fit(agent, pool, played)
     with owned(directory), Meter() as meter:
         there = _there(directory, wanted)
-        if there.manifest and len(there.samples) == len(wanted):
+        if there.manifest and not there.journal.samples and len(there.samples) == len(wanted):
             (directory / JOURNAL).unlink(missing_ok=True)
             return there.manifest
-        counts = _Counts(agent)
+        there.samples = {key: sample for key, sample in there.samples.items() if not sample.failed}  # what failed is played again
+        counts, failures = RequestCounts(agent.engine), Failures(directory, len(wanted), len(there.samples))
         with open_journal(directory / JOURNAL, there.journal) as journal:
 
             def tell() -> None:
@@ -108,13 +113,14 @@ def evaluate(
             process = 1 + max(there.journal.spent, default=-1)
             tell()
             try:
-                for sample in _play(agent, pool, wanted, there.samples, config, meter, policy, console):
+                for sample in _play(agent, pool, wanted, there.samples, config, meter, policy, failures, console):
                     there.samples[sample.key] = sample
                     journal.add(sample)
                     if journal.due:
                         tell()
             except BaseException:
-                tell()
+                with suppress(UserError):  # the first reason is told
+                    tell()
                 if not there.samples:  # nothing is lost with it
                     (directory / JOURNAL).unlink()
                 raise
@@ -126,7 +132,7 @@ def evaluate(
             policy=policy,
             split=played,
             config=config,
-            max_tokens=agent.config.max_tokens,
+            max_tokens=agent.config.reply_length,
             prompt=agent.prompt,
             protocol=protocol,
             tokenizer=tokenizer_of(agent),
@@ -135,6 +141,7 @@ def evaluate(
             requests=add_up([there.journal.requests, counts.now()]) if counts.counted else None,
         )
         (directory / JOURNAL).unlink()
+    failures.tell()
     if policy.source is Source.ENDPOINT and not _differ([there.samples[key] for key in wanted]):
         _log.warning("%s: the endpoint's sampled texts are its greedy ones, word by word; does it take the temperature?", directory)
     return evaluation
@@ -227,7 +234,7 @@ def protocol_of(agent: Player, split: str, policy: PolicyInfo, recipe: Mapping[s
     settings = {name: value for name, value in section(recipe, "env").items() if name != "size"}  # which items, not what is in them
     model = {"dtype": section(recipe, "model").get("dtype")}
     who = [policy.source, policy.identity, policy.base, *policy.patches]
-    how: list[object] = [agent.prompt, agent.config.max_tokens, type(agent.engine).__name__]
+    how: list[object] = [agent.prompt, agent.config.reply_length, type(agent.engine).__name__]
     if isinstance(agent, Agent):
         how += [agent.history, agent.context, agent.encode(PROBE)]
     return fingerprint(who, how, split, settings, model)
@@ -292,6 +299,7 @@ def _play(
     config: EvalConfig,
     meter: Meter,
     policy: PolicyInfo,
+    failures: Failures,
     console: Console | None,
 ) -> Iterator[Sample]:
     """The samples that are not there yet, as they end."""
@@ -304,7 +312,7 @@ def _play(
                 continue
             of_all = sum(one.decoding is decoding for one in wanted.values())
             task = progress.add_task(f"evaluating {plain(policy.name)}, {decoding.value}", total=of_all, completed=of_all - len(due))
-            sampling = Sampling(agent.config.max_tokens, config.temperature if decoding is Decoding.SAMPLED else 0.0)
+            sampling = Sampling(agent.config.reply_length, config.temperature if decoding is Decoding.SAMPLED else 0.0)
             for episode in play(agent, pool, [one.play for one in due], sampling):
                 one = due[episode.index]
                 meter.tokens += episode.tokens
@@ -317,6 +325,7 @@ def _play(
                     **columns_of(episode, read, has_tokens),
                 )
                 progress.advance(task)
+                failures.watch(episode)
 
 
 @dataclass
@@ -365,20 +374,6 @@ def _differ(samples: Sequence[Sample]) -> bool:
     for sample in samples:
         texts.setdefault(sample.item, set()).add("\n".join(step.response for step in sample.steps))
     return any(len(found) > 1 for found in texts.values())
-
-
-class _Counts:
-    """The requests to an endpoint during one evaluation, where the agent's engine counts them."""
-
-    def __init__(self, agent: Player):
-        self._engine, self.counted = agent.engine, hasattr(agent.engine, "counts")
-        self._before = self._all()
-
-    def now(self) -> dict[str, int]:
-        return add_up([self._all(), {name: -count for name, count in self._before.items()}])
-
-    def _all(self) -> dict[str, int]:
-        return dict(getattr(self._engine, "counts", {}))
 
 
 def _by_type(outcomes: Outcomes, types: Mapping[str, str]) -> dict[str, TypeScore]:

@@ -10,18 +10,17 @@ releases have no such key.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..envs.errors import UserError
+from ..envs.files import GrowingFile, growing
 from ..envs.reading import read_bytes
 from .cost import Cost
 from .samples import Sample
@@ -73,6 +72,20 @@ def add_up(counts: list[dict[str, int]]) -> dict[str, int]:
     return {name: sum(one.get(name, 0) for one in counts) for name in sorted({name for one in counts for name in one})}
 
 
+class RequestCounts:
+    """The requests to an endpoint during one evaluation, where the engine counts them."""
+
+    def __init__(self, engine: object):
+        self._engine, self.counted = engine, hasattr(engine, "counts")
+        self._before = self._all()
+
+    def now(self) -> dict[str, int]:
+        return add_up([self._all(), {name: -count for name, count in self._before.items()}])
+
+    def _all(self) -> dict[str, int]:
+        return dict(getattr(self._engine, "counts", {}))
+
+
 def read_journal(path: Path) -> Entries:
     """All that can be read of a journal; nothing of one that is not there. Raises UserError where it is no file that can be read."""
     entries = Entries()
@@ -93,7 +106,8 @@ def read_journal(path: Path) -> Entries:
                 entries.spent[spent.process] = spent
             else:
                 sample = Sample.model_validate_json(text)
-                entries.samples.setdefault(sample.key, sample)
+                if (before := entries.samples.get(sample.key)) is None or before.failed:  # what failed is played again
+                    entries.samples[sample.key] = sample
         except ValueError:
             entries.unreadable += 1
     return entries
@@ -112,7 +126,7 @@ def _checked(line: bytes) -> bytes:
 class Journal:
     """A journal open for writing."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: GrowingFile):
         self._file, self._told = file, time.monotonic()
 
     def add(self, sample: Sample) -> None:
@@ -136,9 +150,8 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path, entries: Entries) -> Iterator[Journal]:
-    """Go on after the last whole line of `entries`, which were read from it."""
-    with path.open("ab", buffering=0) as file:
-        os.truncate(file.fileno(), entries.end)
+    """Go on after the last whole line of `entries`, which were read from it. Raises UserError where it can not be written."""
+    with growing(path, entries.end) as file:
         yield Journal(file)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
 
-from ..agents.verdicts import CORRECT
+from ..agents.verdicts import CORRECT, OVERLONG
 from ..envs.errors import UserError, first_problem
 from ..envs.items import size_text
 from ..envs.reading import parse_json, read_bytes
@@ -28,6 +28,8 @@ SCHEMA_VERSION = 3
 MANIFEST = "evaluation.json"
 LARGEST_MANIFEST = 1 << 20
 """Bytes of the manifest of an evaluation or a run: such a one has about ten thousand."""
+CUT_OFF_SHARE = 0.2
+"""Above this share of cut-off replies a figure says more of `agent.max_tokens` than of the policy, and a warning stands beside it."""
 
 
 class Decoding(StrEnum):
@@ -186,6 +188,26 @@ class Evaluation(BaseModel):
 
     def scores(self, decoding: Decoding) -> Scores:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
+
+    def warnings(self) -> list[str]:
+        """What a reader of the figures must know of them: replies that were cut off, prompts that did not fit, samples that were lost."""
+        found = []
+        for decoding in Decoding:
+            scores = self.scores(decoding)
+            if decoding is not self.repeats and (warning := cut_off_warning(scores.truncated, self.max_tokens)):
+                found.append(f"{warning} ({decoding.value}).")
+        if overlong := sum(self.scores(decoding).verdicts.get(OVERLONG, 0) for decoding in Decoding):
+            found.append(f"{overlong} samples ended because the next prompt did not fit: they count as wrong.")
+        if self.errors:
+            found.append(f"Environments failed in {self.errors} samples: they count as wrong, and the records say why.")
+        return found
+
+
+def cut_off_warning(share: float, max_tokens: int) -> str | None:
+    """The warning, without its full stop, where more than CUT_OFF_SHARE of the replies reached max_tokens; else None."""
+    if share <= CUT_OFF_SHARE:
+        return None
+    return f"{share:.0%} of the replies were cut off at agent.max_tokens={max_tokens}, so their answers are not known; raise it"
 
 
 class Reply(Protocol):

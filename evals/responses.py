@@ -16,8 +16,8 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..agents.agent import Agent, derive_seed
-from ..agents.config import AgentConfig
 from ..agents.engine import Completion, FinishReason, Request
+from ..agents.length import TOKENLESS
 from ..agents.openai_engine import TextTokenizer, plain
 from ..envs.errors import UserError, first_problem
 from ..envs.items import Split
@@ -86,7 +86,7 @@ class Responses:
                         ids = [ord(character) for character in plain(text)]
                         reply = Completion(0, ids, [], FinishReason.STOP, 0 if turn else line.tokens)
                         answers[decoding, derive_seed(sample_seed(seed, item.id, sample), turn)] = reply
-        return Agent(ResponsesEngine(answers), cast("Any", TextTokenizer()), AgentConfig(), "{observation}", 0)
+        return Agent(ResponsesEngine(answers), cast("Any", TextTokenizer()), TOKENLESS, "{observation}", 0)
 
     def _check(self, split: Split) -> None:
         for decoding, by_item in self.lines.items():

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..agents.verdicts import CORRECT
 from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
+from ..envs.pool import ACTION_ERROR
 from ..envs.reading import open_regular
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Sample(BaseModel):
     @property
     def correct(self) -> bool:
         return self.verdict == CORRECT
+
+    @property
+    def failed(self) -> bool:
+        """Whether the environment (or the endpoint) failed, and with it the sample or, where the action is to blame, the step."""
+        return self.error is not None or self.verdict == ACTION_ERROR
 
 
 def prompt_reader(agent: Player) -> Reader:

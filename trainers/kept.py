@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..agents.agent import Agent
 from ..agents.episodes import Episode
-from ..evals.samples import columns_of, prompt_reader, training_schema, write_rows
+from ..envs.errors import UserError
+from ..evals.samples import columns_of, prompt_reader, read_table, training_schema, write_rows
 
 EPISODES = "episodes"
+
+
+def kept_steps(run: Path) -> list[int]:
+    """The steps whose episodes are kept, in the order of the files; those of a file that can not be read count as not there."""
+    found: list[int] = []
+    for path in sorted((run / EPISODES).glob("*.parquet")):
+        with suppress(UserError):
+            found += sorted(set(read_table(path, ["step"])["step"].to_pylist()))
+    return found
 
 
 class KeptEpisodes:

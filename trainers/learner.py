@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..agents.agent import derive_seed
+from ..agents.length import with_length
 from ..agents.policy import Base, TrainedSet
 from .config import Config
 from .forward import Pack, pack_logits, packs
@@ -22,7 +23,8 @@ class Learner:
 
     def __init__(self, base: Base, trained: TrainedSet, config: Config):
         self.model, self.trained, self.settings = base.model, trained, config.trainer
-        self.temperature, self.max_tokens, self.step = config.agent.temperature, config.agent.max_tokens, 0
+        self.max_tokens = with_length(config.agent, base.model, config.env).reply_length
+        self.temperature, self.step = config.agent.temperature, 0
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None

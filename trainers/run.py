@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import shlex
 import signal
 import time
@@ -22,9 +23,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,16 +35,19 @@ from ..agents import patch
 from ..agents.policy import Base, TrainedSet
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError, first_problem
-from ..envs.files import owned, write_atomically
+from ..envs.files import GrowingFile, growing, owned, write_atomically
 from ..envs.items import Split
 from ..evals.config import EvalConfig
 from ..evals.cost import Cost, Hardware, Meter, git_commit, hardware, versions
 from ..evals.records import Trained, schema_version
 from .config import Config, dump
-from .kept import KeptEpisodes
+from .kept import EPISODES, KeptEpisodes, kept_steps
 
 SCHEMA_VERSION = 2
 CONFIG, METRICS, CHECKPOINT, PATCH, MANIFEST = "config.yaml", "metrics.jsonl", "checkpoint.pt", "patch.safetensors", "run.json"
+NO_SIGNAL = "no group of any step had an advantage (all its episodes were paid alike), so nothing was learned and the patch is the base"
+
+_log = logging.getLogger(__name__)
 
 
 class Manifest(BaseModel):
@@ -64,6 +69,8 @@ class Manifest(BaseModel):
         description="what the training took, summed over resumptions; steps that were lost with a killed process are not in it"
     )
     dropped: int = Field(default=0, description="episodes left out of the training, since environments failed")
+    no_signal: bool = Field(default=False, description="no group of any step had an advantage: nothing was learned, the patch is the base")
+    truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens, mean over the steps")
     hardware: Hardware = Field(description="the machine that finished it")
     versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
     git_commit: str | None = Field(
@@ -96,7 +103,7 @@ class Run:
         self.episodes: KeptEpisodes | None = None
         self._signal: int | None = None
         self._phases: dict[str, float] = {}
-        self._lines: TextIO
+        self._lines: GrowingFile
         self._board: Any
         self._note: Callable[[str], None]
 
@@ -105,13 +112,15 @@ class Run:
     def open(cls, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split, resume: bool) -> Iterator[Run]:
         """Start a run, or with `resume` continue the one in `directory` where there is one.
 
-        Raises UserError for a directory that can not be written, is in use or holds something else, and for a damaged checkpoint.
+        Raises UserError for a directory that can not be written, is in use or holds something else, for a damaged checkpoint, and where
+        what is kept of the steps before it is not all there.
         """
         if not resume and (directory / CONFIG).exists():
             raise UserError(f"{directory}: holds a run already; continue it with --resume {directory}, or name another --output")
         with owned(directory):
             claim(directory / CONFIG, config)
             run = cls(directory, config, base, trained, split)
+            run._check_history()
             with run.meter, run._metrics_files(), run._signals():
                 yield run
 
@@ -140,8 +149,7 @@ class Run:
         """Append one line of metrics; null stands for what the step has no figure of."""
         metrics = {**metrics, **self._phases, "tokens_per_second": (metrics["tokens"] or 0) / self._phases["rollout_seconds"]}
         line = {name: None if value is None else float(f"{value:.6g}") for name, value in metrics.items()}
-        self._lines.write(json.dumps({"step": step, **line}) + "\n")
-        self._lines.flush()
+        self._lines.write(json.dumps({"step": step, **line}).encode() + b"\n")
         for name, value in line.items():
             if self._board and value is not None:
                 self._board.add_scalar(name, value, step)
@@ -152,16 +160,18 @@ class Run:
         """Write a checkpoint where one is due. Raises Interrupted where the run was asked to stop."""
         if self._signal is None and not last and state["step"] % self.config.trainer.checkpoint_every:
             return
+        self._lines.sync()  # what a checkpoint has done is never missing beside it
         if self.episodes:
             self.episodes.write()
         buffer = io.BytesIO()
-        torch.save(state | self._origin | {"cost": self._cost().model_dump()}, buffer)
+        torch.save(state | self._origin | {"cost": self._cost().model_dump(), "threads": torch.get_num_threads()}, buffer)
         write_atomically(self.directory / CHECKPOINT, buffer.getvalue())
         self._stop_if_asked()
 
     def finish(self, result: patch.Patch) -> Path:
         """Write patch and manifest; the checkpoint has served its purpose."""
-        path = self.directory / PATCH
+        path, steps = self.directory / PATCH, read_metrics(self.directory / METRICS)
+        cut = [step["truncated"] for step in steps if "truncated" in step]
         manifest = Manifest(
             config=self.config,
             base=self._base.fingerprint,
@@ -173,7 +183,9 @@ class Run:
             skipped=len(self._split.skipped),
             patch_sha256=patch.write(path, result),
             cost=self._cost(),
-            dropped=self._dropped(),
+            dropped=sum(int(step.get("dropped", 0)) for step in steps),
+            no_signal=not any(step.get("groups_kept", 1) for step in steps),
+            truncated=sum(cut) / len(cut) if cut else None,
             hardware=hardware(),
             versions=versions(),
             git_commit=git_commit(),
@@ -184,6 +196,38 @@ class Run:
         return path
 
     @property
+    def done(self) -> int:
+        """Steps that the checkpoint holds."""
+        return (self.checkpoint or {}).get("step", 0)
+
+    def _check_history(self) -> None:
+        """What a checkpoint goes on from. Raises UserError where metrics or episodes of a step before it are missing.
+
+        Warns where another number of threads computes from here on: sums are then added up in another order.
+        """
+        if self.checkpoint is None:
+            return
+        kept = {self.directory / METRICS: [int(step["step"]) for step in read_metrics(self.directory / METRICS, self.done)]}
+        if self.config.trainer.keep_episodes:
+            kept[self.directory / EPISODES] = kept_steps(self.directory)
+        for path, steps in kept.items():
+            if steps[: self.done] != list(range(self.done)):
+                missing = next(step for step in range(self.done) if step >= len(steps) or steps[step] != step)
+                raise UserError(
+                    f"{path}: the checkpoint has done {self.done} steps, and step {missing} is missing or can not be read; bring it back, "
+                    f"or remove {self.directory / CHECKPOINT}, and the same command starts the run from its first step"
+                )
+        before, now = self.checkpoint.get("threads"), torch.get_num_threads()
+        if before not in (None, now):
+            _log.warning(
+                "%s: begun with %d threads and continued with %d, so the result is not the same to the byte; OMP_NUM_THREADS=%d keeps it",
+                self.directory,
+                before,
+                now,
+                before,
+            )
+
+    @property
     def _origin(self) -> dict[str, str]:
         """What a checkpoint must have come from to be continued."""
         return {"base": self._base.fingerprint, "split": self._split.digest}
@@ -191,19 +235,14 @@ class Run:
     def _cost(self) -> Cost:
         return self._before + self.meter.cost()
 
-    def _dropped(self) -> int:
-        """Episodes dropped in all steps, those before a resumption too."""
-        return sum(int(json.loads(line).get("dropped", 0)) for line in (self.directory / METRICS).read_text().splitlines())
-
     @contextmanager
     def _metrics_files(self) -> Iterator[None]:
         """Open what `log` writes to, without the steps after the checkpoint: they are about to be done again."""
-        path, done = self.directory / METRICS, (self.checkpoint or {}).get("step", 0)
-        lines = path.read_text().splitlines(keepends=True)[:done] if path.exists() else []
-        write_atomically(path, "".join(lines))
+        path, done = self.directory / METRICS, self.done
+        lines = path.read_bytes().splitlines(keepends=True)[:done] if path.exists() else []
         self._board = summary_writer()(str(self.directory / "tensorboard"), purge_step=done) if self.config.trainer.tensorboard else None
         try:
-            with path.open("a") as self._lines:
+            with growing(path, sum(map(len, lines))) as self._lines:
                 yield
         finally:
             if self._board:
@@ -237,12 +276,36 @@ class Run:
 def claim(path: Path, config: Config) -> None:
     """Make a directory that of this configuration, which `path` in it holds. Raises UserError where it belongs to something else."""
     if path.exists():
-        if path.read_text(encoding="utf-8") != dump(config):
+        if recorded(path) != config:
             raise UserError(f"{path}: differs from the configuration given; name another --output, or leave out what differs")
     elif any(path.parent.iterdir()):
         raise UserError(f"{path.parent}: not empty, and without {path.name}; name another --output")
     else:
         write_atomically(path, dump(config))
+
+
+def recorded(path: Path) -> Config | None:
+    """The configuration that a directory was made with, keys that came later at their defaults; None where it can not be read."""
+    try:
+        return Config.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError):
+        return None
+
+
+def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
+    """A mapping for each of the first `most` steps of a run (null: all); none where there is no such file.
+
+    What stands after the last line break is not there. Raises UserError for a line that can not be read.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1][:most] if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+            int(found[-1]["step"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}:{number}: not the metrics of a step; bring the file back, or start a new run") from error
+    return found
 
 
 def read_manifest(directory: Path) -> Manifest | None:

@@ -8,6 +8,7 @@ continues where it was.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import shlex
 import time
@@ -18,7 +19,8 @@ from rich.console import Console
 
 from ..agents import patch
 from ..agents.agent import make_agent
-from ..agents.policy import Base, TrainedSet
+from ..agents.episodes import assert_prompts_fit
+from ..agents.policy import Base
 from ..envs import check_disjoint, load
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
@@ -30,10 +32,12 @@ from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..evals.reports.report import render_table, write_report
 from ..evals.reports.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 from .config import Config
-from .run import METRICS, Interrupted, claim, finished, read_patch, recipe_of, trained
-from .train import evaluation_suite, prepare, train
+from .run import METRICS, NO_SIGNAL, Interrupted, claim, finished, read_patch, recipe_of, trained
+from .train import Prepared, evaluation_suite, prepare, train
 
 CONFIG = "study.yaml"
+
+_log = logging.getLogger(__name__)
 
 
 def study(config: Config, directory: Path) -> Path:
@@ -42,8 +46,8 @@ def study(config: Config, directory: Path) -> Path:
     Raises UserError where `directory` holds another study, or for anything in the recipe that can not be used.
     """
     started = time.perf_counter()
-    base, _ = prepare_study(config)
-    make_agent(base, config.agent, config.env)  # whether there is such an engine is known before anything is made
+    config, base, *_ = prepare_study(config)
+    check_prompts(config, base)  # whether there is such an engine, and whether prompts fit, is known before anything is made
     with owned(directory):
         claim(directory / CONFIG, config)
         try:
@@ -63,14 +67,21 @@ def trained_sets(config: Config) -> list[str]:
     return ["full", *config.study.trained_sets]
 
 
-def prepare_study(config: Config) -> tuple[Base, list[TrainedSet]]:
-    """The base and the sets to train. Raises UserError for all that would stop the study later."""
-    base, found, _ = prepare(config, trained_sets(config))
+def prepare_study(config: Config) -> Prepared:
+    """As `prepare`, for a study's sets. Raises UserError for all that would stop the study later."""
+    found = prepare(config, trained_sets(config))
     evaluation = first_items(load(*evaluation_suite(config)), config.eval.items)
     if config.study.chooses_lr:
         validation = first_items(load(config.env, "validation"), config.study.validation_items, "study.validation_items")
         check_disjoint(validation, evaluation)
-    return base, found
+    return found
+
+
+def check_prompts(config: Config, base: Base) -> None:
+    """Raises UserError where not one prompt fits, of those trained on or of those evaluated."""
+    for env, split in ((config.env, "train"), evaluation_suite(config)):
+        with open_pool(env, split, config.pool) as pool:
+            assert_prompts_fit(make_agent(base, config.agent, env), pool, load(env, split))
 
 
 def _report(arms: list[ArmRecords], config: Config, base: Base, seconds: float) -> StudyReport:
@@ -112,6 +123,7 @@ def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
         parameters=manifests[0].trained_parameters,
         share=manifests[0].trained_parameters / manifests[0].total_parameters,
         seconds=sum(manifest.seconds for manifest in manifests),
+        no_signal=[seed for seed, manifest in zip(config.study.seeds, manifests, strict=True) if manifest.no_signal],
     )
     curves = [Curve(seed=seed, steps=_metrics(run)) for seed, run in zip(config.study.seeds, runs, strict=True)]
     return ArmRecords(name, [_evaluation(run / "test", config, base, "test", [run]) for run in runs], training, curves)
@@ -122,6 +134,8 @@ def _train(name: str, lr: float, seed: int, config: Config, directory: Path) -> 
     run = directory / name.replace(":", "-") / f"lr-{lr}-seed-{seed}"
     settings = config.trainer.model_copy(update={"trained_set": name, "lr": lr, "seed": seed})
     train(config.model_copy(update={"trainer": settings}), run, resume=True)
+    if finished(run).no_signal:
+        _log.warning("%s: %s; the study goes on", run, NO_SIGNAL)
     return run
 
 

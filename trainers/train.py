@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..agents import patch
 from ..agents.agent import Agent, derive_seed, make_agent
 from ..agents.engine import Sampling
-from ..agents.episodes import Episode, Play, play
+from ..agents.episodes import Episode, Play, assert_prompts_fit, play
+from ..agents.length import with_length
 from ..agents.policy import Base, TrainedSet, load_base, multiplied, select, weight_hashes
 from ..agents.verdicts import CORRECT
 from ..envs import check_disjoint, load, parse_suite
@@ -23,6 +26,8 @@ from ..envs.errors import UserError
 from ..envs.items import Split
 from ..envs.pool import Pool, open_pool
 from ..evals.cost import tokens_forwarded, training_flops
+from ..evals.failures import ALWAYS, LOST_SHARE
+from ..evals.records import cut_off_warning
 from . import algorithms
 from .config import Config, TrainerConfig
 from .kept import KeptEpisodes
@@ -31,8 +36,8 @@ from .optimizer import learning_rates
 from .rows import Row, make_rows, survivors
 from .run import CHECKPOINT, CONFIG, PATCH, Run, claim, finished, read_manifest, summary_writer
 
-LOST_SHARE, LOST_LEAST, LOST_WINDOW = 0.05, 8, 256
-"""A run stops where more than this share, and at least this many, of the last episodes were lost; see `Losses`."""
+LOST_LEAST, LOST_WINDOW = 8, 256
+"""A run stops where more than LOST_SHARE, and at least this many, of the last episodes were lost; see `Losses`."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         claim(directory / CONFIG, config)
         (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
-    base, (trained,), split = prepare(config, [config.trainer.trained_set])
+    config, base, (trained,), split = prepare(config, [config.trainer.trained_set])
     agent = make_agent(base, config.agent, config.env)
     if not agent.engine.returns_tokens:
         raise UserError(
@@ -55,9 +60,12 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             "take an engine that returns tokens, and use this one for evaluation"
         )
     agent.engine.sync([])  # an engine that takes no weights says so before anything is made
-    learner, losses = Learner(base, trained, config), Losses()
+    learner, losses, cut_off = Learner(base, trained, config), Losses(), False
     parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
-    with open_pool(config.env, "train", config.pool) as pool, Run.open(directory, config, base, trained, split, resume) as run:
+    with ExitStack() as stack:
+        pool = stack.enter_context(open_pool(config.env, "train", config.pool))
+        assert_prompts_fit(agent, pool, split)
+        run = stack.enter_context(Run.open(directory, config, base, trained, split, resume))
         learner.load(run.checkpoint)
         if config.trainer.keep_episodes:
             run.episodes = KeptEpisodes(directory, agent, learner.step)
@@ -69,7 +77,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             except UserError as error:
                 run.save_checkpoint(learner.state(), last=True)
                 raise UserError(f"{error}; then continue with: {shlex.join(['onelayer', 'train', '--resume', str(directory)])}") from error
-            assert_prompts_fit(played, agent, config, step)
+            if not any(episode.steps for episode in played):
+                raise UserError(f"step {step}: every prompt is longer than {agent.prompt_limit}")
             if run.episodes:
                 run.episodes.add(step, played, advantages_of(groups))
             with run.phase("update"):
@@ -80,7 +89,11 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             )
             with run.phase("sync"):
                 agent.engine.sync(trained.parameters)
-            run.log(step, rollout_metrics(played, groups) | metrics)
+            seen = rollout_metrics(played, groups)
+            if not cut_off and (warning := cut_off_warning(seen["truncated"], config.agent.reply_length)):
+                _log.warning("%s: step %d: %s", directory, step, warning)
+                cut_off = True  # told once
+            run.log(step, seen | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         assert_untouched(base, trained)
         run.finish(patch.Patch(base.fingerprint, trained.spec, learner.optimizer.masters))
@@ -89,16 +102,28 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
     return directory / PATCH
 
 
-def prepare(config: Config, trained_sets: Sequence[str]) -> tuple[Base, list[TrainedSet], Split]:
-    """The base, the sets and the items to train on. Raises UserError for all that would stop a run of one of the sets later."""
+class Prepared(NamedTuple):
+    """What a recipe stands for."""
+
+    config: Config
+    """The recipe with everything in it that a model decides."""
+    base: Base
+    sets: list[TrainedSet]
+    split: Split
+    """The items to train on."""
+
+
+def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
+    """Load what the recipe names. Raises UserError for all that would stop a run of one of the sets later."""
     if config.trainer.tensorboard:
         summary_writer()
     split = training_split(config)
     base = load_base(config.model)
+    agent = with_length(config.agent, base.model, config.env, evaluation_suite(config)[0])
     sets = [select(base.model, name) for name in trained_sets]
     for trained in sets:
         learning_rates(trained, base.model, config.trainer)
-    return base, sets, split
+    return Prepared(config.model_copy(update={"agent": agent}), base, sets, split)
 
 
 def training_split(config: Config) -> Split:
@@ -132,7 +157,7 @@ def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, l
     place where they have one (Yu et al. 2025, "DAPO", eq. 11). It is the advantages that count: under gigpo a group of equal
     returns has some, too.
     """
-    settings, sampling = config.trainer, Sampling(config.agent.max_tokens, config.agent.temperature)
+    settings, sampling = config.trainer, Sampling(config.agent.reply_length, config.agent.temperature)
     items = draw_items(split, settings.seed, step, settings.prompts_per_step)
     others = other_items(split, settings.seed, step, items)
     played: list[Episode] = []
@@ -173,7 +198,7 @@ class Losses:
     def watch(self, step: int, episodes: Iterable[Episode], count: int, before: Sequence[Episode] = ()) -> list[Episode]:
         """`count` episodes of the step in the order of their plays, numbered on from those `before`.
 
-        Raises UserError as soon as too many are lost.
+        Raises UserError as soon as too many are lost, and where the environment raised on every reply of the step.
         """
         played, first, lost = [], "", 0
         window, earlier = count, 0
@@ -190,10 +215,15 @@ class Losses:
                     break
         if lost > 1 and not problem and not survivors([*before, *played]):
             problem = f"{lost} of {count} episodes, and no group is left"
+        blamed = [episode.blamed for episode in played if episode.blamed]
+        if len(blamed) == len(played) >= ALWAYS:
+            problem, first = f"each of {count} episodes on the model's reply", blamed[0]
         if problem:
-            raise UserError(f"step {step}: environments failed in {problem}; first: {first}; mend the environment")
+            raise UserError(f"step {step}: environments failed in {problem}; first: {first}; correct the environment")
         if lost:
             _log.warning("step %d: %d of %d episodes lost, first: %s", step, lost, count, first)
+        if len(blamed) > LOST_SHARE * count:
+            _log.warning("step %d: the environment raised on %d of %d replies, which get 0; first: %s", step, len(blamed), count, blamed[0])
         self._steps.append((lost, count))
         for episode in played:
             episode.index += len(before)
@@ -247,7 +277,7 @@ def rows_of(groups: Sequence[Group], config: Config, version: int) -> list[Row]:
     """The rows of all groups, weighted as one batch."""
     episodes = [episode for group in groups for episode in group.episodes]
     advantage_N = [advantage for group in groups for advantage in group.advantages]
-    return make_rows(episodes, advantage_N, config.trainer, config.agent.max_tokens, version)
+    return make_rows(episodes, advantage_N, config.trainer, config.agent.reply_length, version)
 
 
 def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[str, float]:
@@ -269,18 +299,6 @@ def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[
         "tokens": sum(episode.tokens for episode in episodes),
         "dropped": len(played) - len(survivors(played)),
     }
-
-
-def assert_prompts_fit(played: Sequence[Episode], agent: Agent, config: Config, step: int) -> None:
-    """Raises UserError where no prompt of the step is one that the model can answer."""
-    if any(episode.steps for episode in played):
-        return
-    if config.agent.max_prompt is not None and config.agent.max_prompt <= agent.context:
-        limit, remedy = f"agent.max_prompt, {config.agent.max_prompt} tokens", "raise it"
-    else:
-        limit = f"the {agent.context} tokens that the model takes beside a reply of agent.max_tokens ({config.agent.max_tokens})"
-        remedy = "lower it, or take a model with a longer context"
-    raise UserError(f"step {step}: every prompt is longer than {limit}; {remedy}, or shorten agent.prompt")
 
 
 def assert_untouched(base: Base, trained: TrainedSet) -> None:

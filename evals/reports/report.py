@@ -55,8 +55,7 @@ def render_evaluation(evaluation: Evaluation) -> Group:
             rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
             rows.append([kind, str(score.items), *(" ".join(_mean_and_interval(rate, 2)) for rate in rates)])
         parts.append(_plain_table("By task type", header, rows))
-    if evaluation.errors:
-        parts.append(Text(f"Environments failed in {evaluation.errors} samples: they count as wrong, and the records say why."))
+    parts += map(Text, evaluation.warnings())
     return Group(*parts)
 
 
@@ -208,7 +207,7 @@ def _notes(report: StudyReport) -> list[str]:
             notes.append(f"Environments failed in {errors} samples of {arm.name}: they count as wrong.")
         if dropped := sum(step.dropped or 0 for curve in arm.curves for step in curve.steps):
             notes.append(f"Environments failed in the training of {arm.name}: {dropped:.0f} episodes were left out.")
-    return notes
+    return notes + report.warnings
 
 
 def _over(report: StudyReport) -> str:

@@ -13,7 +13,7 @@ from ...envs.errors import UserError
 from ...envs.items import size_text
 from ..contribution import Contribution, contribution
 from ..protocol import protocol
-from ..records import Decoding, Recorded
+from ..records import Decoding, Recorded, cut_off_warning
 from ..statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
 
 
@@ -32,6 +32,7 @@ class StepMetrics(BaseModel):
     rollout_seconds: float | None = Field(default=None, description="wall-clock seconds of the rollout")
     update_seconds: float | None = Field(default=None, description="wall-clock seconds of the update")
     dropped: float | None = Field(default=None, description="episodes left out, since environments failed")
+    truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens")
 
 
 class Curve(BaseModel):
@@ -63,6 +64,7 @@ class Training(BaseModel):
     parameters: int = Field(ge=1, description="parameters that were trained")
     share: float = Field(gt=0, le=1, description="of all parameters")
     seconds: float = Field(ge=0, description="training time of the reported runs, all seeds together")
+    no_signal: list[int] = Field(default=[], description="training seeds in which no group ever had an advantage: nothing was learned")
 
 
 class Measured(BaseModel):
@@ -132,6 +134,7 @@ class StudyReport(BaseModel):
     arms: list[Arm] = Field(description="base, full, then the other trained sets")
     versions: dict[str, str] = Field(description="what it was made with")
     seconds: float = Field(description="wall-clock seconds of the whole study")
+    warnings: list[str] = Field(default=[], description="what a reader of the figures must know of them")
 
     @property
     def size_text(self) -> str:
@@ -214,7 +217,24 @@ def build_report(
         ],
         versions=dict(versions),
         seconds=seconds,
+        warnings=[warning for arm in arms for warning in _warnings(arm)],
     )
+
+
+def _warnings(arm: ArmRecords) -> list[str]:
+    """Replies that were cut off, in evaluation and training, and runs that had nothing to learn from."""
+    found = []
+    for decoding in Decoding:
+        share = float(np.mean([recorded.manifest.scores(decoding).truncated for recorded in arm.evaluations]))
+        if warning := cut_off_warning(share, arm.evaluations[0].manifest.max_tokens):
+            found.append(f"{arm.name}, {decoding.value}: {warning}.")
+    cut = [step.truncated for curve in arm.curves for step in curve.steps if step.truncated is not None]
+    if cut and (warning := cut_off_warning(float(np.mean(cut)), arm.evaluations[0].manifest.max_tokens)):
+        found.append(f"{arm.name}, training: {warning}.")
+    if arm.training and arm.training.no_signal:
+        seeds = ", ".join(map(str, arm.training.no_signal))
+        found.append(f"{arm.name}, training: no group ever had an advantage (seed {seeds}), so nothing was learned.")
+    return found
 
 
 def _check_comparable(arm: ArmRecords, base: ArmRecords, full: ArmRecords) -> None:

@@ -113,7 +113,7 @@ class Subject:
             temperature = self.records.claim.manifest.temperature if decoding is Decoding.SAMPLED else 0.0
             plays = [Play(sample.item, number, sample.seed, sample.env_seed) for number, sample in enumerate(due)]
             follower = _Follower(player, {sample.seed: sample for sample in due}, beyond) if beyond else player
-            sampling = Sampling(player.config.max_tokens, temperature)
+            sampling = Sampling(player.config.reply_length, temperature)
             for episode in play(cast("Player", follower), self.pool, plays, sampling) if due else ():
                 sample = due[episode.index]
                 same = {"key": sample.key, "decoding": sample.decoding, "type": sample.type, "sample": sample.sample}

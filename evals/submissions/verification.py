@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ...agents import tiny
 from ...agents.agent import BASELINES, Agent, Player, make_agent
 from ...agents.config import AgentConfig, ModelConfig
+from ...agents.length import TOKENLESS
 from ...agents.openai_engine import TextTokenizer, endpoint_agent
 from ...agents.patch import Patch, applied, read, read_header
 from ...agents.policy import Base, select
@@ -317,7 +318,7 @@ def _player(manifest: Evaluation, recipe: _Recipe, base: Base | None, patches: S
         return endpoint_agent(quiet, model, recipe.agent, recipe.env), policy
     if manifest.source is Source.RESPONSES:
         policy = PolicyInfo(name=name, source=Source.RESPONSES, model=manifest.model, base="none", repeats=manifest.repeats)
-        return Agent(ResponsesEngine({}), TextTokenizer(), AgentConfig(), "{observation}", 0), policy  # type: ignore[arg-type]
+        return Agent(ResponsesEngine({}), TextTokenizer(), TOKENLESS, "{observation}", 0), policy  # type: ignore[arg-type]
     raise Refused("policy", Reason.CONFIGURATION, f"there is no {manifest.source} called {name}")
 
 
@@ -330,7 +331,7 @@ def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: P
         "domain": domain(config),
         "temperature": recipe.eval.temperature,
         "seed": recipe.eval.seed,
-        "max_tokens": player.config.max_tokens,
+        "max_tokens": player.config.reply_length,
         "prompt": player.prompt,
         "repeats": policy.repeats,
     }

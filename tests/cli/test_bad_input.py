@@ -124,6 +124,22 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "more validation items than there are": ("study quickstart study.validation_items=9999", "study.validation_items 9999 512"),
     "no items": ("eval --suite empty.jsonl", "empty.jsonl"),
     "samples out of range": ("eval --suite arithmetic --n 0", "--n"),
+    "a reply longer than the context": ("eval --suite arithmetic agent.max_tokens=3072", "agent.max_tokens 3072 2048 1024 or less"),
+    "a reply longer than the context in training": ("train quickstart agent.max_tokens=3072", "agent.max_tokens 3072 2048 1024 or less"),
+    "a reply longer than the context in a study": ("study quickstart agent.max_tokens=2048", "agent.max_tokens 2048 1024 or less"),
+    "a reply longer than the context in a plan": ("train quickstart agent.max_tokens=2048 --dry-run", "agent.max_tokens 2048 1024 or less"),
+    "prompts that do not fit": (
+        "eval --suite arithmetic agent.max_tokens=2044",
+        "arithmetic/test every prompt 4 tokens agent.max_tokens (2044)",
+    ),
+    "prompts that do not fit in training": (
+        "train quickstart agent.max_prompt=3",
+        "arithmetic/train every prompt agent.max_prompt, 3 raise",
+    ),
+    "prompts that do not fit in a study": (
+        "study quickstart agent.max_prompt=3",
+        "arithmetic/train every prompt agent.max_prompt, 3 raise",
+    ),
     "missing patch": ("eval --suite arithmetic --patch nowhere.safetensors", "nowhere.safetensors"),
     "damaged patch": ("eval --suite arithmetic --patch garbage.safetensors", "garbage.safetensors"),
     "patch of another base": ("eval --suite arithmetic --patch foreign.safetensors", "layer:0 base"),

@@ -44,10 +44,10 @@ def test_the_last_prompt_wins(words: str, prompt: str | None, capsys: pytest.Cap
 
 
 def test_a_run_keeps_the_text(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "recipe.yaml", *SMALL, "--output", "run"]) == 0
+    assert main(["train", "recipe.yaml", *SMALL, "--output", "run"]) == 1  # so small a run has nothing to learn from
     Path("prompts/mine.txt").write_text("Something else: {observation}")
     Path("run/run.json").unlink()  # as if it had been stopped
-    assert main(["train", "--resume", "run"]) == 0
+    assert main(["train", "--resume", "run"]) == 1
     assert resolved("run/config.yaml") == json.loads(Path("run/run.json").read_text())["config"]["agent"]["prompt"] == TEXT
     capsys.readouterr()
     assert main(["train", "recipe.yaml", *SMALL, "--dry-run"]) == 0

@@ -33,6 +33,14 @@ Path.replace = deadly_replace
 from onelayer.cli.main import main
 raise SystemExit(main(arguments))
 """
+SMALL_DISK = """
+import resource, sys
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from onelayer.cli.main import main
+raise SystemExit(main(sys.argv[2:]))
+"""
+"""A command that can write no file beyond a size: what a full disk does to it, but for the reason."""
 
 
 def start(*arguments: object, program: tuple[str, ...] = ("-m", "onelayer")) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e.commands import lines, message, onelayer, replies, start, stop_when
+from e2e.commands import SMALL_DISK, finish, lines, message, onelayer, replies, start, stop_when
 from stand_in import StandIn
 
 from onelayer.cli.main import main
@@ -45,9 +45,28 @@ def test_an_evaluation_killed_ten_times_ends_in_the_same_bytes(tmp_path: Path) -
     assert (found.sampled, found.greedy, found.samples_sha256) == (expected.sampled, expected.greedy, expected.samples_sha256)
 
 
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """The file that is named is one that the user knows, never the one that is written beside it."""
+    command = ["eval", "--suite", "arithmetic", "--items", "20", "--n", "2", "--output"]
+    onelayer(*command, tmp_path / "whole")
+    parquet = (tmp_path / "whole" / SAMPLES).stat().st_size
+    for size, file in ((30_000, JOURNAL), (parquet + 100_000, None), (parquet // 2, JOURNAL)):
+        place = tmp_path / str(size)
+        found = finish(start(size, *command, place, program=("-c", SMALL_DISK)), 2 if file else 0)
+        if file:
+            assert (
+                message(found.stderr)
+                == f"onelayer: {place / file}: cannot be written (File too large); choose another place or free this one"
+            )
+            kept = (place / JOURNAL).read_bytes()
+            assert kept.endswith(b"\n") and kept.count(b"\n") > 1  # whole lines
+            onelayer(*command, place)
+        assert (place / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
+
+
 def test_an_endpoint_gives_what_the_model_gives_in_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Greedy texts are the same to the token; sampled ones within sampling error. Its troubles are retried and counted."""
-    suite = ["eval", "--suite", "arithmetic", "--items", "40", "--n", "4"]
+    suite = ["eval", "--suite", "arithmetic", "--items", "40", "--n", "4", "agent.max_tokens=40"]
     assert main([*suite, "--output", str(tmp_path / "here")]) == 0
     with StandIn(troubles=12) as server:
         assert main([*suite, "--endpoint", server.url, "--model", "tiny", "--output", str(tmp_path / "there")]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shlex
 import signal
@@ -9,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from e2e.commands import dies_at, finish, lines, message, onelayer, replies, start, stop_when
+import torch
+from e2e.commands import SMALL_DISK, dies_at, finish, lines, message, onelayer, replies, start, stop_when
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from onelayer.cli.main import main
@@ -136,6 +138,78 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(runs: Path, tmp_path
     for process, directory in zip(resumed, directories.values(), strict=True):
         finish(process)
         assert_same_run(directory, runs / "layer")
+
+
+def test_what_a_checkpoint_goes_on_from_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Metrics and episodes of the steps before it, and the number of threads, without which the bytes would not be the same."""
+    run, lost = tmp_path / "run", tmp_path / "lost"
+    process = start(*LAYER, "--output", run)
+    stop_when(process, lambda: len(lines(run / "metrics.jsonl")) >= 4, signal.SIGTERM)
+    finish(process, 143)
+    metrics, kept = run / "metrics.jsonl", sorted((run / "episodes").iterdir())
+    whole = metrics.read_bytes()
+    first, _, rest = whole.partition(b"\n")
+    cut = whole[: len(whole) // 2]
+    missing = cut.count(b"\n")
+    for damaged, words in (
+        (None, "and step 0 is missing"),
+        (b"", "and step 0 is missing"),
+        (cut, f"and step {missing} is missing"),
+        (rest, "and step 0 is missing"),
+        (b"{}" + first + b"\n" + rest, "metrics.jsonl:1: not the metrics of a step"),
+    ):
+        metrics.unlink() if damaged is None else metrics.write_bytes(damaged)
+        assert main(["train", "--resume", str(run)]) == 2
+        assert words in (said := message(capsys.readouterr().err)) and str(metrics) in said
+    metrics.write_bytes(whole)
+    content = kept[0].read_bytes()
+    for damaged in (None, b"", content[: len(content) // 2]):
+        kept[0].rename(lost) if damaged is None else kept[0].write_bytes(damaged)
+        assert main(["train", "--resume", str(run)]) == 2
+        said = message(capsys.readouterr().err)
+        assert f"{run / 'episodes'}: the checkpoint has done" in said and "step 0 is missing or can not be read; bring it back" in said
+    kept[0].write_bytes(content)
+    checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
+    torch.save(checkpoint | {"threads": 3}, run / "checkpoint.pt")
+    shown = onelayer("train", "--resume", run).stderr
+    assert "begun with 3 threads and continued with 1, so the result is not the same to the byte; OMP_NUM_THREADS=3 keeps it" in shown
+
+
+def test_a_run_of_an_earlier_version_goes_on(runs: Path, tmp_path: Path) -> None:
+    """Its config.yaml lacks keys that came later, which have their defaults, and its checkpoint does not tell its threads."""
+    run = tmp_path / "run"
+    process = start(*LAYER, "--output", run)
+    stop_when(process, lambda: len(lines(run / "metrics.jsonl")) >= 2, signal.SIGTERM)
+    finish(process, 143)
+    config = (run / "config.yaml").read_text()
+    earlier = config.replace("  mask_truncated: false\n", "").replace("  dynamic_sampling: 0\n", "")
+    assert len(earlier.splitlines()) == len(config.splitlines()) - 2
+    (run / "config.yaml").write_text(earlier)
+    checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert checkpoint.pop("threads") == 1
+    torch.save(checkpoint, run / "checkpoint.pt")
+    assert "threads" not in onelayer("train", "--resume", run).stderr
+    assert_same_run(run, runs / "layer")
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on(runs: Path, tmp_path: Path) -> None:
+    for size, file in ((1_500, "episodes/000000-000001.parquet"), (100_000, "checkpoint.pt")):
+        run = tmp_path / str(size)
+        found = finish(start(size, *LAYER, "--output", run, program=("-c", SMALL_DISK)), 2)
+        assert message(found.stderr) == f"onelayer: {run / file}: cannot be written (File too large); choose another place or free this one"
+        onelayer("train", "--resume", run)
+        assert_same_run(run, runs / "layer")
+
+
+def test_a_run_that_had_nothing_to_learn_from_says_so(tmp_path: Path) -> None:
+    """One token is never an answer: every reply is paid alike."""
+    run = tmp_path / "run"
+    small = ["trainer.steps=2", "trainer.prompts_per_step=2", "trainer.group_size=2", "agent.max_tokens=1"]
+    for command in (["quickstart", *small, "--output", run], ["--resume", run]):
+        found = onelayer("train", *command, code=1)
+        assert found.stdout == f"{run / 'patch.safetensors'}\n"
+        assert f"onelayer: {run}: no group of any step had an advantage" in found.stderr
+    assert json.loads((run / "run.json").read_text())["no_signal"] is True
 
 
 def a_damaged_checkpoint_is_refused(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,22 @@ def test_a_second_call_repeats_nothing(studies: tuple[Path, Path], capsys: pytes
     assert f"{whole / 'study.yaml'}: differs" in message(capsys.readouterr().err)
 
 
+def test_runs_that_had_nothing_to_learn_from_are_noted_and_the_study_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One token is never an answer."""
+    few = [*STUDY, "study.seeds=[0]", "study.lr_grid=[1e-4]", "trainer.steps=1", "eval.items=2", "eval.n=1", "agent.max_tokens=1"]
+    assert main([*few, "--output", str(tmp_path)]) == 0
+    warnings = json.loads((tmp_path / "report.json").read_text())["warnings"]
+    shown = " ".join(capsys.readouterr().out.split())
+    for arm in ("full", "layer:1"):
+        for warning in (
+            f"{arm}, training: no group ever had an advantage (seed 0), so nothing was learned.",
+            f"{arm}, training: 100% of the replies were cut off at agent.max_tokens=1, so their answers are not known; raise it.",
+            f"{arm}, greedy: 100% of the replies were cut off at agent.max_tokens=1, so their answers are not known; raise it.",
+        ):
+            assert warning in warnings and warning in shown
+    assert "nothing was learned" in (tmp_path / "report.html").read_text()
+
+
 def test_a_signal_in_the_last_moment_of_a_run_stops_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onelayer.envs.errors import UserError
-from onelayer.envs.files import owned, write_atomically
+from onelayer.envs.files import owned, write_atomically, writing
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -36,6 +37,25 @@ def test_where_nothing_can_be_written_the_place_and_a_remedy_are_named(tmp_path:
         pass
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_read_only_place_says_so(tmp_path: Path) -> None:
+    for code in (errno.EROFS, errno.EACCES):
+        told = rf"{tmp_path}: cannot be written \({os.strerror(code)}\); choose another place or make this one writable"
+        with pytest.raises(UserError, match=told), writing(tmp_path):
+            raise OSError(code, os.strerror(code), str(tmp_path / ".file.1.tmp"))
+
+
+def test_a_growing_file_has_whole_lines_only(tmp_path: Path) -> None:
+    """Where the disk is full in the middle of a line, what of it was written is taken back."""
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\ntorn")
+    code = "import resource, sys; from pathlib import Path; from onelayer.envs.files import growing\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (12, resource.RLIM_INFINITY))\n"
+    code += "with growing(Path(sys.argv[1]), 4) as file: file.write(b'two\\n'); file.sync(); file.write(b'three\\n')"
+    found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert f"UserError: {path}: cannot be written (File too large)" in found.stderr
+    assert path.read_bytes() == b"one\ntwo\n"
 
 
 def test_a_directory_has_one_owner_until_that_dies(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -26,7 +26,7 @@ from onelayer.envs.pool import Pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import env_seed, evaluate, sample_seed
 from onelayer.evals.journal import JOURNAL, read_journal
-from onelayer.evals.records import PolicyInfo, read_evaluation
+from onelayer.evals.records import Decoding, PolicyInfo, read_evaluation
 from onelayer.evals.reports.report import render_evaluation
 from onelayer.evals.samples import SAMPLES, read_samples, write_samples
 
@@ -79,7 +79,7 @@ class ToyEnv(gym.Env):
 
 
 def toy_agent(engine=None, prompt: str = "{observation}", **settings) -> Agent:
-    return Agent(engine or ToyEngine(), ToyTokenizer(), AgentConfig(**settings), prompt)  # type: ignore[arg-type]
+    return Agent(engine or ToyEngine(), ToyTokenizer(), AgentConfig(**{"max_tokens": 40} | settings), prompt)  # type: ignore[arg-type]
 
 
 def run(directory, *, engine=None, **config):
@@ -111,19 +111,29 @@ def test_no_answers_no_majority_vote(tmp_path):
     assert evaluation.sampled.pass_rate.mean > 0 and evaluation.sampled.majority is None
 
 
-def test_what_environments_lose_is_wrong_and_shown(tmp_path):
-    class Breaking(ToyEnv):
-        def step(self, action):
-            if self.item.id == "toy-3":
-                raise OSError("disk full")
-            return super().step(action)
+class Breaking(ToyEnv):
+    """Raises where `broken` says: when an item is begun, or when it is answered."""
 
-        def reset(self, *, seed=None, options=None):
-            if options == {"item": "toy-4"}:
-                raise OSError("disk full")
-            return super().reset(seed=seed, options=options)
+    broken: ClassVar[dict[str, str]] = {}
 
-    evaluation = evaluate(toy_agent(), Pool(Breaking), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
+    def step(self, action):
+        if self.broken.get(self.item.id) == "step":
+            raise OSError("disk full")
+        return super().step(action)
+
+    def reset(self, *, seed=None, options=None):
+        if self.broken.get((options or {})["item"]) == "reset":
+            raise OSError("disk full")
+        return super().reset(seed=seed, options=options)
+
+
+MANY = Split("toy/test", tuple(Item(f"toy-{i}", f"question {i}", str(i % 3)) for i in range(60)))
+
+
+def test_a_few_samples_that_environments_lose_are_wrong_and_shown(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(Breaking, "broken", {"toy-3": "step", "toy-4": "reset"})
+    monkeypatch.setitem(globals(), "SPLIT", MANY)
+    evaluation = evaluate(toy_agent(), Pool(Breaking), MANY, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
     assert (evaluation.sampled.errors, evaluation.greedy.errors, evaluation.errors) == (8, 2, 10)
     assert evaluation.sampled.verdicts["error"] == 8
     lost = [sample for sample in sampled(tmp_path) if sample.error]
@@ -135,6 +145,64 @@ def test_what_environments_lose_is_wrong_and_shown(tmp_path):
     assert read_evaluation(tmp_path).sampled.rate_I[3:5].tolist() == [0, 0]
     shown = printed(evaluation)
     assert "Environments failed in 10 samples" in shown and "errors" in shown and "task type" not in shown
+    assert "10 of 300 samples lost, first: OSError: disk full (test_evaluator.py:" in caplog.text
+
+
+def test_more_than_five_percent_lost_is_no_measurement_and_they_are_played_again(tmp_path, monkeypatch):
+    run(tmp_path / "whole", n=4)
+    for broken, lost in ((dict.fromkeys(SPLIT.by_id, "reset"), 4), ({"toy-3": "step"}, 4)):
+        monkeypatch.setattr(Breaking, "broken", broken)
+        told = rf"{lost} of 60 samples were lost, more than 5%; first: OSError: disk full \(test_evaluator.py:\d+\), item toy-\d+, "
+        with pytest.raises(UserError, match=f"{told}(reset|step 1); remove the cause, and the same command plays these samples again$"):
+            evaluate(toy_agent(), Pool(Breaking), SPLIT, EvalConfig(n=4), tmp_path / "broken", policy=BASE)
+        assert not (tmp_path / "broken" / "evaluation.json").exists()
+    engine = ToyEngine()
+    evaluation = run(tmp_path / "broken", n=4, engine=engine)
+    assert evaluation.errors == 0 and 4 <= len(engine.asked) < 60  # what was measured is kept
+    assert (tmp_path / "broken" / SAMPLES).read_bytes() == (tmp_path / "whole" / SAMPLES).read_bytes()
+
+
+def test_a_grader_that_raises_on_every_reply_is_no_measurement(tmp_path, caplog):
+    """The pool puts it down to the reply, since the environment can bear an empty one."""
+
+    class Grader(ToyEnv):
+        raises: ClassVar[str] = "0123"
+
+        def step(self, action):
+            if action and action in self.raises:
+                raise KeyError("answer")
+            return super().step(action)
+
+    told = r"the environment raised on each of the first 20 replies; first: KeyError: 'answer' \(test_evaluator.py:\d+\)"
+    with pytest.raises(UserError, match=told):
+        evaluate(toy_agent(), Pool(Grader), SPLIT, EvalConfig(n=4), tmp_path, policy=BASE)
+    assert not (tmp_path / "evaluation.json").exists()
+    Grader.raises = "0"  # the one answer that a third of the items has
+    evaluation = evaluate(toy_agent(), Pool(Grader), SPLIT, EvalConfig(n=4), tmp_path, policy=BASE)
+    blamed = sum(evaluation.scores(decoding).verdicts["action_error"] for decoding in Decoding)
+    assert blamed >= 12 and f"the environment raised on {blamed} of 60 replies, which count as wrong; first: KeyError" in caplog.text
+
+
+def test_replies_that_were_cut_off_are_told_of(tmp_path):
+    class Cut(ToyEngine):
+        def generate(self, requests):
+            for reply in super().generate(requests):
+                yield replace(reply, finish=FinishReason.LENGTH if reply.index % 3 == 0 else FinishReason.STOP)
+
+    shown = " ".join(printed(run(tmp_path, n=4, engine=Cut())).split())
+    assert "33% of the replies were cut off at agent.max_tokens=40, so their answers are not known; raise it (sampled)." in shown
+
+
+def test_prompts_that_do_not_fit_are_refused_before_the_first_episode(tmp_path):
+    engine = ToyEngine()
+    agent = toy_agent(engine)
+    agent.context = 5
+    with pytest.raises(UserError, match=r"^toy/test: every prompt that was tried \(8\) is longer than the 5 tokens that the model takes"):
+        evaluate(agent, Pool(ToyEnv), SPLIT, EvalConfig(n=4), tmp_path / "none", policy=BASE)
+    assert not engine.asked and not (tmp_path / "none").exists()
+    agent.context = len("question 1")  # ten of the twelve
+    shown = printed(evaluate(agent, Pool(ToyEnv), SPLIT, EvalConfig(n=4), tmp_path / "some", policy=BASE))
+    assert "10 samples ended because the next prompt did not fit: they count as wrong." in shown
 
 
 def test_success_without_a_verdict_is_a_reward_of_one_and_types_have_their_own_figures(tmp_path):

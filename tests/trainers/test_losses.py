@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from onelayer.agents.episodes import Episode, Play, Step
 from onelayer.envs import UserError
+from onelayer.envs.pool import ACTION_ERROR
 from onelayer.trainers.config import TrainerConfig
 from onelayer.trainers.rows import Row, make_rows, survivors
 from onelayer.trainers.train import Losses, advantages
@@ -51,7 +53,8 @@ def steps_until_stop(groups: int, size: int, share: float, steps: int, seed: int
 def test_more_than_five_percent_of_a_step_stop_it_at_once() -> None:
     assert len(Losses().watch(0, iter(episodes(32, 8, set(range(0, 120, 10)))), 256)) == 256  # 12
     came = []
-    with pytest.raises(UserError, match=r"^step 3: environments failed in 13 of the last 256 episodes, more than 5%; first: broke; mend"):
+    told = r"^step 3: environments failed in 13 of the last 256 episodes, more than 5%; first: broke; correct the environment$"
+    with pytest.raises(UserError, match=told):
         Losses().watch(3, (came.append(one) or one for one in episodes(32, 8, set(range(0, 130, 10)))), 256)
     assert len(came) == 121  # the rest was not waited for
 
@@ -69,3 +72,23 @@ def test_one_failure_never_stops_a_run_and_no_group_left_does() -> None:
         assert survivors(Losses().watch(0, iter(episodes(1, 2, {1})), 2)) == []
     with pytest.raises(UserError, match="2 of 4 episodes, and no group is left"):
         Losses().watch(0, iter(episodes(2, 2, {0, 3})), 4)
+
+
+def blamed(groups: int, size: int, share: float) -> list[Episode]:
+    """Episodes of which a share ended in an error of the environment that the pool has put down to the action."""
+    found = episodes(groups, size, set())
+    for episode in found[: int(share * len(found))]:
+        episode.steps = [replace(episode.steps[-1], reward=0.0, info={"verdict": ACTION_ERROR, "error": "KeyError: 'answer' (grade.py:7)"})]
+    return found
+
+
+def test_an_environment_that_raises_on_every_reply_stops_the_run_and_one_on_many_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    told = r"^step 1: environments failed in each of 32 episodes on the model's reply; first: KeyError: 'answer' \(grade.py:7\); correct"
+    with pytest.raises(UserError, match=told):
+        Losses().watch(1, iter(blamed(4, 8, 1.0)), 32)
+    assert not caplog.records
+    assert len(Losses().watch(1, iter(blamed(4, 8, 0.5)), 32)) == 32
+    assert "raised on 16 of 32 replies, which get 0; first: KeyError: 'answer' (grade.py:7)" in caplog.text
+    caplog.clear()
+    Losses().watch(1, iter(blamed(4, 8, 0.04)), 32)
+    assert not caplog.records

@@ -17,6 +17,7 @@ from onelayer.envs import UserError
 from onelayer.envs.items import Item, Split
 from onelayer.trainers import train as training
 from onelayer.trainers.config import Config, TrainerConfig
+from onelayer.trainers.run import read_manifest
 from onelayer.trainers.train import Group, Losses, rollout, rollout_metrics, scored, train
 
 TIMES = {"rollout_seconds", "update_seconds", "sync_seconds", "tokens_per_second"}
@@ -49,7 +50,8 @@ def roll(items: Sequence[str], step: int = 0, **settings: object) -> tuple[list[
     split = Split("some", tuple(Item(item, "", "") for item in items))
     sizes = {"prompts_per_step": 6, "group_size": 4} | settings
     unused: Any = None
-    return rollout(unused, unused, split, Config(trainer=TrainerConfig.model_validate(sizes)), step, Losses())
+    config = Config(trainer=TrainerConfig.model_validate(sizes), agent=AgentConfig(max_tokens=4))
+    return rollout(unused, unused, split, config, step, Losses())
 
 
 ITEMS = [f"mixed {number}" if number % 3 == 0 else f"hard {number}" for number in range(60)]
@@ -138,16 +140,43 @@ def test_a_run_with_dynamic_sampling_is_the_same_after_a_kill(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("agent", "message"),
     [
-        (AgentConfig(max_prompt=3), r"^step 0: every prompt is longer than agent.max_prompt, 3 tokens; raise it, or shorten agent.prompt$"),
+        (AgentConfig(max_prompt=3), r"^arithmetic/train: every prompt .* is longer than agent.max_prompt, 3 tokens; raise it, or shorten"),
         (
             AgentConfig(max_tokens=2044),
-            r"^step 0: every prompt is longer than the 4 tokens that the model takes beside a reply of agent.max_tokens \(2044\); lower it",
+            r"^arithmetic/train: .* longer than the 4 tokens that the model takes beside a reply of agent.max_tokens \(2044\); lower it",
         ),
+        (AgentConfig(max_tokens=3072), r"^agent.max_tokens is 3072, and the model takes 2048 tokens, .*; set it to 1024 or less"),
     ],
 )
-def test_prompts_that_no_reply_fits_stop_a_run(agent: AgentConfig, message: str, tmp_path: Path) -> None:
+def test_prompts_that_no_reply_fits_are_refused_before_the_first_episode(agent: AgentConfig, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         train(Config(trainer=TrainerConfig(prompts_per_step=2, group_size=2), agent=agent), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def short(**agent: Any) -> Config:
+    return Config(trainer=TrainerConfig(steps=2, prompts_per_step=2, group_size=2), agent=AgentConfig(**agent))
+
+
+def test_a_run_without_any_advantage_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A reply of one token is never right: all groups are paid alike."""
+    train(short(max_tokens=1), tmp_path / "run")
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest and manifest.no_signal and manifest.truncated == 1
+    (warning,) = [record.getMessage() for record in caplog.records]  # told once
+    assert (
+        warning
+        == f"{tmp_path / 'run'}: step 0: 100% of the replies were cut off at agent.max_tokens=1, so their answers are not known; raise it"
+    )
+
+
+def test_the_length_of_replies_is_written_where_the_recipe_leaves_it_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(short(), tmp_path / "run")
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest and manifest.config.agent.max_tokens == 40 and not manifest.no_signal and manifest.truncated is not None
+    assert "  max_tokens: 40\n" in (tmp_path / "run" / "config.yaml").read_text()
+    train(short(max_tokens=40), tmp_path / "run", resume=True)  # the very same run
+    assert not caplog.records
 
 
 def test_an_engine_without_tokens_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
