@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Keys without a bearing on the result: where a run computes, in which portions, how it is named and measured.
 ASIDE = ("name", "pool.", "eval.", "study.", "model.device", "agent.max_batch", "trainer.seed", "trainer.checkpoint_every")
-ASIDE += ("trainer.tensorboard", "trainer.keep_episodes", "trainer.rows_per_forward", "trainer.skip_zero_rows")
+ASIDE += ("trainer.tensorboard", "trainer.keep_episodes", "trainer.tokens_per_forward", "trainer.skip_zero_rows")
 
 
 def compare(

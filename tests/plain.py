@@ -11,6 +11,8 @@ import torch
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base
 from onelayer.trainers.config import TrainerConfig
+from onelayer.trainers.forward import Pack
+from onelayer.trainers.learner import Learner, Totals
 from onelayer.trainers.rows import Row, weighted
 
 MAX_TOKENS = 24
@@ -42,6 +44,15 @@ def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int 
         TrainerConfig(),
         MAX_TOKENS,
     )
+
+
+class OffPolicyLearner(Learner):
+    """A learner whose policy before the update gave the tokens the rows' own log-probabilities, as if steps had been taken since."""
+
+    def backward(self, pack: Pack, totals: Totals) -> None:
+        for bucket in pack.buckets:
+            bucket.old_N = bucket.sampler_N
+        super().backward(pack, totals)
 
 
 def row_logprobs(model: torch.nn.Module, row: Row) -> torch.Tensor:

@@ -86,7 +86,17 @@ class TrainerConfig(BaseModel):
     )
     epochs: int = Field(default=1, ge=1, description="passes over each rollout")
     minibatches: int = Field(default=1, ge=1, description="optimiser steps of one pass")
-    rows_per_forward: int = Field(default=256, ge=1, description="rows held in memory together; gradients add up to the minibatch's")
+    tokens_per_forward: int | None = Field(
+        default=None,
+        ge=1,
+        description="padded prompt and response tokens of one pass of the update, which bound its memory; gradients add up to the "
+        "minibatch's (null: by the model's shape, activations of about 2 GiB with all layers trained)",
+    )
+    checkpoint_layers: bool = Field(
+        default=False,
+        description="keep one hidden state a token of each layer that carries gradients, and compute the rest again in the backward pass: "
+        "less memory, about a third more time",
+    )
     skip_zero_rows: bool = Field(default=True, description="leave out rows that have no advantage and no KL term; the gradient is the same")
     checkpoint_every: int = Field(default=10, ge=1, description="steps between checkpoints")
     keep_episodes: bool = Field(

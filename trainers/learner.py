@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,11 +12,16 @@ import torch
 from ..agents.agent import derive_seed
 from ..agents.length import with_length
 from ..agents.policy import Base, TrainedSet
+from ..envs.errors import UserError
+from . import head
 from .config import Config
-from .forward import Pack, pack_logits, packs
-from .loss import clipped_surrogate, entropy, k3, sequence_log_ratio, token_logprobs
+from .forward import Bucket, Pack, default_tokens, hidden_states, packs
+from .loss import bounded, clipped_surrogate, k3, sequence_mean
 from .optimizer import MasterAdamW
 from .rows import Row, minibatches
+
+MOST_SKIPPED = 10
+"""Optimiser steps in a row whose gradient was not finite, after which a run stops."""
 
 
 class Learner:
@@ -33,86 +39,120 @@ class Learner:
         # The reference policy differs from the policy in the trained set alone: that is all of it that is kept.
         self.reference = {name: p.detach().clone() for name, p in trained.parameters.items()} if self.settings.kl_coef else {}
         self.optimizer = MasterAdamW(trained, self.model, self.settings)
+        self.tokens_per_forward = self.settings.tokens_per_forward or default_tokens(self.model)
+        self.skipped = 0
 
     def update(self, rows: Sequence[Row]) -> dict[str, float | None]:
         """`epochs` passes over the rows in `minibatches` optimiser steps each.
 
-        Returns metrics averaged over the tokens of the rows that were not skipped; None where all were.
+        Returns metrics averaged over the tokens of the rows that were not skipped; None where all were. Raises UserError where the
+        gradient has not been finite for `MOST_SKIPPED` optimiser steps in a row.
         """
-        parts = minibatches(rows, self.settings, self.max_tokens, derive_seed(self.settings.seed, self.step, "minibatches"))
-        kept = [[row for row in part if row.has_signal or self.settings.kl_coef or not self.settings.skip_zero_rows] for part in parts]
-        prepared = [packs(part, self.settings.rows_per_forward, self.model.device) for part in kept]
+        settings = self.settings
+        parts = minibatches(rows, settings, self.max_tokens, derive_seed(settings.seed, self.step, "minibatches"))
+        kept = [[row for row in part if row.has_signal or settings.kl_coef or not settings.skip_zero_rows] for part in parts]
+        prepared = [packs(part, self.tokens_per_forward, self.model.device) for part in kept]
         totals, norms = Totals(), []
-        if self.settings.importance_cap is not None:
+        if settings.epochs * len(parts) > 1:
             for pack in (pack for part in prepared for pack in part):
-                self.correct_sampling(pack, self.settings.importance_cap, totals)
-        for _ in range(self.settings.epochs):
+                self.keep_old(pack)
+        for epoch in range(settings.epochs):
             for part in prepared:
-                self.optimizer.zero_grad()
                 for pack in part:
-                    self.loss(pack, totals).backward()
+                    self.backward(pack, totals)
+                    if epoch + 1 == settings.epochs:
+                        pack.constants.clear()
                 norms.append(self.optimizer.step())
         self.step += 1
+        finite = [norm for norm in norms if math.isfinite(norm)]
+        self.skipped = 0 if finite else self.skipped + len(norms)
+        if self.skipped >= MOST_SKIPPED:
+            raise UserError(
+                f"step {self.step - 1}: the gradient was not finite in the last {self.skipped} optimiser steps, none of which was taken; "
+                "lower trainer.lr, or compute with model.dtype=float32"
+            )
         return (
             dict.fromkeys(("clip_share", "entropy", "sampler_kl"))
             | totals.means()
-            | {"grad_norm": float(np.mean(norms)), "rows_updated": sum(len(part) for part in kept)}
+            | {"grad_norm": float(np.mean(finite)) if finite else None, "skipped_updates": len(norms) - len(finite)}
+            | {"rows_updated": sum(len(part) for part in kept)}
             | {"tokens_updated": sum(len(row.prompt_ids) + len(row.token_ids) for part in kept for row in part)}
         )
 
-    def loss(self, pack: Pack, totals: Totals) -> torch.Tensor:
-        """One pack's part of the loss, a scalar."""
-        settings = self.settings
-        references = self.reference_logprobs(pack, self.reuses) if settings.kl_coef else [None] * len(pack.buckets)
-        loss = torch.zeros((), device=self.model.device)
-        for (bucket, logits_BRV), reference_BR in zip(
-            pack_logits(self.model, pack, self.trained.first_layer, self.reuses), references, strict=True
-        ):
-            logprob_BR = token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
-            log_ratio_BR = torch.where(bucket.mask_BR, logprob_BR - bucket.logprob_BR, 0.0)
-            ratio_of_BR = sequence_log_ratio(log_ratio_BR, bucket.mask_BR) if settings.ratio == "sequence" else log_ratio_BR
-            low, high = settings.clip, settings.clip_high or settings.clip
-            loss = loss + clipped_surrogate(ratio_of_BR, bucket.advantage_BR, bucket.weight_BR, low, high, settings.dual_clip)
-            if reference_BR is not None:
-                kl_BR = k3(logprob_BR, reference_BR)
-                loss = loss + settings.kl_coef * (bucket.weight_BR * kl_BR).sum()
-                totals.add("kl", kl_BR.detach(), bucket.mask_BR)
-            with torch.no_grad():
-                outside_BR = torch.where(bucket.advantage_BR > 0, ratio_of_BR > np.log1p(high), ratio_of_BR < np.log1p(-low))
-                totals.add("clip_share", outside_BR & (bucket.advantage_BR != 0), bucket.mask_BR)
-                totals.add("entropy", entropy(logits_BRV, self.temperature), bucket.mask_BR)
-                totals.add("sampler_kl", log_ratio_BR.exp() - log_ratio_BR - 1, bucket.mask_BR)
+    def backward(self, pack: Pack, totals: Totals) -> None:
+        """Add the gradient of one pack's part of the loss to that of the trained set."""
+        references = self.reference_logprobs(pack) if self.settings.kl_coef else [None] * len(pack.buckets)
+        for (bucket, hidden_NH), reference_N in zip(self._hidden_states(pack), references, strict=True):
+            # The ratio of a sequence needs all of its tokens before the gradient of any; before the first step it is 1.
+            means_N = self._mean_log_ratios(bucket, hidden_NH) if self.settings.ratio == "sequence" and bucket.old_N is not None else None
+            loss = partial(self.token_loss, bucket, reference_N, means_N, totals)
+            head.backward(self.model, hidden_NH, bucket.target_N, self.temperature, loss)
+
+    def token_loss(
+        self,
+        bucket: Bucket,
+        reference_N: torch.Tensor | None,
+        means_N: torch.Tensor | None,
+        totals: Totals,
+        chunk: slice,
+        logprob_C: torch.Tensor,
+        entropy_C: torch.Tensor,
+    ) -> torch.Tensor:
+        """The part of the loss that a chunk of a bucket's tokens has, a scalar."""
+        settings, now_C = self.settings, logprob_C.detach()
+        old_C = now_C if bucket.old_N is None else bucket.old_N[chunk]
+        advantage_C, weight_C = bucket.advantage_N[chunk], bucket.weight_N[chunk]
+        log_ratio_C = bounded(logprob_C - old_C)
+        if means_N is not None:
+            log_ratio_C = means_N[chunk] + (log_ratio_C - log_ratio_C.detach())
+        sampler_C = bounded(old_C - bucket.sampler_N[chunk])
+        if settings.importance_cap is not None:
+            # Truncated importance sampling (Yao et al. 2025): where the engine's probabilities differ from the trainer's, the weight of
+            # each token is multiplied with min(p_trainer / p_engine, cap), both before the update.
+            totals.add("importance", sampler_C.exp())
+            weight_C = weight_C * sampler_C.exp().clamp(max=settings.importance_cap)
+        low, high = settings.clip, settings.clip_high or settings.clip
+        loss = clipped_surrogate(log_ratio_C, advantage_C, weight_C, low, high, settings.dual_clip)
+        if reference_N is not None:
+            kl_C = k3(logprob_C, reference_N[chunk])
+            loss = loss + settings.kl_coef * (bucket.weight_N[chunk] * kl_C).sum()
+            totals.add("kl", kl_C.detach())
+        with torch.no_grad():
+            outside_C = torch.where(advantage_C > 0, log_ratio_C > np.log1p(high), log_ratio_C < np.log1p(-low))
+            totals.add("clip_share", outside_C & (advantage_C != 0))
+            totals.add("entropy", entropy_C)
+            totals.add("sampler_kl", sampler_C.exp() - sampler_C - 1)
         return loss
 
     @torch.no_grad()
-    def correct_sampling(self, pack: Pack, cap: float, totals: Totals) -> None:
-        """Where the engine's probabilities differ from the trainer's: truncated importance sampling (Yao et al. 2025).
+    def keep_old(self, pack: Pack) -> None:
+        """Keep each token's log-probability under the policy before the update, against which ratios are taken from then on.
 
-        Ratios are taken against the trainer's own probabilities before the update, and the weight of each token is multiplied with
-        min(p_trainer / p_engine, cap).
+        The engine's own is not the same number: in bfloat16 its sums are rounded in another order.
         """
-        for at, (bucket, logits_BRV) in enumerate(pack_logits(self.model, pack, self.trained.first_layer, self.reuses)):
-            logprob_BR = token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
-            importance_BR = torch.where(bucket.mask_BR, logprob_BR - bucket.logprob_BR, 0.0).exp()
-            totals.add("importance", importance_BR, bucket.mask_BR)
-            pack.buckets[at] = replace(bucket, logprob_BR=logprob_BR, weight_BR=bucket.weight_BR * importance_BR.clamp(max=cap))
-
-    @property
-    def reuses(self) -> bool:
-        """Whether a pack's rows run through the model more than once."""
-        return self.settings.epochs > 1 or self.settings.kl_coef > 0 or self.settings.importance_cap is not None
+        for bucket, hidden_NH in self._hidden_states(pack):
+            bucket.old_N = head.logprobs_of(self.model, hidden_NH, bucket.target_N, self.temperature)
 
     @torch.no_grad()
-    def reference_logprobs(self, pack: Pack, reuse: bool) -> list[torch.Tensor]:
-        """Log-probabilities [B, R] under the base, whose trained set takes the policy's place for one pass."""
+    def reference_logprobs(self, pack: Pack) -> list[torch.Tensor]:
+        """Log-probabilities [N] of each bucket under the base, whose trained set takes the policy's place for one pass."""
         swap(self.trained.parameters, self.reference)
         try:
             return [
-                token_logprobs(logits_BRV, bucket.target_BR, self.temperature)
-                for bucket, logits_BRV in pack_logits(self.model, pack, self.trained.first_layer, reuse)
+                head.logprobs_of(self.model, hidden_NH, bucket.target_N, self.temperature)
+                for bucket, hidden_NH in self._hidden_states(pack)
             ]
         finally:
             swap(self.trained.parameters, self.reference)
+
+    def _mean_log_ratios(self, bucket: Bucket, hidden_NH: torch.Tensor) -> torch.Tensor:
+        logprob_N = head.logprobs_of(self.model, hidden_NH, bucket.target_N, self.temperature)
+        return sequence_mean(bounded(logprob_N - bucket.old_N), bucket.row_N)
+
+    def _hidden_states(self, pack: Pack) -> Iterator[tuple[Bucket, torch.Tensor]]:
+        settings = self.settings
+        reuse = settings.epochs > 1 or settings.minibatches > 1 or settings.kl_coef > 0  # more than one pass over the pack
+        return hidden_states(self.model, pack, self.trained.first_layer, reuse=reuse, recompute=settings.checkpoint_layers)
 
     def state(self) -> dict[str, object]:
         return {"step": self.step, "optimizer": self.optimizer.state_dict()}
@@ -136,9 +176,9 @@ class Totals:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
 
-    def add(self, name: str, value_BR: torch.Tensor, mask_BR: torch.Tensor) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + float((value_BR * mask_BR).sum())
-        self.counts[name] = self.counts.get(name, 0) + int(mask_BR.sum())
+    def add(self, name: str, value_C: torch.Tensor) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + float(value_C.sum())
+        self.counts[name] = self.counts.get(name, 0) + len(value_C)
 
     def means(self) -> dict[str, float]:
         return {name: total / self.counts[name] for name, total in self.sums.items()}

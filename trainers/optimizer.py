@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,30 +24,31 @@ class MasterAdamW:
             for name, parameter in trained.parameters.items()
         }
         lr_of = learning_rates(trained, model, config)
+        for name, parameter in self.parameters.items():
+            if parameter is not self.masters[name]:
+                parameter.register_post_accumulate_grad_hook(partial(_hand_over, self.masters[name]))
         groups = [{"params": [self.masters[name] for name in names], "lr": lr, "peak": lr} for lr, names in lr_of.items()]
         self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
-    def zero_grad(self) -> None:
-        # Zeros rather than None: a step without any signal still decays the moments, as it does when no row is skipped.
-        for parameter in self.parameters.values():
-            parameter.grad = torch.zeros_like(parameter)
-
     def step(self) -> float:
-        """Clip, warm up, update; returns the gradient norm before clipping."""
-        for name, master in self.masters.items():
-            gradient = self.parameters[name].grad
-            master.grad = gradient if gradient is None else gradient.float()
-        norm = torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self.config.max_grad_norm)
-        self.steps += 1
-        warm = min(1.0, self.steps / max(1, self.config.warmup_steps))
-        for group in self.adamw.param_groups:
-            group["lr"] = group["peak"] * warm
-        self.adamw.step()
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                if parameter is not self.masters[name]:
-                    parameter.copy_(self.masters[name])
-        return float(norm)
+        """Clip, warm up, update; returns the gradient norm before clipping. A gradient that is not finite is dropped and changes nothing."""
+        for parameter in self.masters.values():
+            if parameter.grad is None:
+                # Zeros rather than None: a step without any signal still decays the moments, as it does when no row is skipped.
+                parameter.grad = torch.zeros_like(parameter)
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self.config.max_grad_norm))
+        if math.isfinite(norm):
+            self.steps += 1
+            warm = min(1.0, self.steps / max(1, self.config.warmup_steps))
+            for group in self.adamw.param_groups:
+                group["lr"] = group["peak"] * warm
+            self.adamw.step()
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    if parameter is not self.masters[name]:
+                        parameter.copy_(self.masters[name])
+        self.adamw.zero_grad()
+        return norm
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -61,6 +64,16 @@ class MasterAdamW:
         for name, master in self.masters.items():
             master.copy_(state["masters"][name])
             self.parameters[name].copy_(master)
+
+
+def _hand_over(master: torch.Tensor, parameter: torch.Tensor) -> None:
+    """Add a gradient to the master's as soon as it is there: sums over passes are in float32, and none is held twice."""
+    assert parameter.grad is not None
+    if master.grad is None:
+        master.grad = parameter.grad.float()
+    else:
+        master.grad += parameter.grad
+    parameter.grad = None
 
 
 def learning_rates(trained: TrainedSet, model: PreTrainedModel, config: TrainerConfig) -> dict[float, list[str]]:

@@ -11,7 +11,7 @@ import torch
 from families import FAMILIES, random_base
 from hypothesis import given
 from hypothesis import strategies as st
-from plain import MAX_TOKENS, assert_equal, plain_gradient, row_logprobs, sampled_rows
+from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
 
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.policy import Base, load_base, select, weight_hashes
@@ -38,15 +38,15 @@ def paper_gradient(model: torch.nn.Module, reference: torch.nn.Module, rows: lis
 
 def learner_gradient(base: Base, spec: str, rows: list[Row], passes: int = 1, **settings: object) -> dict[str, torch.Tensor]:
     config = Config(trainer=TrainerConfig.model_validate({"trained_set": spec, "clip": CLIP, **settings}))
-    learner = Learner(base, select(base.model, spec), config)
+    learner = OffPolicyLearner(base, select(base.model, spec), config)
     if learner.reference:
         learner.reference = {name: weight + 0.1 for name, weight in learner.reference.items()}
     kept = [row for row in rows if row.has_signal or config.trainer.kl_coef or not config.trainer.skip_zero_rows]
-    prepared = packs(kept, config.trainer.rows_per_forward, base.model.device)
+    prepared = packs(kept, learner.tokens_per_forward, base.model.device)
     for _ in range(passes):
-        learner.optimizer.zero_grad()
+        base.model.zero_grad()
         for pack in prepared:
-            learner.loss(pack, Totals()).backward()
+            learner.backward(pack, Totals())
     assert all(parameter.grad is None for name, parameter in base.model.named_parameters() if name not in learner.trained.parameters)
     return {name: parameter.grad for name, parameter in learner.trained.parameters.items() if parameter.grad is not None}
 
@@ -71,9 +71,9 @@ def test_packing_epochs_and_the_reference_leave_the_gradient_alone(spec: str):
             dict(reference.named_parameters())[name].add_(0.1)
     expected = paper_gradient(base.model, reference, rows, kl_coef=KL)
     assert_equal(learner_gradient(base, spec, rows, kl_coef=KL), expected)
-    assert_equal(learner_gradient(base, spec, rows, kl_coef=KL, rows_per_forward=5, epochs=2, passes=3), expected)
+    assert_equal(learner_gradient(base, spec, rows, kl_coef=KL, tokens_per_forward=60, epochs=2, passes=3, checkpoint_layers=True), expected)
     without_kl = paper_gradient(base.model, base.model, rows, kl_coef=0)
-    assert_equal(learner_gradient(base, spec, rows, rows_per_forward=3, epochs=2, passes=2), without_kl)
+    assert_equal(learner_gradient(base, spec, rows, tokens_per_forward=40, epochs=2, passes=2), without_kl)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -11,7 +11,7 @@ import torch
 from families import random_base
 from hypothesis import given
 from hypothesis import strategies as st
-from plain import MAX_TOKENS, assert_equal, plain_gradient, row_logprobs, sampled_rows
+from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
 
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.episodes import Episode, Play, Step
@@ -33,9 +33,11 @@ def rows(base: Base) -> list[Row]:
     return sampled_rows(base)
 
 
-def updated(base: Base, rows: Sequence[Row], **settings: object) -> tuple[dict[str, torch.Tensor], dict[str, float | None]]:
+def updated(
+    base: Base, rows: Sequence[Row], learner_type: type[Learner] = OffPolicyLearner, **settings: object
+) -> tuple[dict[str, torch.Tensor], dict[str, float | None]]:
     """The gradient that an update of the full model would step along, and the update's metrics."""
-    learner = Learner(base, select(base.model, "full"), Config(trainer=TrainerConfig.model_validate(settings)))
+    learner = learner_type(base, select(base.model, "full"), Config(trainer=TrainerConfig.model_validate(settings)))
     learner.optimizer.step = lambda: 0.0
     metrics = learner.update(weighted(rows, learner.settings, MAX_TOKENS))
     return {name: weight.grad for name, weight in learner.trained.parameters.items() if weight.grad is not None}, metrics
@@ -91,8 +93,8 @@ def with_engine_logprobs(base: Base, rows: Sequence[Row], shift: Callable[[], fl
 
 def test_importance_correction(base: Base, rows: list[Row]) -> None:
     same = with_engine_logprobs(base, rows, lambda: 0.0)
-    corrected, metrics = updated(base, same, importance_cap=2.0)
-    assert_equal(corrected, updated(base, same)[0])
+    corrected, metrics = updated(base, same, Learner, importance_cap=2.0)
+    assert_equal(corrected, updated(base, same, Learner)[0])
     assert metrics["importance"] == pytest.approx(1, abs=1e-4)
 
     rng = random.Random(1)
@@ -105,7 +107,7 @@ def test_importance_correction(base: Base, rows: list[Row]) -> None:
         return -(importances[-1].clamp(max=cap) * surrogate((logprob - now).exp(), row)).mean() / len(rows)
 
     expected = plain_gradient(base.model, off, loss)
-    found, metrics = updated(base, off, importance_cap=cap)
+    found, metrics = updated(base, off, Learner, importance_cap=cap)
     assert_equal(found, expected)
     every = torch.cat(importances)
     assert 0.2 < (every > cap).float().mean() < 0.8
@@ -127,7 +129,7 @@ def test_truncated_replies_are_left_out(base: Base, rows: list[Row], loss_weight
 
     config: dict[str, object] = {"mask_truncated": True, "loss_weights": loss_weights}
     for pad in (False, True):  # also within a batch of longer rows
-        config["rows_per_forward"] = 3 if pad else 256
+        config["tokens_per_forward"] = 80 if pad else None
         assert_equal(updated(base, cut, **config)[0], plain_gradient(base.model, left, loss))
 
 
