@@ -198,7 +198,7 @@ def make_agent(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:
 def make_engine(base: Base, config: AgentConfig) -> Engine:
     """What `agent.engine` names. Raises UserError where there is no vLLM, or no server."""
     if config.engine == "transformers":
-        return TransformersEngine(base.model, base.end_ids, config.max_batch)
+        return TransformersEngine(base.model, base.end_ids, config.max_batch, config.kv_cache_gib)
     if config.engine == "vllm":
         return in_process(base, config.max_batch, config.kv_cache_gib)
     return on_server(base, config.engine, config.max_batch)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,15 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from .prefix import Kept, Prompts, decoder_forward, encode_prompts, extend_prompts
+from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
+
+
+KEPT_BYTES = 256 * 2**20
+"""A cache up to this size is kept from call to call, since fresh memory costs a page fault for every 4 KiB; a larger one is given back."""
+ENCODED_TOKENS = 8192
+"""Padded tokens of the prompts that are encoded together."""
+SAMPLED_LOGITS = 2**24
+"""Logits that tokens are drawn from at a time."""
 
 
 class FinishReason(StrEnum):
@@ -83,17 +92,22 @@ class Engine(Protocol):
 class TransformersEngine:
     """Batched generation on a Hugging Face decoder-only model, in process.
 
-    At most `max_batch` rows decode together. Each prompt is computed once for all its requests; a row that has ended
-    leaves the batch, and a waiting request takes its place.
+    At most `max_batch` rows decode together, and no more than have room in `kv_cache_gib` (one row always does). Each prompt is computed
+    once for all its requests; a row that has ended leaves the batch, and a waiting request takes its place. As much memory again may hold
+    conversations that go on; where they need more, those that waited longest are forgotten, and computed again when they go on.
     """
 
     returns_tokens = True
 
-    def __init__(self, model: PreTrainedModel, end_ids: Iterable[int], max_batch: int = 256):
-        self.model, self.max_batch = model, max_batch
-        self._cache: _SlotCache | None = None  # kept, since fresh memory costs a page fault for every 4 KiB
+    def __init__(self, model: PreTrainedModel, end_ids: Iterable[int], max_batch: int = 256, kv_cache_gib: float = 1.0):
+        self.model, self.max_batch, self.kv_bytes = model, max_batch, int(kv_cache_gib * 2**30)
+        self._cache: _SlotCache | None = None
         self.end_ids = torch.tensor(sorted(end_ids), device=model.device)
         self.sessions: dict[str, Kept] = {}
+
+    @cached_property
+    def _column_bytes(self) -> int:
+        return bytes_per_token(self.model)
 
     @torch.inference_mode()
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -101,9 +115,9 @@ class TransformersEngine:
         if not waiting:
             return
         session_of = {index: request.session for index, request in waiting if request.session is not None}
-        slots = min(self.max_batch, len(waiting))
         max_tokens = max(request.sampling.max_tokens for _, request in waiting)
         width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
+        slots = max(1, min(self.max_batch, len(waiting), self.kv_bytes // (width * self._column_bytes)))
         if self._cache is None or self._cache.slots < slots or self._cache.width < width:
             self._cache = _SlotCache(slots, width)
         rows = _Rows(self.model, self._cache, slots, max_tokens)
@@ -115,6 +129,16 @@ class TransformersEngine:
                 rows.admit([waiting.pop() for _ in range(min(free, len(waiting)))], uses, self.sessions)
             rows.step()
             yield from rows.pop_finished(self.end_ids, session_of, self.sessions)
+            self._forget_oldest()
+        if slots * width * self._column_bytes > KEPT_BYTES:
+            self._cache = None
+
+    def _forget_oldest(self) -> None:
+        held = sum(kept.bytes for kept in self.sessions.values())
+        for session in list(self.sessions):
+            if held <= self.kv_bytes:
+                break
+            held -= self.sessions.pop(session).bytes
 
     def end_session(self, session: str) -> None:
         self.sessions.pop(session, None)
@@ -147,14 +171,10 @@ class _Rows:
         if new := [key for key in dict.fromkeys(keys) if key not in self.encoded]:
             kept = {key: sessions[r.session] for key, (_, r) in zip(keys, admitted, strict=True) if r.session in sessions}
             begun = [key for key in new if key in kept and kept[key].begins(key)]
-            for part in (begun, [key for key in new if key not in begun]):
-                if part:
-                    prompts = (
-                        extend_prompts(self.model, part, [kept[key] for key in begun])
-                        if part is begun
-                        else encode_prompts(self.model, part)
-                    )
-                    self.encoded |= {key: (prompts, row) for row, key in enumerate(part)}
+            for part in _chunks(begun):
+                self._encoded(part, extend_prompts(self.model, part, [kept[key] for key in part]))
+            for part in _chunks([key for key in new if key not in begun]):
+                self._encoded(part, encode_prompts(self.model, part))
         first, self.count = self.count, self.count + len(admitted)
         for prompts in {id(self.encoded[key][0]): self.encoded[key][0] for key in keys}.values():
             chosen = [(first + at, self.encoded[key][1]) for at, key in enumerate(keys) if self.encoded[key][0] is prompts]
@@ -175,6 +195,9 @@ class _Rows:
         uses.subtract(keys)
         self.encoded = {key: place for key, place in self.encoded.items() if uses[key]}
 
+    def _encoded(self, keys: list[tuple[int, ...]], prompts: Prompts) -> None:
+        self.encoded |= {key: (prompts, row) for row, key in enumerate(keys)}
+
     def step(self) -> None:
         """Feed every row's last token and sample its next one."""
         live = slice(0, self.count)
@@ -182,7 +205,7 @@ class _Rows:
         columns = self.cache.advance(end_B)
         column_K = torch.arange(columns, device=end_B.device)
         visible_BK = (column_K >= self.start[live, None]) & (column_K <= end_B[:, None])
-        logits_BRV = decoder_forward(
+        hidden_BRH = decoder_forward(
             self.model,
             self.last[live, None],
             position_B[:, None],
@@ -190,9 +213,8 @@ class _Rows:
             column_K - self.start[live, None],
             self.cache,
         )
-        token_B, logprob_B = sample(
-            logits_BRV[:, 0].float(), self.temperature[live], uniform(self.seed[live], self.length[live].numpy(force=True))
-        )
+        logits_BV = head_logits(self.model, hidden_BRH[:, 0])
+        token_B, logprob_B = sample(logits_BV, self.temperature[live], uniform(self.seed[live], self.length[live].numpy(force=True)))
         rows_B = torch.arange(self.count, device=end_B.device)
         self.tokens[rows_B, self.length[live]] = token_B
         self.logprobs[rows_B, self.length[live]] = logprob_B
@@ -226,6 +248,18 @@ class _Rows:
             Completion(index, tokens[row][:length], logprobs[row][:length], FinishReason.STOP if stopped[row] else FinishReason.LENGTH)
             for row, (index, length) in enumerate(zip(indices, lengths, strict=True))
         ]
+
+
+def _chunks(prompts: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """The prompts in their order, as many at a time as make `ENCODED_TOKENS` when all are padded to the longest of them."""
+    part: list[tuple[int, ...]] = []
+    for prompt in prompts:
+        if part and (len(part) + 1) * max(map(len, [*part, prompt])) > ENCODED_TOKENS:
+            yield part
+            part = []
+        part = [*part, prompt]
+    if part:
+        yield part
 
 
 class _SlotCache(Cache):
@@ -291,6 +325,14 @@ def _mix(z: np.ndarray) -> np.ndarray:
 
 def sample(logits_BV: torch.Tensor, temperature_B: torch.Tensor, uniform_B: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens [B] drawn by inverting the cumulative distribution (greedy where the temperature is 0), and their logprobs [B]."""
+    rows = max(1, SAMPLED_LOGITS // logits_BV.shape[1])
+    parts = [slice(start, start + rows) for start in range(0, len(logits_BV), rows)]
+    drawn = [_sample(logits_BV[part].float(), temperature_B[part], uniform_B[part]) for part in parts]
+    token_B, logprob_B = (torch.cat(column) for column in zip(*drawn, strict=True))
+    return token_B, logprob_B
+
+
+def _sample(logits_BV: torch.Tensor, temperature_B: torch.Tensor, uniform_B: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     greedy_B = temperature_B == 0
     logprob_BV = (logits_BV / torch.where(greedy_B, 1.0, temperature_B)[:, None]).log_softmax(-1)
     if greedy_B.all():

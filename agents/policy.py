@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..envs.errors import UserError
 from . import tiny
 from .config import ModelConfig
+from .supported import check_supported
 
 GRAMMAR = "full, layer:N, layers:N,N,..., layer:N.mlp, layer:N.attn, mid:K, embed, head"
 
@@ -68,38 +69,75 @@ class TrainedSet:
 
 
 def load_base(config: ModelConfig) -> Base:
-    """Load model and tokenizer and hash every weight. Raises UserError where there is no such model."""
+    """Load model and tokenizer and hash every weight. Raises UserError where there is no such model, or one that cannot be used here."""
     path = str(tiny.PATHS.get(config.path, config.path))
-    if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+    gguf = path.endswith(".gguf")
+    if not (Path(path).is_file() if gguf else Path(path).is_dir()) and (gguf or path.startswith((".", "/", "~")) or path.count("/") != 1):
         bases = ", ".join(tiny.PATHS)
-        raise UserError(f"model.path: no model directory {path!r}; give {bases}, a directory with a config.json, or a hub name OWNER/NAME")
+        raise UserError(
+            f"model.path: no model {path!r}; give {bases}, a directory with a config.json, a .gguf file, or a hub name OWNER/NAME"
+        )
     logging.disable_progress_bar()
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    source, options = (str(Path(path).parent), {"gguf_file": Path(path).name}) if gguf else (path, {})
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype), trust_remote_code=False)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=getattr(torch, config.dtype),
+            trust_remote_code=False,
+            **options,
+            **({"quantization_config": GgufConfig(dequantize=True)} if gguf else {}),
+        )
         model.to(device)  # pyright: ignore[reportArgumentType] (its wrapper hides the signature)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+    except ImportError as error:
+        raise UserError(f"model.path: {path} cannot be read without further packages; pip install 'onelayer[gguf]'") from error
     except (OSError, ValueError, RuntimeError) as error:
         if "trust_remote_code" in str(error):
             raise UserError(
                 f"model.path: {path!r} brings Python code of its own, which is never run; take a model whose class transformers has"
             ) from error
         raise UserError(f"model.path: cannot load {path!r}: {' '.join(str(error).split())[:300]}") from error
+    if gguf:
+        _forget_quantization(model)
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # the others leave the cap out: another model than its weights were trained as (Gemma 2)
     model.eval()
     decoder_layers(model)
+    check_supported(model)
     return Base(model, tokenizer, weight_hashes(model))
+
+
+def _forget_quantization(model: PreTrainedModel) -> None:
+    """The weights of a GGUF file are plain numbers once they are loaded: let the model be saved as any other."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
 
 
 def multiplied(model: PreTrainedModel, first_layer: int = 0) -> int:
     """Parameters that a token is multiplied with from a decoder layer on, the head included: what counts for FLOPs. Input embeddings
-    are looked up, and count only where they are the head's too."""
+    are looked up, and count only where they are the head's too; of a mixture's experts those count that a token is sent to."""
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head is not None and head.weight is embeddings.weight
     looked_up = 0 if tied else sum(parameter.numel() for parameter in embeddings.parameters())
-    below = sum(parameter.numel() for layer in list(decoder_layers(model))[:first_layer] for parameter in layer.parameters())
-    return sum(parameter.numel() for parameter in model.parameters()) - looked_up - below
+    layers = list(decoder_layers(model))
+    below = sum(parameter.numel() for layer in layers[:first_layer] for parameter in layer.parameters())
+    idle = sum(_idle_experts(layer, model.config.get_text_config()) for layer in layers[first_layer:])
+    return sum(parameter.numel() for parameter in model.parameters()) - looked_up - below - idle
+
+
+def _idle_experts(layer: nn.Module, config: PreTrainedConfig) -> int:
+    """Parameters of the experts of a layer that a token is not sent to."""
+    experts = next(
+        (getattr(config, name) for name in ("num_local_experts", "num_experts", "n_routed_experts") if hasattr(config, name)), None
+    )
+    used = getattr(config, "num_experts_per_tok", None)
+    if not experts or not used:
+        return 0
+    held = [module for name, module in layer.named_modules() if name.rpartition(".")[2] == "experts"]
+    return sum(parameter.numel() for module in held for parameter in module.parameters()) * (experts - used) // experts
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -117,8 +155,9 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet:
     """The trained set that `spec` names (see `GRAMMAR`). Raises UserError for an unknown set or a layer that is not there."""
     layers = decoder_layers(model)
     modules: Sequence[nn.Module]
-    if spec == "full":
-        modules, first = [model], 0
+    if spec == "full":  # what makes text: a model that also takes pictures keeps its other parts as they are
+        head = model.get_output_embeddings()
+        modules, first = [model.get_decoder(), *([] if head is None else [head])], 0
     elif spec == "embed":
         modules, first = [model.get_input_embeddings()], 0
     elif spec == "head":

@@ -9,7 +9,8 @@ Shape letters: P prompts, B rows, T prompt columns, R response columns, K key co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,10 @@ class PrefixCache(Cache):
         self.values: dict[int, torch.Tensor] = {}
         self._rows, self._held = rows, held
 
+    @property
+    def bytes(self) -> int:
+        return _bytes(self.keys, self.values)
+
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):
         if self._held is not None and self._rows is not None:
             # index_select, whose gradient is summed in a fixed order; that of plain indexing depends on the threads' timing.
@@ -38,6 +43,10 @@ class PrefixCache(Cache):
         else:
             self.keys[layer_idx], self.values[layer_idx] = key_states, value_states
         return key_states, value_states
+
+
+def _bytes(*held: dict[int, torch.Tensor]) -> int:
+    return sum(states.nbytes for by_layer in held for states in by_layer.values())
 
 
 class ExtendingCache(PrefixCache):
@@ -78,8 +87,28 @@ def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> 
     position_PT = (column_T - start_P[:, None]).clamp(min=0)
     visible_PTT = (column_T[None, :] <= column_T[:, None]) & (column_T >= start_P[:, None])[:, None, :]
     cache = PrefixCache()
-    decoder_forward(model, ids_PT.to(device), position_PT, visible_PTT, position_PT, cache, with_logits=False)
+    decoder_forward(model, ids_PT.to(device), position_PT, visible_PTT, position_PT, cache)
     return Prompts(start_P, width, cache)
+
+
+def continue_prompts(model: PreTrainedModel, prompts: Prompts, prompt_B: torch.Tensor, ids_BR: torch.Tensor) -> torch.Tensor:
+    """Last hidden states [B, R, H] of responses, each after the prompt that `prompt_B` names.
+
+    ids_BR: the last token of the prompt, then all tokens of the response but its last; right-padded.
+    """
+    start_B1 = prompts.start_P[prompt_B][:, None]
+    column_T, column_R = (torch.arange(width, device=ids_BR.device) for width in (prompts.width, ids_BR.shape[1]))
+    position_BR = prompts.width - start_B1 + column_R
+    visible_BRT = (column_T >= start_B1)[:, None, :].expand(-1, len(column_R), -1)
+    causal_BRR = (column_R[None, :] <= column_R[:, None]).expand(len(prompt_B), -1, -1)
+    return decoder_forward(
+        model,
+        ids_BR,
+        position_BR,
+        torch.cat([visible_BRT, causal_BRR], dim=2),
+        torch.cat([column_T - start_B1, position_BR], dim=1),
+        PrefixCache(prompt_B, prompts.cache),
+    )
 
 
 @dataclass
@@ -89,6 +118,10 @@ class Kept:
     ids: list[int]
     keys: dict[int, torch.Tensor] = field(repr=False)
     values: dict[int, torch.Tensor] = field(repr=False)
+
+    @property
+    def bytes(self) -> int:
+        return _bytes(self.keys, self.values)
 
     def begins(self, prompt: Sequence[int]) -> bool:
         """Whether a prompt goes on from here."""
@@ -120,7 +153,7 @@ def extend_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], kep
     visible_PTK = there_PK[:, None, :] & (column_K[None, :] <= past + column_T[:, None])
     cache = ExtendingCache(before)
     positions = position_PK.clamp(min=0)
-    decoder_forward(model, ids_PT.to(device), positions[:, past:], visible_PTK, positions, cache, with_logits=False)
+    decoder_forward(model, ids_PT.to(device), positions[:, past:], visible_PTK, positions, cache)
     result = PrefixCache()
     for layer in before.keys:
         for mine, old, new in ((result.keys, before.keys, cache.keys), (result.values, before.values, cache.values)):
@@ -139,19 +172,51 @@ def decoder_forward(
     visible_BRK: torch.Tensor,
     key_position_BK: torch.Tensor,
     cache: Cache,
-    with_logits: bool = True,
 ) -> torch.Tensor:
-    """Logits [B, R, V] (or last hidden states) of new tokens that may see the keys marked in `visible_BRK`."""
-    module = model if with_logits else model.get_decoder()
+    """Last hidden states [B, R, H] of new tokens that may see the keys marked in `visible_BRK`."""
     mask = _attention_mask(model, visible_BRK, position_BR, key_position_BK)
-    output = module(
+    output = model.get_decoder()(
         input_ids=ids_BR,
         position_ids=position_BR,
         attention_mask=mask,
         past_key_values=cache,
         use_cache=True,
     )
-    return output.logits if with_logits else output.last_hidden_state
+    return output.last_hidden_state
+
+
+def head_logits(model: PreTrainedModel, hidden_NH: torch.Tensor) -> torch.Tensor:
+    """The model's own logits [N, V] of last hidden states, whatever it scales or caps them with: its forward pass runs with a decoder
+    that returns these states."""
+    with _decoder_returns(model, hidden_NH[None]):
+        return model(input_ids=torch.zeros(1, len(hidden_NH), dtype=torch.long, device=hidden_NH.device), use_cache=False).logits[0]
+
+
+class _LastHiddenState(tuple):
+    """What a decoder returns, as far as heads read it: the hidden states by name and by place, and nothing else."""
+
+    @property
+    def last_hidden_state(self) -> torch.Tensor:
+        return self[0]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+@contextmanager
+def _decoder_returns(model: PreTrainedModel, hidden_BRH: torch.Tensor) -> Iterator[None]:
+    decoder = model.get_decoder()
+    decoder.forward = lambda *args, **kwargs: _LastHiddenState((hidden_BRH,))
+    try:
+        yield
+    finally:
+        del decoder.forward
+
+
+def bytes_per_token(model: PreTrainedModel) -> int:
+    """Memory of one token's keys and values in all layers."""
+    with torch.no_grad():
+        return encode_prompts(model, [[0, 0]]).cache.bytes
 
 
 def _attention_mask(

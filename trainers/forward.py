@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from ..agents.policy import decoder_layers
-from ..agents.prefix import PrefixCache, Prompts, decoder_forward, encode_prompts
+from ..agents.prefix import PrefixCache, continue_prompts, encode_prompts
 from .rows import Row
 
 Output = TypeVar("Output")
@@ -155,7 +155,7 @@ def hidden_states(
     prompts = run(0, lambda: encode_prompts(model, pack.prompts))
     cut = _cut(prompts.cache)
     for index, bucket in enumerate(pack.buckets, start=1):
-        hidden_BRH = run(index, lambda bucket=bucket: _responses(model, prompts, bucket))
+        hidden_BRH = run(index, lambda bucket=bucket: continue_prompts(model, prompts, bucket.prompt_B, bucket.input_BR))
         yield bucket, hidden_BRH.flatten(0, 1).index_select(0, bucket.at_N)
         del hidden_BRH
     asked = [(states, leaf.grad) for states, leaf in cut if leaf.grad is not None]
@@ -172,24 +172,6 @@ def _cut(cache: PrefixCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
                 held[layer] = states.detach().requires_grad_()
                 pairs.append((states, held[layer]))
     return pairs
-
-
-def _responses(model: PreTrainedModel, prompts: Prompts, bucket: Bucket) -> torch.Tensor:
-    rows, (_, width) = bucket.prompt_B, bucket.input_BR.shape
-    start_B1 = prompts.start_P[rows][:, None]
-    column_T, column_R = torch.arange(prompts.width, device=rows.device), torch.arange(width, device=rows.device)
-    position_BR = prompts.width - start_B1 + column_R
-    visible_BRT = (column_T >= start_B1)[:, None, :].expand(-1, width, -1)
-    causal_BRR = (column_R[None, :] <= column_R[:, None]).expand(len(rows), -1, -1)
-    return decoder_forward(
-        model,
-        bucket.input_BR,
-        position_BR,
-        torch.cat([visible_BRT, causal_BRR], dim=2),
-        torch.cat([column_T - start_B1, position_BR], dim=1),
-        PrefixCache(rows, prompts.cache),
-        with_logits=False,
-    )
 
 
 @contextmanager

@@ -11,11 +11,12 @@ Shape letters: N sampled tokens of a bucket, C tokens of a chunk, V vocabulary, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+
+from ..agents.prefix import head_logits
 
 CHUNK_BYTES = 64 * 2**20
 """Size of a chunk's logits in float32; a few tensors of this size are alive at a time."""
@@ -86,31 +87,3 @@ def _chunks(model: PreTrainedModel, count: int) -> Iterator[slice]:
     if head.weight.requires_grad:  # each chunk adds a gradient as large as the head: fewer of them
         size *= 8
     return (slice(start, start + size) for start in range(0, count, size))
-
-
-def head_logits(model: PreTrainedModel, hidden_NH: torch.Tensor) -> torch.Tensor:
-    """The model's own logits [N, V] of given last hidden states, whatever it scales or caps them with: its forward pass runs with a
-    decoder that returns these states."""
-    with _decoder_returns(model, hidden_NH[None]):
-        return model(input_ids=torch.zeros(1, len(hidden_NH), dtype=torch.long, device=hidden_NH.device), use_cache=False).logits[0]
-
-
-class _LastHiddenState(tuple):
-    """What a decoder returns, as far as heads read it: the hidden states by name and by place, and nothing else."""
-
-    @property
-    def last_hidden_state(self) -> torch.Tensor:
-        return self[0]
-
-    def __getattr__(self, name: str) -> None:
-        return None
-
-
-@contextmanager
-def _decoder_returns(model: PreTrainedModel, hidden_BRH: torch.Tensor) -> Iterator[None]:
-    decoder = model.get_decoder()
-    decoder.forward = lambda *args, **kwargs: _LastHiddenState((hidden_BRH,))
-    try:
-        yield
-    finally:
-        del decoder.forward

@@ -71,7 +71,9 @@ def test_packing_epochs_and_the_reference_leave_the_gradient_alone(spec: str):
             dict(reference.named_parameters())[name].add_(0.1)
     expected = paper_gradient(base.model, reference, rows, kl_coef=KL)
     assert_equal(learner_gradient(base, spec, rows, kl_coef=KL), expected)
-    assert_equal(learner_gradient(base, spec, rows, kl_coef=KL, tokens_per_forward=60, epochs=2, passes=3, checkpoint_layers=True), expected)
+    assert_equal(
+        learner_gradient(base, spec, rows, kl_coef=KL, tokens_per_forward=60, epochs=2, passes=3, checkpoint_layers=True), expected
+    )
     without_kl = paper_gradient(base.model, base.model, rows, kl_coef=0)
     assert_equal(learner_gradient(base, spec, rows, tokens_per_forward=40, epochs=2, passes=2), without_kl)
 
