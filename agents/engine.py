@@ -16,7 +16,6 @@ from transformers.cache_utils import Cache
 
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
 
-
 KEPT_BYTES = 256 * 2**20
 """A cache up to this size is kept from call to call, since fresh memory costs a page fault for every 4 KiB; a larger one is given back."""
 ENCODED_TOKENS = 8192

@@ -20,7 +20,7 @@ LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 @torch.no_grad()
 def check_supported(model: PreTrainedModel) -> None:
-    """Compare both ways on two short prompts. Raises UserError where they differ, or where the model does not go the way of this package."""
+    """Compare both ways on two short prompts. Raises UserError where they differ, or where the model cannot go this way at all."""
     name = type(model).__name__
     rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     if (kind := rope.get("rope_type")) in LENGTH_DEPENDENT:

@@ -31,7 +31,7 @@ class MasterAdamW:
         self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
     def step(self) -> float:
-        """Clip, warm up, update; returns the gradient norm before clipping. A gradient that is not finite is dropped and changes nothing."""
+        """Clip, warm up, update; returns the gradient norm before clipping. A gradient that is not finite changes nothing."""
         for parameter in self.masters.values():
             if parameter.grad is None:
                 # Zeros rather than None: a step without any signal still decays the moments, as it does when no row is skipped.

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, random_base
+from families import FAMILIES, MORE_FAMILIES, random_base
 from hypothesis import given
 from hypothesis import strategies as st
 from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
@@ -150,3 +150,13 @@ def test_grpo_advantages(rewards: list[float]):
     else:
         expected = (np.array(rewards) - np.mean(rewards)) / (torch.tensor(rewards, dtype=torch.float64).std().item() + 1e-4)
         assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_the_gradient_of_other_families(family: str):
+    base = random_base(family)
+    rows = sampled_rows(base, groups=3)
+    expected = paper_gradient(base.model, base.model, rows, kl_coef=0)
+    for spec in ("full", "layer:1", "embed", "head"):
+        assert_equal(learner_gradient(base, spec, rows), expected)
+        assert_equal(learner_gradient(base, spec, rows, tokens_per_forward=60, checkpoint_layers=True, epochs=2, passes=2), expected)
