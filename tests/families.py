@@ -75,7 +75,11 @@ MORE_FAMILIES: dict[str, dict[str, object]] = {  # by model type; what differs f
         "first_k_dense_replace": 1,
         **EXPERTS,
     },
-    "gemma4_text": {"sliding_window": 9, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "gemma4_text": {  # large weights would make rounding errors of 3e-5
+        "sliding_window": 9,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "initializer_range": 0.05,
+    },
 }
 UNFIT: dict[str, dict[str, object]] = {  # models with a state or a mask of their own
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1, "expand": 2},
