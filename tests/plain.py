@@ -73,7 +73,7 @@ def plain_gradient(
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], relative: float = 1e-5) -> None:
     for name, gradient in found.items():
-        atol = max(1e-6, 1e-5 * expected[name].abs().max().item())  # a gradient is a sum of many, large and small
+        atol = max(1e-6, relative * expected[name].abs().max().item())  # a gradient is a sum of many, large and small
         assert torch.allclose(gradient, expected[name], atol=atol, rtol=1e-4), (name, (gradient - expected[name]).abs().max())

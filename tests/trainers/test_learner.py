@@ -157,6 +157,8 @@ def test_the_gradient_of_other_families(family: str):
     base = random_base(family)
     rows = sampled_rows(base, groups=3)
     expected = paper_gradient(base.model, base.model, rows, kl_coef=0)
+    relative = 5e-5 if family == "gemma4_text" else 1e-5  # its plain gradient in float32 is 8e-5 from that in float64
     for spec in ("full", "layer:1", "embed", "head"):
-        assert_equal(learner_gradient(base, spec, rows), expected)
-        assert_equal(learner_gradient(base, spec, rows, tokens_per_forward=60, checkpoint_layers=True, epochs=2, passes=2), expected)
+        assert_equal(learner_gradient(base, spec, rows), expected, relative)
+        small = {"tokens_per_forward": 60, "checkpoint_layers": True, "epochs": 2}
+        assert_equal(learner_gradient(base, spec, rows, passes=2, **small), expected, relative)
