@@ -1,7 +1,8 @@
 """Patches: the weights that a run changed, tied to the base they belong to.
 
 A patch is one safetensors file. Its metadata holds the base's fingerprint and the trained set; its tensors bear the
-model's parameter names and the trainer's float32 values, so that a base and its patches are the policy, exactly.
+model's parameter names and the trainer's float32 values, so that a base and its patches are the policy, exactly. Where only some entries
+of a parameter were trained, NAME holds their values and NAME.places where they stand in the flattened parameter, in rising order.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..envs.errors import UserError, first_problem
 from ..envs.files import check_new, make_writable, write_atomically
 from ..envs.reading import safetensors_header_size
 from .policy import Base
+from .trained_sets.trained_set import PLACES
 
 FORMAT = "onelayer-patch-1"
 LARGEST_HEADER = 8 << 20
@@ -45,7 +47,10 @@ def write(path: Path, patch: Patch) -> str:
     """Write the patch, whole or not at all; returns the file's SHA-256. Equal patches give equal bytes."""
     # One metadata key: safetensors keeps its metadata in a hash map, so several would come out in any order.
     header = json.dumps({"format": FORMAT, "base": patch.base, "trained_set": patch.trained_set})
-    weights = {name: weight.detach().to("cpu", torch.float32).contiguous() for name, weight in patch.weights.items()}
+    weights = {
+        name: weight.detach().to("cpu", torch.int64 if name.endswith(PLACES) else torch.float32).contiguous()
+        for name, weight in patch.weights.items()
+    }
     data = save(weights, metadata={"onelayer": header})
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
@@ -76,8 +81,9 @@ def read_header(path: Path) -> Header:
         with safe_open(path, framework="pt") as file:
             told = _Metadata.model_validate_json((file.metadata() or {}).get("onelayer", "{}"))
             tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            if other := next((name for name, tensor in tensors.items() if tensor.get_dtype() != "F32"), None):
-                raise UserError(f"{path}: {other} is of type {tensors[other].get_dtype()}, and a patch holds float32 values alone")
+            for name, tensor in tensors.items():
+                if tensor.get_dtype() != (wanted := "I64" if name.endswith(PLACES) else "F32"):
+                    raise UserError(f"{path}: {name} is of type {tensor.get_dtype()}, and a patch holds it as {wanted} alone")
             shapes = {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such patch; a run writes it as patch.safetensors in its directory") from error
@@ -117,12 +123,26 @@ def apply(base: Base, patches: Sequence[Patch]) -> None:
                 "give --model the base it was trained on"
             )
         for name, weight in patch.weights.items():
+            if name.endswith(PLACES):
+                continue
             if name in applied:
                 raise UserError(f"patches {applied[name]} and {patch.trained_set} both change {name}; a policy takes disjoint patches")
-            if name not in parameters or parameters[name].shape != weight.shape:
-                raise UserError(f"patch {patch.trained_set}: {name} has no counterpart of shape {tuple(weight.shape)} in the model")
             applied[name] = patch.trained_set
-            parameters[name].copy_(weight)
+            parameter, places = parameters.get(name), patch.weights.get(name + PLACES)
+            if parameter is None or not _fits(parameter, weight, places):
+                raise UserError(f"patch {patch.trained_set}: {name} has no counterpart of shape {tuple(weight.shape)} in the model")
+            if places is None:
+                parameter.copy_(weight)
+            else:
+                parameter.view(-1)[places.to(parameter.device)] = weight.to(parameter.device, parameter.dtype)
+
+
+def _fits(parameter: torch.Tensor, weight: torch.Tensor, places: torch.Tensor | None) -> bool:
+    """Whether these are values for the whole of the parameter, or for different places in it."""
+    if places is None:
+        return parameter.shape == weight.shape
+    rising = bool((places[1:] > places[:-1]).all())
+    return places.shape == weight.shape == (len(places),) and rising and int(places[0]) >= 0 and int(places[-1]) < parameter.numel()
 
 
 @contextmanager

@@ -31,8 +31,9 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from ..envs.errors import UserError, first_problem
+from .decoder import decoder_layers
 from .engine import Completion, FinishReason, Request
-from .policy import Base, decoder_layers
+from .policy import Base
 
 WORKER = "onelayer.agents.vllm_worker.WeightLoader"
 SERVE = (

@@ -85,7 +85,8 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     import torch
 
     from onelayer.agents.config import AgentConfig, ModelConfig
-    from onelayer.agents.policy import load_base, select
+    from onelayer.agents.policy import load_base
+    from onelayer.agents.trained_sets import select
     from onelayer.trainers.config import Config, TrainerConfig
     from onelayer.trainers.learner import Learner
     from onelayer.trainers.rows import Row, weighted

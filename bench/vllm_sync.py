@@ -24,7 +24,8 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 from onelayer.agents import tiny
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.engine import Request, Sampling
-from onelayer.agents.policy import load_base, select
+from onelayer.agents.policy import load_base
+from onelayer.agents.trained_sets import select
 from onelayer.agents.vllm_engine import check_logprobs, in_process, on_server, whole_modules
 
 

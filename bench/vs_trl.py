@@ -81,7 +81,8 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
     from onelayer.agents.config import ModelConfig
     from onelayer.agents.engine import Sampling
     from onelayer.agents.episodes import Play, play
-    from onelayer.agents.policy import load_base, select
+    from onelayer.agents.policy import load_base
+    from onelayer.agents.trained_sets import select
     from onelayer.envs.pool import open_pool
     from onelayer.trainers.config import Config, TrainerConfig
     from onelayer.trainers.learner import Learner

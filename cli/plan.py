@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..agents.policy import TrainedSet
+from ..agents.trained_sets import TrainedSet
 from ..envs import load
 from ..envs.items import Split
 from ..trainers.config import Config, dump

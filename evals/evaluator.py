@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents.agent import Agent, Player, derive_seed
+from ..agents.decoder import decoder_layers, multiplied
 from ..agents.engine import Sampling
 from ..agents.episodes import Play, assert_prompts_fit, play
 from ..agents.patch import Patch
-from ..agents.policy import Base, decoder_layers, multiplied
+from ..agents.policy import Base
 from ..envs.errors import UserError
 from ..envs.files import owned, write_atomically
 from ..envs.items import Item, Split

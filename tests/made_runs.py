@@ -137,7 +137,8 @@ def make_run(
     patch = hashlib.sha256(weights).hexdigest()
     manifest |= {"patch_sha256": patch, "cost": trained.cost.model_dump()}
     (directory / "run.json").write_text(json.dumps(manifest))
-    correct_IS = outcomes(rate, int(patch[:8], 16))
+    drawn_with = int(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8], 16)  # whatever keys a recipe gains
+    correct_IS = outcomes(rate, drawn_with)
     make_evaluation(
         directory / "test", correct_IS, policy=trained_set, trained=trained, **{"patches": [patch], "config": evaluated_as(recipe)} | fields
     )

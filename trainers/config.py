@@ -31,7 +31,9 @@ class TrainerConfig(BaseModel):
         description="how rewards become advantages; it also sets defaults of the keys below, which are shown for grpo (docs/algorithms.md)",
     )
     trained_set: str = Field(
-        default="full", description="what may change: full, layer:3, layers:1,2, layer:3.mlp, layer:3.attn, mid:2, embed, head"
+        default="full",
+        description="what may change: full, layer:3, layers:1,2, layer:3.mlp, layer:3.attn, mid:2, except:3 (all but layer 3), embed, head, "
+        "random:250000@1 (so many parameters of all layers, drawn with seed 1)",
     )
     seed: int = Field(default=0, ge=0, description="seed of item order and sampling")
     steps: int = Field(default=60, ge=1, description="rollout-and-update rounds")

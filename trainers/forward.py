@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ..agents.policy import decoder_layers
+from ..agents.decoder import decoder_layers
 from ..agents.prefix import PrefixCache, continue_prompts, encode_prompts
 from .rows import Row
 

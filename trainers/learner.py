@@ -11,7 +11,8 @@ import torch
 
 from ..agents.agent import derive_seed
 from ..agents.length import with_length
-from ..agents.policy import Base, TrainedSet
+from ..agents.policy import Base
+from ..agents.trained_sets import TrainedSet
 from ..envs.errors import UserError
 from . import head
 from .config import Config

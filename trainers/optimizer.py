@@ -9,33 +9,41 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ..agents.policy import TrainedSet, decoder_layers
+from ..agents.decoder import decoder_layers
+from ..agents.trained_sets import TrainedSet
 from ..envs.errors import UserError
 from .config import TrainerConfig
 
 
 class MasterAdamW:
-    """AdamW (Loshchilov and Hutter 2019) on float32 masters; a model in bfloat16 receives rounded copies after each step."""
+    """AdamW (Loshchilov and Hutter 2019) on float32 masters of what is trained; the model receives rounded copies after each step.
+
+    A parameter in float32 that is trained whole is its own master.
+    """
 
     def __init__(self, trained: TrainedSet, model: PreTrainedModel, config: TrainerConfig):
-        self.config, self.parameters, self.steps = config, trained.parameters, 0
-        self.masters = {
-            name: parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_()
+        self.config, self.trained, self.steps = config, trained, 0
+        self.masters: dict[str, torch.Tensor] = {
+            name: parameter
+            if parameter.dtype == torch.float32 and name not in trained.places
+            else trained.read(name, parameter.detach()).float().requires_grad_()
             for name, parameter in trained.parameters.items()
         }
+        self._apart = {name: master for name, master in self.masters.items() if master is not trained.parameters[name]}
+        self._hooks = [
+            trained.parameters[name].register_post_accumulate_grad_hook(partial(_hand_over, trained, name, master))
+            for name, master in self._apart.items()
+        ]
         lr_of = learning_rates(trained, model, config)
-        for name, parameter in self.parameters.items():
-            if parameter is not self.masters[name]:
-                parameter.register_post_accumulate_grad_hook(partial(_hand_over, self.masters[name]))
         groups = [{"params": [self.masters[name] for name in names], "lr": lr, "peak": lr} for lr, names in lr_of.items()]
         self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
     def step(self) -> float:
         """Clip, warm up, update; returns the gradient norm before clipping. A gradient that is not finite changes nothing."""
-        for parameter in self.masters.values():
-            if parameter.grad is None:
+        for master in self.masters.values():
+            if master.grad is None:
                 # Zeros rather than None: a step without any signal still decays the moments, as it does when no row is skipped.
-                parameter.grad = torch.zeros_like(parameter)
+                master.grad = torch.zeros_like(master)
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self.config.max_grad_norm))
         if math.isfinite(norm):
             self.steps += 1
@@ -43,12 +51,18 @@ class MasterAdamW:
             for group in self.adamw.param_groups:
                 group["lr"] = group["peak"] * warm
             self.adamw.step()
-            with torch.no_grad():
-                for name, parameter in self.parameters.items():
-                    if parameter is not self.masters[name]:
-                        parameter.copy_(self.masters[name])
+            self._write()
         self.adamw.zero_grad()
         return norm
+
+    def _write(self) -> None:
+        for name, master in self._apart.items():
+            self.trained.write(name, master.detach())
+
+    def close(self) -> None:
+        """Leave the model's parameters to others."""
+        for hook in self._hooks:
+            hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -63,16 +77,17 @@ class MasterAdamW:
         self.adamw.load_state_dict(state["adamw"])
         for name, master in self.masters.items():
             master.copy_(state["masters"][name])
-            self.parameters[name].copy_(master)
+        self._write()
 
 
-def _hand_over(master: torch.Tensor, parameter: torch.Tensor) -> None:
+def _hand_over(trained: TrainedSet, name: str, master: torch.Tensor, parameter: torch.Tensor) -> None:
     """Add a gradient to the master's as soon as it is there: sums over passes are in float32, and none is held twice."""
     assert parameter.grad is not None
+    gradient = trained.read(name, parameter.grad)
     if master.grad is None:
-        master.grad = parameter.grad.float()
+        master.grad = gradient.float()
     else:
-        master.grad += parameter.grad
+        master.grad += gradient
     parameter.grad = None
 
 

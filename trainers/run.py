@@ -32,7 +32,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..agents import patch
-from ..agents.policy import Base, TrainedSet
+from ..agents.policy import Base
+from ..agents.trained_sets import TrainedSet
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError, first_problem
 from ..envs.files import GrowingFile, growing, owned, write_atomically

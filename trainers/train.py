@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -15,10 +15,12 @@ import numpy as np
 
 from ..agents import patch
 from ..agents.agent import Agent, derive_seed, make_agent
+from ..agents.decoder import multiplied
 from ..agents.engine import Sampling
 from ..agents.episodes import Episode, Play, assert_prompts_fit, play
 from ..agents.length import with_length
-from ..agents.policy import Base, TrainedSet, load_base, multiplied, select, weight_hashes
+from ..agents.policy import Base, load_base, part_hashes, weight_hashes
+from ..agents.trained_sets import TrainedSet, select
 from ..agents.verdicts import CORRECT
 from ..envs import check_disjoint, load, parse_suite
 from ..envs.config import EnvConfig
@@ -60,6 +62,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             "take an engine that returns tokens, and use this one for evaluation"
         )
     agent.engine.sync([])  # an engine that takes no weights says so before anything is made
+    parts = part_hashes(trained)
     learner, losses, cut_off = Learner(base, trained, config), Losses(), False
     parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
     with ExitStack() as stack:
@@ -95,8 +98,9 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
                 cut_off = True  # told once
             run.log(step, seen | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
-        assert_untouched(base, trained)
-        run.finish(patch.Patch(base.fingerprint, trained.spec, learner.optimizer.masters))
+        assert_untouched(base, trained, parts)
+        learner.optimizer.close()
+        run.finish(patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters)))
     if dropped := finished(directory).dropped:
         _log.warning("%s: %d episodes in all were dropped, since environments failed", directory, dropped)
     return directory / PATCH
@@ -301,9 +305,12 @@ def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[
     }
 
 
-def assert_untouched(base: Base, trained: TrainedSet) -> None:
-    """Hash every weight outside the trained set again. Raises RuntimeError if one has changed: the run is void."""
-    frozen = [name for name in base.hashes if name not in trained.parameters]
-    now = weight_hashes(base.model, frozen)
-    if changed := [name for name in frozen if now[name] != base.hashes[name]]:
+def assert_untouched(base: Base, trained: TrainedSet, parts: Mapping[str, str]) -> None:
+    """Hash all that is outside the trained set again. parts: `part_hashes` before the training.
+
+    Raises RuntimeError if anything has changed: the run is void.
+    """
+    before = {name: digest for name, digest in base.hashes.items() if name not in trained.parameters} | dict(parts)
+    now = weight_hashes(base.model, before.keys() - parts.keys()) | part_hashes(trained)
+    if changed := sorted(name for name in before if now[name] != before[name]):
         raise RuntimeError(f"training {trained.spec} changed {len(changed)} weights outside it, first {changed[0]}")

@@ -24,7 +24,8 @@ from ...agents.config import AgentConfig, ModelConfig
 from ...agents.length import TOKENLESS
 from ...agents.openai_engine import TextTokenizer, endpoint_agent
 from ...agents.patch import Patch, applied, read, read_header
-from ...agents.policy import Base, select
+from ...agents.policy import Base
+from ...agents.trained_sets import select
 from ...envs import is_built_in, load, parse_suite
 from ...envs.config import BUILT_IN, ALFWorldConfig, EnvConfig, OtherConfig, PoolConfig
 from ...envs.errors import UserError, first_problem
@@ -274,7 +275,7 @@ def _read_patch(place: str, path: Path, base: Base, changed: set[str]) -> Patch:
     header = read_header(path)
     if header.base != base.fingerprint:
         raise Refused(place, Reason.BASE, f"the patch {header.trained_set} belongs to {header.base[:12]}...")
-    shapes = {name: tuple(weight.shape) for name, weight in select(base.model, header.trained_set).parameters.items()}
+    shapes = select(base.model, header.trained_set).shapes
     if header.shapes != shapes:
         raise Refused(place, Reason.PATCH, f"its weights are not those of {header.trained_set}")
     if twice := sorted(changed & shapes.keys()):

@@ -14,8 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from onelayer.agents import patch, tiny
 from onelayer.agents.config import ModelConfig
+from onelayer.agents.decoder import decoder_layers
 from onelayer.agents.patch import Patch
-from onelayer.agents.policy import decoder_layers, load_base, select
+from onelayer.agents.policy import load_base
+from onelayer.agents.trained_sets import select
 from onelayer.envs.errors import UserError
 
 IDS = torch.tensor([[1, 7, 9, 30, 44, 5]])
@@ -43,6 +45,7 @@ def test_every_set_is_the_modules_it_names(family: str):
         "mid:4": (ids(*layers[4:8]), 4),
         "layer:3.mlp": (ids(layers[3].get_submodule("mlp")), 3),
         "layer:3.attn": (ids(layers[3].get_submodule("self_attn")), 3),
+        "except:2,10": (ids(model) - ids(layers[2], layers[10]), 0),
         "embed": (ids(model.get_input_embeddings()), 0),
         "head": (ids(model.get_submodule("lm_head")), 0 if model.config.tie_word_embeddings else 12),
     }
@@ -54,11 +57,63 @@ def test_every_set_is_the_modules_it_names(family: str):
 
 
 @pytest.mark.parametrize(
-    "spec", ["layer:12", "layer:-1", "layers:1,1", "mid:0", "mid:13", "layer:one", "lora", "", "layers:", "layer:1.norm"]
+    "spec",
+    [
+        "random:0",
+        "random:10000000",
+        "random:5@",
+        "except:12",
+        "except:",
+        "layer:12",
+        "layer:-1",
+        "layers:1,1",
+        "mid:0",
+        "mid:13",
+        "layer:one",
+        "lora",
+        "",
+        "layers:",
+        "layer:1.norm",
+    ],
 )
 def test_a_set_that_is_not_there_is_refused(spec: str):
     with pytest.raises(UserError, match="trained_set"):
         select(random_base("qwen3").model, spec)
+
+
+def test_entries_drawn_at_random_are_as_many_as_asked_for_in_all_layers():
+    model = random_base("qwen3").model
+    found, again, other = (select(model, spec) for spec in ("random:5000@1", "random:5000@1", "random:5000"))
+    assert found.count == 5000 and found.first_layer == 0
+    assert all(torch.equal(found.places[name], again.places[name]) for name in found.places)
+    assert any(not torch.equal(found.places[name], other.places.get(name, torch.empty(0))) for name in found.places)
+    inside = {id(parameter) for parameter in decoder_layers(model).parameters()}
+    assert {id(parameter) for parameter in found.parameters.values()} <= inside
+    for layer in decoder_layers(model):
+        held = {id(parameter) for parameter in layer.parameters()}
+        names = [name for name, parameter in found.parameters.items() if id(parameter) in held]
+        share = sum(len(found.places[name]) for name in names) / 5000
+        assert share == pytest.approx(1 / 12, abs=0.02)
+    assert all((places[1:] > places[:-1]).all() for places in found.places.values())
+
+
+def test_a_patch_of_entries_changes_these_alone(tmp_path: Path):
+    base = random_base("qwen3")
+    before = {name: parameter.detach().clone() for name, parameter in base.model.named_parameters()}
+    trained = select(base.model, "random:700")
+    values = {name: trained.read(name, parameter.detach()) + 1 for name, parameter in trained.parameters.items()}
+    patch.write(tmp_path / "p.safetensors", Patch(base.fingerprint, trained.spec, trained.contents(values)))
+    found = patch.read(tmp_path / "p.safetensors")
+    assert {name: tuple(tensor.shape) for name, tensor in found.weights.items()} == trained.shapes
+    with patch.applied(base, [found]):
+        moved = sum(int((parameter != before[name]).sum()) for name, parameter in base.model.named_parameters())
+        assert moved == 700
+    assert all(torch.equal(parameter, before[name]) for name, parameter in base.model.named_parameters())
+    for broken in (torch.flip, lambda places, _: places + 10**6, lambda places, _: places[:-1]):
+        name = next(iter(trained.places))
+        weights = found.weights | {f"{name}.places": broken(found.weights[f"{name}.places"], [0])}
+        with pytest.raises(UserError, match="no counterpart"):
+            patch.apply(base, [Patch(base.fingerprint, trained.spec, weights)])
 
 
 def changed_patch(base, spec: str = "layer:3") -> Patch:

@@ -15,7 +15,8 @@ from e2e.commands import message, replies
 from onelayer.agents import patch
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.patch import Patch
-from onelayer.agents.policy import Base, load_base, select
+from onelayer.agents.policy import Base, load_base
+from onelayer.agents.trained_sets import select
 from onelayer.cli.main import main
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig

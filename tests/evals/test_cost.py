@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from onelayer.agents.config import ModelConfig
+from onelayer.agents.decoder import multiplied
 from onelayer.agents.episodes import Episode, Play, Step
-from onelayer.agents.policy import load_base, multiplied, select
+from onelayer.agents.policy import load_base
+from onelayer.agents.trained_sets import select
 from onelayer.evals import cost
 from onelayer.evals.cost import Cost, Meter, tokens_forwarded, training_flops
 

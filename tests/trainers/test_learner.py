@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
 
 from onelayer.agents.config import ModelConfig
-from onelayer.agents.policy import Base, load_base, select, weight_hashes
+from onelayer.agents.policy import Base, load_base, part_hashes, weight_hashes
+from onelayer.agents.trained_sets import select
 from onelayer.trainers import algorithms
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.forward import packs
@@ -90,6 +91,22 @@ def test_only_the_trained_set_moves(dtype: torch.dtype):
     assert {name for name in after if after[name] != base.hashes[name]} == set(learner.trained.parameters)
     assert all(value is not None and np.isfinite(value) for value in metrics.values()) and metrics["kl"]
     assert all(master.dtype == torch.float32 for master in learner.optimizer.masters.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_only_entries_drawn_at_random_move(dtype: torch.dtype):
+    base = random_base("qwen3")
+    model = base.model.bfloat16() if dtype == torch.bfloat16 else base.model
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    trained = select(model, "random:3000")
+    kept = part_hashes(trained)
+    learner = Learner(base, trained, Config(trainer=TrainerConfig(trained_set="random:3000", lr=1e-2, warmup_steps=0)))
+    learner.update(sampled_rows(base))
+    moved = {name: (parameter != before[name]).flatten().nonzero()[:, 0] for name, parameter in model.named_parameters()}
+    assert 2000 < sum(map(len, moved.values())) <= 3000
+    assert all(set(moved[name].tolist()) <= set(trained.places[name].tolist()) for name in moved if len(moved[name]))
+    assert part_hashes(trained) == kept
+    assert sum(master.numel() for master in learner.optimizer.masters.values()) == 3000
 
 
 def test_the_same_rows_give_the_same_bits():

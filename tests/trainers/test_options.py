@@ -15,7 +15,8 @@ from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, ro
 
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.episodes import Episode, Play, Step
-from onelayer.agents.policy import Base, select
+from onelayer.agents.policy import Base
+from onelayer.agents.trained_sets import select
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.learner import Learner
 from onelayer.trainers.rows import Row, make_rows, weighted

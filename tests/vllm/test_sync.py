@@ -10,7 +10,8 @@ import torch
 
 from onelayer.agents import vllm_worker
 from onelayer.agents.engine import Completion, Request, Sampling, TransformersEngine
-from onelayer.agents.policy import Base, select
+from onelayer.agents.policy import Base
+from onelayer.agents.trained_sets import select
 from onelayer.agents.vllm_engine import InProcess, Server, VllmEngine, check_logprobs, in_process, on_server, whole_modules
 from onelayer.envs.errors import UserError
 

@@ -14,7 +14,8 @@ import torch
 from onelayer.agents import patch
 from onelayer.agents.agent import Agent, make_agent
 from onelayer.agents.config import AgentConfig
-from onelayer.agents.policy import Base, select
+from onelayer.agents.policy import Base
+from onelayer.agents.trained_sets import select
 from onelayer.cli.main import main
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig, PoolConfig

@@ -1,0 +1,43 @@
+"""Trained sets: what a run may change. A kind of set is one module here and one row of `KINDS`.
+
+A kind makes a `TrainedSet` of the text that names it. From that follows all that others ask: what the optimiser moves, where the backward
+pass may stop, what is proven untouched, and what a patch holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from ...envs.errors import UserError
+from . import blocks, entries
+from .trained_set import TrainedSet
+
+__all__ = ["GRAMMAR", "KINDS", "Kind", "TrainedSet", "select"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of trained set."""
+
+    grammar: str
+    """How its sets are written."""
+    select: Callable[[PreTrainedModel, str], TrainedSet | None]
+    """The set of a model that a text names; None where the text is of another kind."""
+
+
+KINDS = (
+    Kind(blocks.GRAMMAR, blocks.select),
+    Kind(entries.GRAMMAR, entries.select),
+)
+GRAMMAR = ", ".join(kind.grammar for kind in KINDS)
+
+
+def select(model: PreTrainedModel, spec: str) -> TrainedSet:
+    """The trained set that `spec` names (see `GRAMMAR`). Raises UserError for an unknown set or a layer that is not there."""
+    for kind in KINDS:
+        if (found := kind.select(model, spec)) is not None:
+            return found
+    raise UserError(f"trained_set {spec!r} is not one of: {GRAMMAR}")
