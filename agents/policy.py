@@ -84,10 +84,9 @@ def load_base(config: ModelConfig) -> Base:
 
 def _forget_quantization(model: PreTrainedModel) -> None:
     """The weights of a GGUF file are plain numbers once they are loaded: let the model be saved as any other."""
-    model.hf_quantizer = None
-    model.is_quantized = False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    vars(model).pop("hf_quantizer", None)
+    vars(model)["is_quantized"] = False
+    vars(model.config).pop("quantization_config", None)
 
 
 def weight_hashes(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, str]:

@@ -51,7 +51,7 @@ def token_logprobs(logits_CV: torch.Tensor, target_C: torch.Tensor, temperature:
 
     Its gradient may be asked for once.
     """
-    logprob_C, entropy_C = _TokenLogprobs.apply(logits_CV, target_C, temperature)  # pyright: ignore[reportGeneralTypeIssues] (untyped)
+    logprob_C, entropy_C = _TokenLogprobs.apply(logits_CV, target_C, temperature)
     return logprob_C, entropy_C
 
 
@@ -83,7 +83,7 @@ def backward(model: PreTrainedModel, hidden_NH: torch.Tensor, target_N: torch.Te
 
 def _chunks(model: PreTrainedModel, count: int) -> Iterator[slice]:
     head = model.get_output_embeddings()
-    size = max(1, CHUNK_BYTES // (4 * head.weight.shape[0]))
-    if head.weight.requires_grad:  # each chunk adds a gradient as large as the head: fewer of them
+    size = max(1, CHUNK_BYTES // (4 * model.config.get_text_config().vocab_size))
+    if head is not None and head.weight.requires_grad:  # each chunk adds a gradient as large as the head: fewer of them
         size *= 8
     return (slice(start, start + size) for start in range(0, count, size))

@@ -85,7 +85,8 @@ class Learner:
         references = self.reference_logprobs(pack) if self.settings.kl_coef else [None] * len(pack.buckets)
         for (bucket, hidden_NH), reference_N in zip(self._hidden_states(pack), references, strict=True):
             # The ratio of a sequence needs all of its tokens before the gradient of any; before the first step it is 1.
-            means_N = self._mean_log_ratios(bucket, hidden_NH) if self.settings.ratio == "sequence" and bucket.old_N is not None else None
+            old_N = bucket.old_N if self.settings.ratio == "sequence" else None
+            means_N = None if old_N is None else self._mean_log_ratios(bucket, old_N, hidden_NH)
             loss = partial(self.token_loss, bucket, reference_N, means_N, totals)
             head.backward(self.model, hidden_NH, bucket.target_N, self.temperature, loss)
 
@@ -146,9 +147,9 @@ class Learner:
         finally:
             swap(self.trained.parameters, self.reference)
 
-    def _mean_log_ratios(self, bucket: Bucket, hidden_NH: torch.Tensor) -> torch.Tensor:
+    def _mean_log_ratios(self, bucket: Bucket, old_N: torch.Tensor, hidden_NH: torch.Tensor) -> torch.Tensor:
         logprob_N = head.logprobs_of(self.model, hidden_NH, bucket.target_N, self.temperature)
-        return sequence_mean(bounded(logprob_N - bucket.old_N), bucket.row_N)
+        return sequence_mean(bounded(logprob_N - old_N), bucket.row_N)
 
     def _hidden_states(self, pack: Pack) -> Iterator[tuple[Bucket, torch.Tensor]]:
         settings = self.settings

@@ -44,7 +44,7 @@ def test_it_can_but_mostly_does_not(recipe: str, items: int, samples: int):
     with open_pool(config.env, "test", config.pool) as pool:
         for temperature, each in ((1.0, samples), (0.0, 1)):
             plays = [Play(item, group, derive_seed(item, sample)) for group, item in enumerate(ids) for sample in range(each)]
-            episodes = list(play(agent, pool, plays, Sampling(config.agent.max_tokens, temperature)))
+            episodes = list(play(agent, pool, plays, Sampling(agent.config.reply_length, temperature)))
             rates[temperature] = sum(episode.reward for episode in episodes) / len(episodes)
             assert all(len(step.prompt_ids) < 400 for episode in episodes for step in episode.steps)
             if temperature:
