@@ -128,8 +128,8 @@ def test_truncated_replies_are_left_out(base: Base, rows: list[Row], loss_weight
         divisor = {"sequence_mean": len(rows) * len(row.token_ids), "token_mean": tokens, "constant": len(rows) * MAX_TOKENS}
         return -surrogate((logprob - old(row)).exp(), row).sum() / divisor[loss_weights]
 
-    for tokens in (None, 80):  # also within a batch of longer rows
-        found, _ = updated(base, cut, mask_truncated=True, loss_weights=loss_weights, tokens_per_forward=tokens)
+    for size in (None, 80):  # also within a batch of longer rows
+        found, _ = updated(base, cut, mask_truncated=True, loss_weights=loss_weights, tokens_per_forward=size)
         assert_equal(found, plain_gradient(base.model, left, loss))
 
 

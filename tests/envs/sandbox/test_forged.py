@@ -8,8 +8,9 @@ import time
 import pytest
 
 from onelayer.envs import sandbox
+from onelayer.envs.code.asserts import asserts
 from onelayer.envs.code.grader import Verdict, check
-from onelayer.envs.code.problems import Asserts, Problem
+from onelayer.envs.code.problems import Problem
 from onelayer.envs.sandbox import Limits, Outcome
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox runs on Linux")
@@ -91,7 +92,7 @@ def test_no_exception_ends_the_tests_as_if_they_had_passed(loop: str) -> None:
 
 
 def test_stop_iteration_does_not_pay_in_grading() -> None:
-    problem = Problem(id="loop", entry_point="f", digest="", tests=Asserts("", (LOOPS["zip and map"],)))
+    problem = Problem(id="loop", entry_point="f", digest="", tests=asserts([LOOPS["zip and map"]], "f"))
     assert check(RIGHT, problem).verdict is Verdict.CORRECT
     assert check(RAISE["StopIteration"], problem).verdict is Verdict.RAISED
 
@@ -121,10 +122,10 @@ def test_values_that_python_could_not_have_written_are_refused_quickly() -> None
 
 def test_what_takes_long_to_read_counts_as_the_candidates_time() -> None:
     """The last of an object's equal keys is its value, so a right answer can hide behind a load of others."""
-    reply = """'["returned",{"t":[' + ",".join(['{"F":[1,2]}'] * 500_000) + '],"t":[1]},"","",""]'"""
-    source = WRITE.replace("    time.sleep(60)", "") + f"def f(x):\n    for _ in range(9): forge({reply})\n    time.sleep(60)"
+    reply = """'["returned",{"t":[' + ",".join(['{"F":[1,2]}'] * 150_000) + '],"t":[1]},"","",""]'"""
+    source = WRITE.replace("    time.sleep(60)", "") + f"def f(x):\n    for _ in range(30): forge({reply})\n    time.sleep(60)"
     started = time.process_time()
-    replies = list(sandbox.calls(source, "f", [(1,)] * 9, SHORT))
+    replies = list(sandbox.calls(source, "f", [(1,)] * 30, SHORT))
     assert replies[0].value == (1,)
     assert replies[-1].outcome is Outcome.TIMEOUT
     assert time.process_time() - started < 6
