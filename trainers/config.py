@@ -92,7 +92,7 @@ class TrainerConfig(BaseModel):
         default=None,
         ge=1,
         description="padded prompt and response tokens of one pass of the update, which bound its memory; gradients add up to the "
-        "minibatch's (null: by the model's shape, activations of about 2 GiB with all layers trained)",
+        "minibatch's (null: by the model's shape, activations of about 1 GiB with all layers trained)",
     )
     checkpoint_layers: bool = Field(
         default=False,

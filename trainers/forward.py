@@ -28,7 +28,7 @@ from .rows import Row
 
 Output = TypeVar("Output")
 
-ACTIVATION_BYTES = 2 * 2**30
+ACTIVATION_BYTES = 2**30
 """What the activations of a pass may take where the recipe does not say how many tokens it has."""
 FEWEST_TOKENS, MOST_TOKENS = 256, 16384
 
