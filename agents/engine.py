@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
+from ..envs.errors import UserError
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
 
 KEPT_BYTES = 256 * 2**20
@@ -113,6 +114,7 @@ class TransformersEngine:
         waiting = list(enumerate(requests))[::-1]
         if not waiting:
             return
+        check_tokens((request.prompt_ids for _, request in waiting), self.model)
         session_of = {index: request.session for index, request in waiting if request.session is not None}
         max_tokens = max(request.sampling.max_tokens for _, request in waiting)
         width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
@@ -145,6 +147,13 @@ class TransformersEngine:
     def sync(self, changed: Iterable[str] | None = None) -> None:
         """What is kept of conversations was computed with the old weights; the model itself is the base's."""
         self.sessions.clear()
+
+
+def check_tokens(prompts: Iterable[Sequence[int]], model: PreTrainedModel) -> None:
+    """Raises UserError for a token that the model has no embedding of: its tokenizer is that of another model."""
+    known = len(cast("torch.Tensor", model.get_input_embeddings().weight))
+    if (highest := max((max(ids, default=0) for ids in prompts), default=0)) >= known:
+        raise UserError(f"model.path: the tokenizer gives token {highest}, and the model knows {known}; take the model's own tokenizer")
 
 
 class _Rows:

@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from ..envs.errors import UserError, first_problem
 from ..envs.files import check_new, make_writable, write_atomically
-from ..envs.reading import safetensors_header_size
+from ..envs.reading import safetensors_header
 from .policy import Base
 from .trained_sets.trained_set import PLACES
 
@@ -76,8 +76,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read no more than the header of a patch. Raises UserError as `read` does."""
     try:
-        if (size := safetensors_header_size(path)) > LARGEST_HEADER:
-            raise UserError(f"{path}: cannot be read as a patch: a header of {size} bytes, more than the {LARGEST_HEADER} that are read")
+        safetensors_header(path, LARGEST_HEADER)
         with safe_open(path, framework="pt") as file:
             told = _Metadata.model_validate_json((file.metadata() or {}).get("onelayer", "{}"))
             tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from ..envs.errors import UserError
 from . import tiny
 from .config import ModelConfig
 from .decoder import decoder_layers
+from .model_files import check_device, check_files, check_template
 from .supported import check_supported
 from .trained_sets import TrainedSet
 
@@ -52,26 +54,39 @@ def load_base(config: ModelConfig) -> Base:
             f"model.path: no model {path!r}; give {bases}, a directory with a config.json, a .gguf file, or a hub name OWNER/NAME"
         )
     logging.disable_progress_bar()
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    logging.set_verbosity_error()  # what is wrong is told in one line below
+    device = check_device(config.device)
     source, options = (str(Path(path).parent), {"gguf_file": Path(path).name}) if gguf else (path, {})
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=getattr(torch, config.dtype),
-            trust_remote_code=False,
-            **options,
-            **({"quantization_config": GgufConfig(dequantize=True)} if gguf else {}),
+        if not gguf and Path(path).is_dir():
+            check_files(Path(path))
+        model, loading = cast(
+            "tuple[PreTrainedModel, dict[str, Any]]",
+            AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=getattr(torch, config.dtype),
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+                **({"quantization_config": GgufConfig(dequantize=True)} if gguf else {}),
+            ),
         )
+        missing = sorted(loading["missing_keys"])
         model.to(device)  # pyright: ignore[reportArgumentType] (its wrapper hides the signature)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except ImportError as error:
         raise UserError(f"model.path: {path} cannot be read without further packages; pip install 'onelayer[gguf]'") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # what the files of others make transformers raise may be anything
         if "trust_remote_code" in str(error):
             raise UserError(
                 f"model.path: {path!r} brings Python code of its own, which is never run; take a model whose class transformers has"
             ) from error
         raise UserError(f"model.path: cannot load {path!r}: {' '.join(str(error).split())[:300]}") from error
+    if missing:
+        raise UserError(f"model.path: {path} is without {len(missing)} of the weights of its configuration ({missing[0]}); fetch it again")
+    check_template(tokenizer)
     if gguf:
         _forget_quantization(model)
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):

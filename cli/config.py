@@ -5,19 +5,18 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from yaml.composer import ComposerError
 
 from ..agents.config import prompt_fault
 from ..envs import parse_suite
 from ..envs.config import model_of
 from ..envs.errors import UserError
+from ..envs.reading import LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..trainers.config import Config
 from .reference import allowed, keys
 
@@ -112,36 +111,14 @@ def _read_prompt(tree: dict[str, Any], places: dict[Key, str]) -> None:
 
 def _text(path: Path, what: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bytes(path, LARGEST_YAML).decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; {what} is a text file") from error
 
 
-# Reading YAML: as PyYAML's safe loader, but with the scalars of YAML 1.2 (1e-5 is a number, `no` is a word) and a place for every key.
-
-
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML's own attribute)
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise ComposerError(None, None, "aliases (*name) are not understood here", self.peek_event().start_mark)
-        return super().compose_node(parent, index)
-
-
-SCALARS = {
-    "null": r"~|null|Null|NULL|",
-    "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?[0-9]+",
-    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-}
-for _tag, _pattern in SCALARS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), ["", *"~nNtTfF+-.0123456789"])
-
-
 def _parse(text: str, where: str, key: Key, places: dict[Key, str], lines: bool = True) -> Any:
     try:
-        node = yaml.compose(text, _Loader)
+        node = compose_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}" if mark and lines else where
@@ -175,28 +152,14 @@ def _value(node: yaml.Node, where: str, key: Key, places: dict[Key, str], lines:
 
 
 def _scalar(node: yaml.Node, where: str) -> Any:
-    text = node.value
+    assert isinstance(node, yaml.ScalarNode)
     try:
-        match node.tag.removeprefix("tag:yaml.org,2002:"):
-            case "null":
-                return None
-            case "bool":
-                return text.lower() == "true"
-            case "int":
-                return int(text)
-            case "float":
-                number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-                if not math.isfinite(number):
-                    raise UserError(f"{where} is {text}; every number must be finite")
-                return number
-            case "str":
-                return text
-            case tag:
-                raise UserError(f"{where}: the tag {tag} is not understood; write a plain value")
-    except UserError:
-        raise
+        found = yaml_scalar(node)
     except ValueError as error:
-        raise UserError(f"{where}: {text[:40]} cannot be read as a number") from error
+        raise UserError(f"{where}: {error}") from error
+    if isinstance(found, float) and not math.isfinite(found):
+        raise UserError(f"{where} is {node.value}; every number must be finite")
+    return found
 
 
 # Saying what is wrong.

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..envs.errors import UserError, first_problem
 from ..envs.files import write_atomically
+from ..envs.reading import LARGEST_YAML, parse_yaml, read_bytes
 from .records import Decoding, Evaluation
 from .statistics import Rate, share
 
@@ -106,11 +106,13 @@ def named() -> list[str]:
 def read_suite_file(path: Path) -> SuiteFile:
     """Raises UserError where it is no such file."""
     try:
-        return SuiteFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+        return SuiteFile.model_validate(parse_yaml(read_bytes(path, LARGEST_YAML)))
+    except UserError:
+        raise
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)}; write groups: {{NAME: [SUITE, ...]}}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML ({error}); write groups: {{NAME: [SUITE, ...]}}") from error
 
 
 def directory_name(suite: str) -> str:

@@ -26,7 +26,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -38,9 +37,10 @@ from ..envs.config import EnvConfig
 from ..envs.errors import UserError, first_problem
 from ..envs.files import GrowingFile, growing, owned, write_atomically
 from ..envs.items import Split
+from ..envs.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
 from ..evals.config import EvalConfig
 from ..evals.cost import Cost, Hardware, Meter, git_commit, hardware, versions
-from ..evals.records import Trained, schema_version
+from ..evals.records import LARGEST_MANIFEST, Trained, schema_version
 from .config import Config, dump
 from .kept import EPISODES, KeptEpisodes, kept_steps
 
@@ -288,8 +288,8 @@ def claim(path: Path, config: Config) -> None:
 def recorded(path: Path) -> Config | None:
     """The configuration that a directory was made with, keys that came later at their defaults; None where it can not be read."""
     try:
-        return Config.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError):
+        return Config.model_validate(parse_yaml(read_bytes(path, LARGEST_YAML)))
+    except ValueError:
         return None
 
 
@@ -298,13 +298,13 @@ def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
 
     What stands after the last line break is not there. Raises UserError for a line that can not be read.
     """
-    lines = path.read_bytes().split(b"\n")[:-1][:most] if path.exists() else []
+    lines = read_bytes(path, LARGEST_LINES).split(b"\n")[:-1][:most] if path.exists() else []
     found = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line))
             int(found[-1]["step"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise UserError(f"{path}:{number}: not the metrics of a step; bring the file back, or start a new run") from error
     return found
 
@@ -315,7 +315,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, LARGEST_MANIFEST)
         if (found := schema_version(data)) not in (None, SCHEMA_VERSION):
             raise UserError(
                 f"{path}: schema version {found}, and this release reads {SCHEMA_VERSION}; take the release that wrote it, or train again"

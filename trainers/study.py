@@ -7,7 +7,6 @@ continues where it was.
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import shlex
@@ -32,7 +31,7 @@ from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..evals.reports.report import render_table, write_report
 from ..evals.reports.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
 from .config import Config
-from .run import METRICS, NO_SIGNAL, Interrupted, claim, finished, read_patch, recipe_of, trained
+from .run import METRICS, NO_SIGNAL, Interrupted, claim, finished, read_metrics, read_patch, recipe_of, trained
 from .train import Prepared, evaluation_suite, prepare, train
 
 CONFIG = "study.yaml"
@@ -176,4 +175,4 @@ def _protocol(config: Config, which: str) -> tuple[EnvConfig, str, EvalConfig]:
 
 
 def _metrics(run: Path) -> list[StepMetrics]:
-    return [StepMetrics.model_validate(json.loads(line)) for line in (run / METRICS).read_text().splitlines()]
+    return [StepMetrics.model_validate(line) for line in read_metrics(run / METRICS)]

@@ -14,6 +14,7 @@ from ..config import ALFWorldConfig
 from ..errors import UserError
 from ..files import check_new, write_atomically
 from ..items import Item, Split, tenth
+from ..reading import read_json_object
 from . import generator
 from .game import Game, Play
 from .generator import LAMP, NEEDS, TASKS, Draw, Placed
@@ -22,6 +23,7 @@ from .stock import StockPlay, plan
 
 SPLITS = ("train", "validation", "valid_seen", "valid_unseen")
 SIZES = {"train": 512, "validation": 128, "valid_seen": 128, "valid_unseen": 128}
+LARGEST_GAME = 64 << 20  # bytes
 LAYOUT = "json_2.1.1"  # the folder of the official games
 
 Data = dict[str, Any]
@@ -167,8 +169,8 @@ def _official_games(data: str | None, split: str) -> Iterator[tuple[str, Path, D
 
 def _json(path: Path) -> Data:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return read_json_object(path, LARGEST_GAME)
+    except OSError as error:
         raise UserError(f"{path}: can not be read ({error}); download it again, or remove the folder of this game") from error
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..reading import parse_json
 from .compare import OWN, Printed, called, called_or_wrapped
 from .problems import Calls, Programs, Ungradable
 
@@ -105,8 +106,8 @@ def _value(output: Any, given: Any) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise Ungradable(f"an argument or value is no JSON: {text[:40]!r}") from error
 
 

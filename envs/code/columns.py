@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 import base64
 import io
-import json
 import pickle
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ..reading import open_regular, parse_json
 from .extract import extract_code
 from .problems import Ungradable
 
@@ -43,10 +44,10 @@ def is_code(suite: str) -> bool:
     if suite.startswith("hub:"):
         return suite.removeprefix("hub:").partition(":")[0].lower() in ON_THE_HUB
     try:
-        with open(suite, "rb") as file:
+        with open_regular(Path(suite)) as file:
             first = next((line for line in file if line.strip()), b"")
-        row = json.loads(first.removeprefix(b"\xef\xbb\xbf"))
-    except (OSError, ValueError, RecursionError):  # whoever reads the file says what is wrong with it
+        row = parse_json(first.removeprefix(b"\xef\xbb\xbf"))
+    except (OSError, ValueError):  # whoever reads the file says what is wrong with it
         return False
     return isinstance(row, dict) and is_code_row(row)
 
@@ -74,8 +75,8 @@ def json_in(value: Any) -> Any:
     """What a text holds in JSON, where it holds a list or an object; any other value as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse_json(value)
+        except ValueError:
             return value
     return value
 

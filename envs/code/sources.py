@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-import json
 import logging
 import os
 import zlib
@@ -23,12 +22,14 @@ from ..errors import UserError
 from ..files import write_atomically
 from ..items import Item, Skipped, Split, tenth
 from ..math.sources import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines
+from ..reading import open_regular, parse_json
 from . import functions, plus
 from .problems import Problem, Ungradable
 from .reference import cache
 from .rows import Task, name_of, own_task
 
 Problems = Mapping[str, Problem]
+LARGEST_RELEASE = 1 << 30  # bytes, unpacked
 _log = logging.getLogger(__name__)
 
 
@@ -152,14 +153,17 @@ def _fetch(suite: str, release: plus.Release) -> bytes:
 
 def _gzipped_lines(path: Path) -> list[Record]:
     try:
-        lines = gzip.decompress(path.read_bytes()).split(b"\n")
+        with open_regular(path) as packed, gzip.open(packed) as file:
+            data = file.read(LARGEST_RELEASE + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: can not be unpacked ({error}); fetch it again") from error
+    if len(data) > LARGEST_RELEASE:
+        raise UserError(f"{path}: more than {LARGEST_RELEASE} bytes unpacked; fetch it again")
     records = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
             try:
-                values = json.loads(line)
+                values = parse_json(line)
             except ValueError as error:
                 raise UserError(f"{path}:{number}: not JSON ({error}); fetch it again") from error
             if not isinstance(values, dict):

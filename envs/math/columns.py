@@ -18,6 +18,7 @@ from typing import Any
 from ..config import FieldMapping
 from ..errors import UserError
 from ..items import Item
+from ..reading import parse_json
 from .answers import extract_answer
 from .golds import Gold
 from .latex import normalise
@@ -144,7 +145,7 @@ def _answers(values: Mapping[str, Any], key: str, named: str | None, usual: str 
     ground_truth = key.endswith("ground_truth")
     if ground_truth and isinstance(found, str) and found.startswith('["'):  # a list of texts as JSON; [1,2] is an interval
         with contextlib.suppress(ValueError):
-            found = json.loads(found)
+            found = parse_json(found)
     if found is None:
         return [], False
     if not isinstance(found, (list, tuple)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any
 from ..config import FieldMapping, MathConfig
 from ..errors import UserError
 from ..items import Item, Skipped, Split, tenth
+from ..reading import LARGEST_LINES, parse_json, read_bytes
 from . import arithmetic
 from .columns import Unplayable, as_text, find, golds_of, read_question, read_row, value_at
 from .golds import unreadable_golds
@@ -193,7 +193,7 @@ def _require(split: str, there: tuple[str, ...], suite: str) -> None:
 def read_lines(path: Path) -> list[Record]:
     """The JSON objects of a JSON-lines file; empty lines are passed over. Raises UserError with file and line."""
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        lines = read_bytes(path, LARGEST_LINES).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name an existing .jsonl file") from error
     records = []
@@ -201,10 +201,10 @@ def read_lines(path: Path) -> list[Record]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line.decode())
+            values = parse_json(line.decode())
         except UnicodeDecodeError as error:
             raise UserError(f"{path}:{number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-        except (json.JSONDecodeError, RecursionError) as error:
+        except ValueError as error:
             raise UserError(f"{path}:{number}: not JSON ({error}); each line is one JSON object") from error
         if not isinstance(values, dict):
             raise UserError(f"{path}:{number}: a {type(values).__name__}, but each line is one JSON object")

@@ -11,9 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..records import MANIFEST
+from ...envs.reading import read_bytes
+from ..records import LARGEST_MANIFEST, MANIFEST
 from ..samples import SAMPLES
 
 VERIFIED = "verified.json"
@@ -54,9 +55,9 @@ def mark_of(directory: Path) -> Mark:
     if not path.is_file():
         return Mark.UNVERIFIED
     try:
-        found = Verified.model_validate_json(path.read_bytes())
+        found = Verified.model_validate_json(read_bytes(path, LARGEST_MANIFEST))
         same = (found.evaluation_sha256, found.samples_sha256) == (sha256(directory / MANIFEST), sha256(directory / SAMPLES))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return Mark.UNVERIFIED
     if not same:
         return Mark.UNVERIFIED

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...envs.errors import UserError, first_problem
+from ...envs.reading import LARGEST_LINES, read_bytes
 
 
 class Point(BaseModel):
@@ -55,7 +56,7 @@ def read_curve(path: Path, episodes: int) -> LearningCurve:
     A line that is being written is left out. Raises UserError with file and line for one that is broken.
     """
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = read_bytes(path, LARGEST_LINES).split(b"\n")[:-1]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); bring it back, or leave this run out") from error
     points: list[Point] = []

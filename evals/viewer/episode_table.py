@@ -5,7 +5,6 @@ They come from parquet files (`samples.parquet`, a training run's `episodes/`) a
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...envs.errors import UserError
+from ...envs.reading import open_regular, parse_json
 from ..journal import JOURNAL
 from ..samples import SAMPLES
 from ..store import EPISODES, Kind
@@ -168,7 +168,7 @@ class Journal:
     def read_on(self) -> int:
         """Take in what was written since; returns the samples there."""
         with self._lock:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 found = self.path.stat()
                 if found.st_ino != self._inode or found.st_size < self._end:
                     self._forget(found.st_ino)
@@ -183,19 +183,19 @@ class Journal:
     def _take(self, line: bytes) -> None:
         try:
             if line.startswith(b'{"spent"'):
-                told = json.loads(line)
+                told = parse_json(line)
                 self.spent = {name: told[name] for name in ("policy", "split", "wanted")}
                 return
             # Within JSON text a quote is escaped, so neither of these can be a part of one: the steps need not be read.
             head, _, steps = line.partition(b',"steps":[')
-            found = json.loads(head + b"}")
+            found = parse_json(head + b"}")
             texts = [_storable(found[name]) for name in ("decoding", "item", "verdict")]
             row = (*texts[:2], int(found["sample"]), texts[2], float(found["reward"]), int(found["tokens"]))
             if found["key"] not in self._keys:
                 self._keys.add(found["key"])
                 self._rows.append((*row, steps.count(b'"observation":'), None))
                 self._places.append((self._end, len(line)))
-        except (ValueError, KeyError, TypeError):  # half a line, or none of ours
+        except (ValueError, KeyError, TypeError, OverflowError):  # half a line, or none of ours
             return
 
     def table(self) -> pa.Table:
@@ -208,9 +208,9 @@ class Journal:
         """One sample in full."""
         with self._lock:
             offset, length = self._places[row]
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(offset)
-            return json.loads(file.read(length))
+            return parse_json(file.read(length))
 
 
 @dataclass(frozen=True)

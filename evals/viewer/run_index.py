@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
@@ -11,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ...envs.errors import UserError
+from ...envs.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
 from .. import store
 from ..journal import JOURNAL
 from ..records import MANIFEST
@@ -82,8 +81,8 @@ class Index:
             settings = section(self.recipe(name, entry), "trainer")
             sizes = [settings.get(key) for key in ("prompts_per_step", "group_size")]
             curve = read_curve(version.path, math.prod(size if isinstance(size, int) else 0 for size in sizes))
-            lines = version.path.read_bytes().split(b"\n")
-            self._curves[name] = version, [json.loads(line) | point.model_dump() for line, point in zip(lines, curve.points, strict=False)]
+            lines = read_bytes(version.path, LARGEST_LINES).split(b"\n")
+            self._curves[name] = version, [parse_json(line) | point.model_dump() for line, point in zip(lines, curve.points, strict=False)]
         return self._curves[name][1]
 
     def _look(self) -> dict[str, tuple[Signature, Entry]]:
@@ -102,8 +101,9 @@ class Index:
         if kind is Kind.EVALUATION and not (directory / MANIFEST).exists():
             try:
                 journal = self._journal(name, directory)
-            except OSError as error:
-                return Entry(directory, kind, State.BROKEN, problem=f"{directory}: {(error.strerror or str(error)).lower()}")
+            except (UserError, OSError) as error:
+                reason = str(error) if isinstance(error, UserError) else f"{directory}: {(error.strerror or str(error)).lower()}"
+                return Entry(directory, kind, State.BROKEN, problem=reason)
             return Entry(directory, kind, State.UNFINISHED, {"samples": journal.read_on(), **journal.spent} if journal else {})
         return store.examine(directory, kind)
 
@@ -124,8 +124,8 @@ def _file_signature(path: Path) -> tuple[str, int, int] | None:
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        found = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
+        found = parse_yaml(read_bytes(path, LARGEST_YAML))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

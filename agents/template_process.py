@@ -1,0 +1,35 @@
+"""`python -m onelayer.agents.template_process`: renders short conversations with a chat template from standard input, within limits.
+
+The process ends with 0 where that works, with 1 and a reason where the template raises or makes too much, and by a signal where it takes
+too long.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+
+from transformers.utils.chat_template_utils import render_jinja_template
+
+SECONDS, MEMORY, LONGEST = 5, 4 << 30, 1 << 20  # of processor time; bytes; characters
+ASKED = {"role": "user", "content": "0"}
+CONVERSATIONS = [[ASKED], [ASKED, {"role": "assistant", "content": "1"}, ASKED]]
+
+
+def main() -> None:
+    told = json.loads(sys.stdin.read())
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(spent.ru_utime + spent.ru_stime) + SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    try:
+        texts = render_jinja_template(CONVERSATIONS, chat_template=told["template"], add_generation_prompt=True, **told["special"])
+    except Exception as error:  # a template may raise anything
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())[:150]}")
+    if (longest := max(map(len, texts[0]))) > LONGEST:
+        sys.exit(f"it makes {longest} characters of a conversation of three")
+
+
+if __name__ == "__main__":
+    main()
