@@ -83,7 +83,7 @@ def load_base(config: ModelConfig) -> Base:
             raise UserError(
                 f"model.path: {path!r} brings Python code of its own, which is never run; take a model whose class transformers has"
             ) from error
-        raise UserError(f"model.path: cannot load {path!r}: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"model.path: cannot load {path!r} ({type(error).__name__}: {' '.join(str(error).split())[:300]})") from error
     if missing:
         raise UserError(f"model.path: {path} is without {len(missing)} of the weights of its configuration ({missing[0]}); fetch it again")
     check_template(tokenizer)

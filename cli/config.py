@@ -81,7 +81,7 @@ def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> No
     *sections, last = key = tuple(dotted.split("."))
     for place in [place for place in places if place[: len(key)] == key]:
         del places[place]
-    where = f"override {override}"
+    where = f"override {override if len(override) <= 100 else override[:97] + '...'}"
     for depth, section in enumerate(sections, 1):
         if not isinstance(tree.get(section), dict):
             tree[section] = {}

@@ -26,6 +26,7 @@ from .verify import verify
 from .view import view
 
 INTERRUPTED = 130
+LONGEST = 2000  # characters of a message, which may quote a file
 
 app = typer.Typer(
     help="Train one layer of a language model with reinforcement learning, train everything, and compare the two honestly.",
@@ -93,4 +94,5 @@ def _one_line(error: Exception) -> tuple[str, int] | None:
 
 
 def _say(message: str) -> None:
-    print("onelayer:", plain(" ".join(message.split())), file=sys.stderr)
+    line = plain(" ".join(message.split()))
+    print("onelayer:", line if len(line) <= LONGEST else f"{line[:LONGEST]}...", file=sys.stderr)

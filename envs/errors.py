@@ -12,5 +12,5 @@ class UserError(ValueError):
 def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong in a file, as `key: message`."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join(map(str, problem["loc"]))
+    key = ".".join(map(str, problem["loc"]))[:200]  # which is the file's, and may be of any length
     return f"{key}: {problem['msg']}" if key else problem["msg"]

@@ -40,7 +40,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     with open_regular(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > limit:
             raise UserError(f"{path}: {size} bytes, more than the {limit} that are read; name another file")
-        return file.read(limit)
+        return file.read(size)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -64,9 +64,9 @@ def read_curve(path: Path, episodes: int) -> LearningCurve:
     for number, text in enumerate(lines, start=1):
         try:
             line = _Line.model_validate_json(text)
+            points.append(Point(step=line.step, reward=line.reward, success=line.success, **spent))
         except ValidationError as error:
             raise UserError(f"{path}:{number}: broken metrics ({first_problem(error)}); mend the line, or leave this run out") from error
-        points.append(Point(step=line.step, reward=line.reward, success=line.success, **spent))
         played = episodes - (line.dropped or 0) if line.episodes is None else line.episodes
         more = (played, line.tokens or 0, line.rollout_seconds + line.update_seconds + line.sync_seconds)
         spent = {key: round(value + extra, 3) for (key, value), extra in zip(spent.items(), more, strict=True)}

@@ -34,6 +34,17 @@ from onelayer.evals.viewer.server import Server
 
 Ask = Callable[..., tuple[int, str]]
 LAYERS = [f"layer-{layer}" for layer in range(6)]
+DEEP = "[" * 200_000
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+HOSTILE = {  # name of a file: what stands in it; None: a pipe
+    "config.yaml": (DEEP, BOMB, "- " * 100_000, "trainer: {lr: " + "1" * 5000 + "}", None),
+    "run.json": (DEEP, "[]", '{"schema_version": 2, "config": 5}', None),
+    "evaluation.json": (DEEP, "5", '{"schema_version": ' + "1" * 5000 + "}", None),
+    "journal.jsonl": (DEEP + "\n", '{"key":"a","x":' + DEEP + ',"steps":[\n', '{"spent":' + DEEP + "\n", None),
+    "suites.json": (DEEP, "[]", None),
+}
 
 
 @pytest.fixture(scope="module")
@@ -471,3 +482,18 @@ def test_the_script_is_served_and_is_one_file(all_of_it: Ask) -> None:
     status, script = all_of_it("/view.js")
     assert status == 200 and '"use strict"' in script
     assert not re.search(r"innerHTML\s*=[^=]|eval\(|https?:|new Function|document\.write", script)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_directory_that_cannot_be_read_is_an_entry_among_others(name: str, ask: Ask, tmp_path: Path) -> None:
+    make_evaluation(tmp_path / "runs" / "good", outcomes(0.5, 1, items=4))
+    for number, text in enumerate(HOSTILE[name]):
+        (folder := tmp_path / "runs" / f"hostile-{number}").mkdir()
+        if name == "run.json":
+            (folder / "config.yaml").write_text("")
+        os.mkfifo(folder / name) if text is None else (folder / name).write_text(text)
+    code, page = ask("/")
+    assert code == 200 and "good" in page and all(f"hostile-{number}" in page for number in range(len(HOSTILE[name])))
+    for number in range(len(HOSTILE[name])):
+        assert ask(f"/run?run=hostile-{number}")[0] == 200
+    assert ask("/")[0] == 200
