@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from ..envs.config import EnvConfig
 from ..envs.errors import UserError
+from ..envs.reading import parse_json
 from .agent import Agent, default_prompt
 from .config import AgentConfig, history
 from .engine import Completion, FinishReason, Request
@@ -264,7 +265,7 @@ def endpoint_agent(config: EndpointConfig, model: str, agent: AgentConfig, env: 
 def _completion(index: int, answer: bytes) -> Completion:
     """Raises Trouble for an answer that is none."""
     try:
-        found = json.loads(answer)
+        found = parse_json(answer)
         choice = found["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
         tokens = (found.get("usage") or {}).get("completion_tokens", 0)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...envs.reading import read_bytes
+from ...envs.reading import open_regular, read_bytes
 from ..records import LARGEST_MANIFEST, MANIFEST
 from ..samples import SAMPLES
 
@@ -65,6 +65,6 @@ def mark_of(directory: Path) -> Mark:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, read in pieces."""
-    with path.open("rb") as file:
+    """Of a regular file, read in pieces."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

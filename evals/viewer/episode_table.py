@@ -5,6 +5,7 @@ They come from parquet files (`samples.parquet`, a training run's `episodes/`) a
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,10 +71,12 @@ class Version:
 
     @classmethod
     def of(cls, path: Path) -> Version | None:
-        """None where there is no such file."""
+        """None where there is no such regular file."""
         try:
             found = path.stat()
         except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
             return None
         return cls(path, found.st_mtime_ns, found.st_size)
 

@@ -44,6 +44,7 @@ HOSTILE = {  # name of a file: what stands in it; None: a pipe
     "evaluation.json": (DEEP, "5", '{"schema_version": ' + "1" * 5000 + "}", None),
     "journal.jsonl": (DEEP + "\n", '{"key":"a","x":' + DEEP + ',"steps":[\n', '{"spent":' + DEEP + "\n", None),
     "suites.json": (DEEP, "[]", None),
+    "samples.parquet": (DEEP, "PAR1PAR1", None),
 }
 
 
@@ -496,4 +497,5 @@ def test_a_directory_that_cannot_be_read_is_an_entry_among_others(name: str, ask
     assert code == 200 and "good" in page and all(f"hostile-{number}" in page for number in range(len(HOSTILE[name])))
     for number in range(len(HOSTILE[name])):
         assert ask(f"/run?run=hostile-{number}")[0] == 200
+        assert ask(f"/episodes?run=hostile-{number}")[0] in (200, 404)
     assert ask("/")[0] == 200
