@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from ..common.errors import UserError
 from ..envs import make
 from ..envs.config import EnvConfig
-from ..envs.errors import UserError
 from .config import AgentConfig, history
 from .engine import Completion, Engine, FinishReason, Request, TransformersEngine
 from .length import TOKENLESS, UNLIMITED, context_of, left_for_prompts, with_length

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from ..envs.errors import UserError
+from ..common.errors import UserError
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
 
 KEPT_BYTES = 256 * 2**20

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from ..envs.errors import UserError
+from ..common.errors import UserError
 from ..envs.items import Split
 from ..envs.pool import ACTION_ERROR, InfrastructureError, Pool, PoolEnv, Turn
 from .agent import Agent, Dialogue, Player, derive_seed, played

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
+from ..common.errors import UserError
 from ..envs.config import EnvConfig
-from ..envs.errors import UserError
 from .config import AgentConfig
 
 SMALL_MODEL = 10_000_000

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from ..envs.errors import UserError
-from ..envs.reading import read_json_object, safetensors_header
+from ..common.errors import UserError
+from ..common.reading import read_json_object, safetensors_header
 
 JSON_FILES = (
     "config.json",

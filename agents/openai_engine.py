@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
+from ..common.errors import UserError
+from ..common.reading import parse_json
 from ..envs.config import EnvConfig
-from ..envs.errors import UserError
-from ..envs.reading import parse_json
 from .agent import Agent, default_prompt
 from .config import AgentConfig, history
 from .engine import Completion, FinishReason, Request

@@ -20,9 +20,9 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..envs.errors import UserError, first_problem
-from ..envs.files import check_new, make_writable, write_atomically
-from ..envs.reading import safetensors_header
+from ..common.errors import UserError, first_problem
+from ..common.files import check_new, make_writable, write_atomically
+from ..common.reading import safetensors_header
 from .policy import Base
 from .trained_sets.trained_set import PLACES
 

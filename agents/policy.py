@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..envs.errors import UserError
+from ..common.errors import UserError
 from . import tiny
 from .config import ModelConfig
 from .decoder import decoder_layers

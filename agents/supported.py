@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from ..envs.errors import UserError
+from ..common.errors import UserError
 from .prefix import continue_prompts, encode_prompts, head_logits
 
 LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}

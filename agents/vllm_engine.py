@@ -30,7 +30,7 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from ..envs.errors import UserError, first_problem
+from ..common.errors import UserError, first_problem
 from .decoder import decoder_layers
 from .engine import Completion, FinishReason, Request
 from .policy import Base

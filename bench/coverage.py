@@ -27,9 +27,9 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit
 
-from onelayer.evals.contribution import contribution, contribution_over_tasks
-from onelayer.evals.profiles import ChosenOn, Coefficient, best_layer, correlation, profile_agreement
 from onelayer.evals.statistics import FloatArray, item_weights, mean_pass_rate, pass_rate
+from onelayer.studies.contribution import contribution, contribution_over_tasks
+from onelayer.studies.profiles import ChosenOn, Coefficient, best_layer, correlation, profile_agreement
 
 DIFFICULTY, TASTE, TWIST = 1.8, 0.7, 0.5
 WANTED = (0.92, 0.98)

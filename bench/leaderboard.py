@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onelayer.evals.cost import Cost, Hardware
+from onelayer.common.cost import Cost, Hardware
 from onelayer.evals.records import MANIFEST, Evaluation, Scores, Trained
 from onelayer.evals.samples import ROWS_PER_GROUP, SAMPLES, samples_schema
 from onelayer.evals.statistics import pass_rate

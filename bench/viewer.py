@@ -27,10 +27,10 @@ import pyarrow.parquet as pq
 from onelayer.cli.leaderboard import settings
 from onelayer.evals.records import MANIFEST
 from onelayer.evals.samples import ROWS_PER_GROUP, SAMPLES, samples_schema
-from onelayer.evals.store import Kind
-from onelayer.evals.viewer import episode_table
-from onelayer.evals.viewer.episode_page import PAGE, url
-from onelayer.evals.viewer.server import Server
+from onelayer.pages.viewer import episode_table
+from onelayer.pages.viewer.episode_page import PAGE, url
+from onelayer.pages.viewer.server import Server
+from onelayer.studies.store import Kind
 
 EACH = 200  # samples of an item
 RNG = random.Random(0)

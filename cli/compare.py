@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..evals.reports.compare import Measurement, TrainedRun
+    from ..studies.compare import Measurement, TrainedRun
     from ..trainers.config import Config
 
 # Keys without a bearing on the result: where a run computes, in which portions, how it is named and measured.
@@ -32,9 +32,9 @@ def compare(
       onelayer compare runs/grpo runs/gigpo runs/eval-alfworld-random
       onelayer compare runs/grpo-seed-* runs/dr_grpo-seed-* --output runs/grpo-or-dr_grpo
     """
-    from ..envs.files import make_writable
-    from ..evals.reports.compare import compare as put_side_by_side
-    from ..evals.reports.compare_page import render_terminal, write_comparison
+    from ..common.files import make_writable
+    from ..pages.compare_page import render_terminal, write_comparison
+    from ..studies.compare import compare as put_side_by_side
     from .console import Console
 
     comparison = put_side_by_side([entry for path in runs for entry in read(path)])
@@ -47,10 +47,11 @@ def compare(
 
 def read(path: Path) -> list[TrainedRun | Measurement]:
     """What a directory holds: a study's base and runs, a run, or an evaluation. Raises UserError where it is none, or broken."""
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
     from ..evals.records import MANIFEST, read_evaluation
-    from ..evals.reports.compare import Measurement
-    from ..trainers import run, study
+    from ..studies import study
+    from ..studies.compare import Measurement
+    from ..trainers import run
 
     if not path.is_dir():
         raise UserError(f"{path}: {'a file, not a directory' if path.exists() else 'no such directory'}; name a run, study or evaluation")
@@ -66,10 +67,11 @@ def read(path: Path) -> list[TrainedRun | Measurement]:
 
 def read_study(directory: Path) -> list[TrainedRun | Measurement]:
     """The base and the runs that the study reports; while learning rates are still being tried, those runs too."""
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
     from ..evals.records import MANIFEST, read_evaluation
-    from ..evals.reports.compare import Measurement
-    from ..trainers import run, study
+    from ..studies import study
+    from ..studies.compare import Measurement
+    from ..trainers import run
     from .config import load
 
     config = load(str(directory / study.CONFIG))
@@ -87,9 +89,9 @@ def read_study(directory: Path) -> list[TrainedRun | Measurement]:
 
 def read_run(directory: Path) -> TrainedRun:
     """A run with the evaluations inside it, finished or not. Raises UserError where anything in it is broken."""
-    from ..envs.errors import UserError
-    from ..evals.reports.compare import TrainedRun
-    from ..evals.reports.learning_curve import LearningCurve, read_curve
+    from ..common.errors import UserError
+    from ..studies.compare import TrainedRun
+    from ..studies.learning_curve import LearningCurve, read_curve
     from ..trainers import run
     from .config import load
 
@@ -124,10 +126,10 @@ def read_measurements(run: Path, patch: str | None) -> list[Measurement]:
 
     Raises UserError for one that is broken or of another policy.
     """
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
     from ..evals.records import MANIFEST, read_evaluation
-    from ..evals.reports.compare import Measurement
-    from ..trainers import study
+    from ..studies import study
+    from ..studies.compare import Measurement
 
     in_study = (run.resolve().parent.parent / study.CONFIG).is_file()
     found = []

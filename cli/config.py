@@ -13,10 +13,10 @@ import yaml
 from pydantic import ValidationError
 
 from ..agents.config import prompt_fault
+from ..common.errors import UserError
+from ..common.reading import LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..envs import parse_suite
 from ..envs.config import model_of
-from ..envs.errors import UserError
-from ..envs.reading import LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..trainers.config import Config
 from .reference import allowed, keys
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich import console
 from rich.segment import Segment
 
-from ..evals.text import shown
+from ..common.text import shown
 
 
 class Console(console.Console):

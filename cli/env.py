@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..evals.text import plain
+from ..common.text import plain
 from .arguments import Overrides
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def play_environment(
       onelayer env play humaneval+ --item HumanEval/0
       onelayer env play alfworld --gold
     """
+    from ..common.errors import UserError
     from ..envs import make
-    from ..envs.errors import UserError
     from ..envs.pool_worker import describe
 
     config, split = _compose(env, overrides)
@@ -119,7 +119,7 @@ def play_environment(
 
 
 def _play(config: EnvConfig, game: gym.Env[str, str], item: str | None, gold: bool) -> None:
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
 
     observation, info = game.reset(options={"item": item} if item else None)
     ready = list(game.get_wrapper_attr("gold")(info["item"])) if gold and game.has_wrapper_attr("gold") else []
@@ -157,8 +157,8 @@ def new_environment(
       onelayer env new riddles
       onelayer env new maze --turns
     """
-    from ..envs.errors import UserError
-    from ..envs.files import check_new, write_atomically
+    from ..common.errors import UserError
+    from ..common.files import check_new, write_atomically
 
     if not name.isidentifier() or not name.islower():
         raise UserError(f"{name!r} can not name a package; take lower-case letters, digits and _")
@@ -193,8 +193,8 @@ def generate_games(
     """
     from rich.progress import Progress
 
+    from ..common.errors import UserError
     from ..envs.alfworld.sources import generate
-    from ..envs.errors import UserError
     from .console import Console
 
     if env != "alfworld":

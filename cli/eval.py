@@ -68,8 +68,8 @@ def evaluate(
       onelayer eval --suite paper-math --endpoint http://localhost:8000/v1 --model NAME agent.max_tokens=2048
       onelayer eval --suite math500 --responses theirs.jsonl
     """
+    from ..common.errors import UserError
     from ..envs import load
-    from ..envs.errors import UserError
     from ..evals import suites
     from ..evals.evaluator import first_items
     from .console import Console
@@ -120,7 +120,7 @@ def composed(suite: str, overrides: list[str]) -> tuple[Config, str]:
 
 def check_place(directory: Path, several: bool) -> None:
     """Raises UserError where the directory holds something that this command can not go on with."""
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
     from ..evals.journal import JOURNAL
     from ..evals.records import MANIFEST
     from ..evals.samples import SAMPLES
@@ -140,7 +140,7 @@ def play(cast: Cast, config: Config, split_name: str, directory: Path, responses
     from ..envs import load
     from ..envs.pool import open_pool
     from ..evals.evaluator import evaluate, first_items
-    from ..evals.reports.report import render_evaluation
+    from ..pages.report import render_evaluation
     from ..trainers.run import recipe_of
     from .console import Console
 
@@ -201,7 +201,7 @@ def _endpoint(config: Config, split_name: str, split: Split) -> tuple[Player, Po
 def read_patch(path: Path) -> tuple[Patch, Trained | None]:
     """A patch, and what the manifest beside it tells of its training; None where there is none, or one of another patch."""
     from ..agents import patch
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
     from ..trainers import run
 
     found = patch.read(path)
@@ -215,8 +215,8 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
 def harness(suite: str, overrides: list[str], patches: list[Path], directory: Path):
     """Evaluate on a task of lm-evaluation-harness, and show the figures."""
     from ..evals.harness import evaluate
-    from ..evals.reports.report import render_evaluation
     from ..evals.suites import LM_EVAL
+    from ..pages.report import render_evaluation
     from ..trainers.run import recipe_of
     from .config import compose
     from .console import Console

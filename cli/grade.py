@@ -39,8 +39,8 @@ def grade_math(
     """
     from rich.progress import track
 
-    from ..envs.errors import UserError
-    from ..envs.files import make_writable, write_atomically
+    from ..common.errors import UserError
+    from ..common.files import make_writable, write_atomically
     from ..envs.math.golds import unreadable_golds
     from ..envs.math.grader import Verdict, grade_many
     from ..envs.math.sources import read_lines
@@ -66,7 +66,7 @@ def grade_math(
 
 
 def _text(path: Path, number: int, values: Any, key: str) -> str:
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
 
     value = values.get(key)
     if key == "gold" and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -40,9 +40,9 @@ def grade_code(
     Example:
       onelayer grade code --suite humaneval+ --input samples.jsonl --output graded.jsonl
     """
+    from ..common.files import make_writable, write_atomically
     from ..envs.code.sources import load_problems
     from ..envs.config import CodeConfig
-    from ..envs.files import make_writable, write_atomically
     from ..envs.math.sources import read_lines
 
     if unsafe_sandbox:
@@ -66,7 +66,7 @@ def sample(record: Record, place: str, problems: Problems, suite: str) -> tuple[
     """The task of a line and the whole program. Raises UserError, with file and line, for unknown tasks and missing keys."""
     from difflib import get_close_matches
 
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
 
     form = 'a line is {"task_id": "...", "solution": "..."} or {"task_id": "...", "completion": "..."}'
     task = record.values.get("task_id")

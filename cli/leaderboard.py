@@ -23,9 +23,9 @@ def leaderboard(
       onelayer leaderboard runs --output site
       onelayer verify theirs.tar --unpack runs/theirs && onelayer leaderboard runs --output site
     """
-    from ..envs.files import make_writable
-    from ..evals.leaderboard.build import build
-    from ..evals.leaderboard.site import write_site
+    from ..common.files import make_writable
+    from ..pages.leaderboard_site import write_site
+    from ..studies.leaderboard.build import build
 
     make_writable(output)
     board = build(runs, settings)

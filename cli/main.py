@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from ..evals.text import plain
+from ..common.text import plain
 from . import env, grade, runs
 from .arguments import NOTE
 from .compare import compare
@@ -77,7 +77,7 @@ def _run(words: list[str]) -> int:
 
 def _one_line(error: Exception) -> tuple[str, int] | None:
     """What to tell the user and the exit code; None for a defect."""
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
 
     if isinstance(error, UserError):
         return str(error), 2

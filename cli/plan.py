@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..agents.trained_sets import TrainedSet
 from ..envs import load
 from ..envs.items import Split
+from ..studies.study import prepare_study
 from ..trainers.config import Config, dump
-from ..trainers.study import prepare_study
 from ..trainers.train import evaluation_suite, prepare, training_split
 
 

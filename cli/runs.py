@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..evals.text import plain
+from ..common.text import plain
 
 if TYPE_CHECKING:
-    from ..evals.store import Entry
+    from ..studies.store import Entry
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List, show, compare and delete runs and evaluations.")
 
@@ -34,7 +34,7 @@ def list_runs(
       onelayer runs list runs/quickstart
       onelayer runs list --json
     """
-    from ..evals import store
+    from ..studies import store
 
     entries = store.scan(root)
     if as_json:
@@ -70,8 +70,8 @@ def show_run(
       onelayer runs show runs/layer3
       onelayer runs show runs/eval-arithmetic --item arithmetic-test-0
     """
-    from ..envs.errors import UserError
-    from ..evals import store
+    from ..common.errors import UserError
+    from ..studies import store
 
     entry = store.open_entry(run)
     if item is not None:
@@ -94,8 +94,8 @@ def diff_runs(
     Example:
       onelayer runs diff runs/layer3 runs/layer5
     """
-    from ..envs.errors import UserError
-    from ..evals import store
+    from ..common.errors import UserError
+    from ..studies import store
 
     one, two = store.open_entry(first), store.open_entry(second)
     if one.kind is not two.kind:
@@ -127,9 +127,9 @@ def delete_runs(
     import shutil
     import sys
 
-    from ..envs.errors import UserError
-    from ..envs.files import owned
-    from ..evals import store
+    from ..common.errors import UserError
+    from ..common.files import owned
+    from ..studies import store
 
     entries = [store.open_entry(run) for run in runs]
     if linked := next((run for run in runs if run.is_symlink()), None):
@@ -190,7 +190,7 @@ def _short(value: Any) -> str:
 
 
 def _show_item(entry: Entry, item: str) -> None:
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
     from ..evals.samples import SAMPLES, Sample, read_rows
 
     rows = read_rows(entry.directory / SAMPLES, item)
@@ -207,7 +207,7 @@ def _show_item(entry: Entry, item: str) -> None:
 
 
 def _diff_items(first: Path, second: Path) -> None:
-    from ..evals import store
+    from ..studies import store
 
     with store.connect(first, [store.open_entry(first), store.open_entry(second)]) as connection:
         for decoding in ("sampled", "greedy"):

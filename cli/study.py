@@ -35,6 +35,13 @@ def study(
 
         print_study(config)
         return
-    from ..trainers.study import study as run
+    from rich.console import Console
 
-    print(f"report: {run(config, output or Path('runs') / config.name)}")
+    from ..pages.report import render_table, write_report
+    from ..studies.study import study as run
+
+    directory = output or Path("runs") / config.name
+    report = run(config, directory)
+    write_report(report, directory)
+    Console().print(render_table(report))
+    print(f"report: {directory / 'report.html'}")

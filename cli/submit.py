@@ -22,7 +22,7 @@ def submit(
       onelayer submit runs/quickstart --output quickstart.tar
       onelayer submit runs/eval-math500 runs/layer3 --output mine.tar
     """
-    from ..evals.submissions.archive import gather, pack
+    from ..studies.submissions.archive import gather, pack
 
     claims = gather(runs)
     submission = pack(claims, output)
@@ -34,6 +34,6 @@ def submit(
 
 
 def _plain(text: str) -> str:
-    from ..evals.text import plain
+    from ..common.text import plain
 
     return plain(text)

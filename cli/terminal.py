@@ -1,4 +1,4 @@
-"""Where text is printed: what a terminal would obey, or show in another order, is written out (evals/text.py)."""
+"""Where text is printed: what a terminal would obey, or show in another order, is written out (common/text.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from ..evals.text import shown
+from ..common.text import shown
 
 
 class Shown:

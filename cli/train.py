@@ -30,7 +30,7 @@ def train(
       onelayer train --resume runs/layer3
       onelayer train quickstart trainer.trained_set=mid:2 --dry-run
     """
-    from ..envs.errors import UserError
+    from ..common.errors import UserError
     from .config import load
 
     recipe, overrides = split_recipe(recipe, overrides)

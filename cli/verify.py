@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..evals.submissions.verification import Checked, Tools
+    from ..studies.submissions.verification import Checked, Tools
 
 
 def verify(
@@ -46,8 +46,8 @@ def verify(
     """
     from ..agents.config import ModelConfig
     from ..agents.policy import Base, load_base
-    from ..envs.errors import UserError
-    from ..evals.submissions.verification import Tools
+    from ..common.errors import UserError
+    from ..studies.submissions.verification import Tools
     from ..trainers.run import finished, trained
 
     if unpack and what.is_dir():
@@ -85,12 +85,12 @@ def verify(
 
 def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: bool) -> None:
     """Verify all that lies in a directory, and print what came of it. keep: leave marks."""
-    from ..evals.leaderboard.marks import VERIFIED
-    from ..evals.store import SUBMISSION
-    from ..evals.submissions.archive import gather, read_submission
-    from ..evals.submissions.refusal import Refused
-    from ..evals.submissions.verification import check_files, write_mark
-    from ..evals.submissions.verification import verify as verify_claim
+    from ..studies.leaderboard.marks import VERIFIED
+    from ..studies.store import SUBMISSION
+    from ..studies.submissions.archive import gather, read_submission
+    from ..studies.submissions.refusal import Refused
+    from ..studies.submissions.verification import check_files, write_mark
+    from ..studies.submissions.verification import verify as verify_claim
 
     submitted = (directory / SUBMISSION).is_file()
     claims = check_files(directory, read_submission(directory)) if submitted else gather([directory])
@@ -109,7 +109,7 @@ def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: b
 
 
 def _tell(checked: Checked) -> None:
-    from ..evals.text import plain
+    from ..common.text import plain
 
     seen = checked.claim.manifest
     lost = f", {checked.lost} lost to failing environments" if checked.lost else ""
@@ -121,8 +121,8 @@ def _tell(checked: Checked) -> None:
 @contextmanager
 def _unpacked(archive: Path, target: Path | None) -> Iterator[Path]:
     """The files of a submission, beside `target`, where they go if nothing is raised; without one they are removed."""
-    from ..envs.files import check_new, make_writable
-    from ..evals.submissions.archive import unpack
+    from ..common.files import check_new, make_writable
+    from ..studies.submissions.archive import unpack
 
     if target:
         check_new(target)

@@ -23,7 +23,7 @@ def view(
       onelayer view runs/quickstart --port 0
       ssh -L 8612:127.0.0.1:8612 MACHINE onelayer view runs
     """
-    from ..evals.viewer.server import Server
+    from ..pages.viewer.server import Server
     from .leaderboard import settings
 
     with Server(host, port, runs, settings) as server:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import gymnasium as gym
 
+from ..common.errors import UserError
 from . import other
 from .config import ALFWorldConfig, CodeConfig, EnvConfig, FieldMapping, MathConfig, OtherConfig
-from .errors import UserError
 from .items import Item, Split
 from .math.sources import check_disjoint
 

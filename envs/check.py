@@ -17,10 +17,10 @@ from typing import Any
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
+from ..common.errors import UserError
 from . import load, make
 from .check_play import LONGEST_EPISODE, RAISED, Broken, Subject, episode, gold, golden, solved
 from .config import EnvConfig
-from .errors import UserError
 from .items import Split
 from .other import items_of
 from .pool_worker import describe

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UserError
+from ..common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from ..common.errors import UserError
 from .config import OtherConfig
-from .errors import UserError
 from .items import Item, Split
 from .pool_worker import describe
 

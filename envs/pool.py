@@ -31,9 +31,9 @@ from typing import Any
 
 import gymnasium as gym
 
+from ..common.errors import UserError
 from . import make
 from .config import EnvConfig, MathConfig, PoolConfig
-from .errors import UserError
 from .pool_process import CLOSE_SECONDS, START_SECONDS, Gone, Process, Settings
 from .pool_worker import Data, Host, fold
 

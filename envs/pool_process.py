@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from ..common.errors import UserError
 from .pool_worker import Data
 
 START_SECONDS = 600.0  # until a process has imported the environment's libraries and made the first one

@@ -37,7 +37,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from .errors import UserError
+from ..common.errors import UserError
 
 Data = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from .errors import UserError
+from ..common.errors import UserError
 from .items import choose, tenth
 from .math.answers import extract_answer
 from .spaces import FreeText

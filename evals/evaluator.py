@@ -22,24 +22,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents.agent import Agent, Player, derive_seed
-from ..agents.decoder import decoder_layers, multiplied
+from ..agents.decoder import decoder_layers
 from ..agents.engine import Sampling
 from ..agents.episodes import Play, assert_prompts_fit, play
+from ..agents.flops import multiplied, tokens_forwarded
 from ..agents.patch import Patch
 from ..agents.policy import Base
-from ..envs.errors import UserError
-from ..envs.files import owned, write_atomically
+from ..common.cost import Cost, Meter, git_commit, hardware, versions
+from ..common.errors import UserError
+from ..common.files import owned, write_atomically
+from ..common.text import plain
 from ..envs.items import Item, Split
 from ..envs.pool import Pool
 from .config import EvalConfig
-from .cost import Cost, Meter, git_commit, hardware, tokens_forwarded, versions
 from .failures import Failures
 from .journal import JOURNAL, Entries, RequestCounts, Spent, add_up, open_journal, read_journal
 from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
-from .text import plain
 
 DOMAINS = {"onelayer/Math-v0": "math", "onelayer/Code-v0": "code", "onelayer/ALFWorld-v0": "alfworld"}
 PROBE = "What is 1 + 1?\n\n<b> {} \u00e9 \u4f60\u597d"

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from ..agents.episodes import Episode
-from ..envs.errors import UserError
+from ..common.errors import UserError
 
 LOST_SHARE = 0.05
 """More than this share of lost samples is no measurement any more."""

@@ -20,11 +20,11 @@ from ..agents.config import ModelConfig
 from ..agents.patch import Patch, apply
 from ..agents.policy import load_base
 from ..agents.verdicts import CORRECT, WRONG
-from ..envs.errors import UserError
-from ..envs.files import owned
+from ..common.cost import Meter
+from ..common.errors import UserError
+from ..common.files import owned
 from ..envs.items import Item, Split
 from .config import EvalConfig
-from .cost import Meter
 from .evaluator import env_seed, model_policy, sample_seed, write_evaluation
 from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Source, Trained, read_manifest

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..envs.errors import UserError
-from ..envs.files import GrowingFile, growing
-from ..envs.reading import read_bytes
-from .cost import Cost
+from ..common.cost import Cost
+from ..common.errors import UserError
+from ..common.files import GrowingFile, growing
+from ..common.reading import read_bytes
 from .samples import Sample
 
 JOURNAL = "journal.jsonl"

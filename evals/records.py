@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
 
 from ..agents.verdicts import CORRECT, OVERLONG
-from ..envs.errors import UserError, first_problem
+from ..common.cost import Cost, Hardware
+from ..common.errors import UserError, first_problem
+from ..common.reading import parse_json, read_bytes
 from ..envs.items import size_text
-from ..envs.reading import parse_json, read_bytes
-from .cost import Cost, Hardware
 from .samples import SAMPLES, read_columns
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 

@@ -19,9 +19,9 @@ from ..agents.agent import Agent, derive_seed
 from ..agents.engine import Completion, FinishReason, Request
 from ..agents.length import TOKENLESS
 from ..agents.openai_engine import TextTokenizer, plain
-from ..envs.errors import UserError, first_problem
+from ..common.errors import UserError, first_problem
+from ..common.reading import parse_json, read_bytes
 from ..envs.items import Split
-from ..envs.reading import parse_json, read_bytes
 from .evaluator import sample_seed
 from .records import Decoding, PolicyInfo, Source
 

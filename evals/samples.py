@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..agents.verdicts import CORRECT
-from ..envs.errors import UserError, first_problem
-from ..envs.files import write_atomically
+from ..common.errors import UserError, first_problem
+from ..common.files import write_atomically
+from ..common.reading import open_regular
 from ..envs.pool import ACTION_ERROR
-from ..envs.reading import open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa

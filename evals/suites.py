@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..envs.errors import UserError, first_problem
-from ..envs.files import write_atomically
-from ..envs.reading import LARGEST_YAML, parse_yaml, read_bytes
+from ..common.errors import UserError, first_problem
+from ..common.files import write_atomically
+from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from .records import Decoding, Evaluation
 from .statistics import Rate, share
 

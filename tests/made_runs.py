@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onelayer.evals.cost import Cost, Hardware
+from onelayer.common.cost import Cost, Hardware
 from onelayer.evals.evaluator import summarise
 from onelayer.evals.records import MANIFEST, Decoding, Evaluation, Trained
 from onelayer.evals.samples import SAMPLES, Sample, write_samples

@@ -26,21 +26,21 @@ from onelayer.agents import patch, tiny
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.policy import load_base
 from onelayer.cli.config import load as load_recipe
+from onelayer.common.cost import Cost, Hardware
+from onelayer.common.errors import UserError
 from onelayer.envs import load
 from onelayer.envs.config import CodeConfig, MathConfig
-from onelayer.envs.errors import UserError
-from onelayer.evals import store
-from onelayer.evals.cost import Cost, Hardware
 from onelayer.evals.journal import read_journal
-from onelayer.evals.leaderboard.marks import mark_of
 from onelayer.evals.records import read_manifest
-from onelayer.evals.reports.learning_curve import read_curve
 from onelayer.evals.responses import read_responses
 from onelayer.evals.samples import read_columns, read_samples
-from onelayer.evals.submissions.archive import gather, pack, read_submission, unpack
 from onelayer.evals.suites import read_suite_file
-from onelayer.evals.viewer.episode_table import Journal
-from onelayer.evals.viewer.run_index import Index
+from onelayer.pages.viewer.episode_table import Journal
+from onelayer.pages.viewer.run_index import Index
+from onelayer.studies import store
+from onelayer.studies.leaderboard.marks import mark_of
+from onelayer.studies.learning_curve import read_curve
+from onelayer.studies.submissions.archive import gather, pack, read_submission, unpack
 from onelayer.trainers import run
 from onelayer.trainers.config import Config
 

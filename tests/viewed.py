@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from made_runs import make_evaluation, make_run, outcomes, rewrite
 
-from onelayer.evals.cost import Cost
+from onelayer.common.cost import Cost
 from onelayer.evals.journal import JOURNAL, Spent
 from onelayer.evals.samples import SAMPLES, Sample, read_samples, training_schema, write_rows
 from onelayer.trainers.config import Config, dump

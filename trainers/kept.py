@@ -10,7 +10,7 @@ from typing import Any
 
 from ..agents.agent import Agent
 from ..agents.episodes import Episode
-from ..envs.errors import UserError
+from ..common.errors import UserError
 from ..evals.samples import columns_of, prompt_reader, read_table, training_schema, write_rows
 
 EPISODES = "episodes"

@@ -13,7 +13,7 @@ from ..agents.agent import derive_seed
 from ..agents.length import with_length
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
-from ..envs.errors import UserError
+from ..common.errors import UserError
 from . import head
 from .config import Config
 from .forward import Bucket, Pack, default_tokens, hidden_states, packs

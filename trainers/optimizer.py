@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..agents.decoder import decoder_layers
 from ..agents.trained_sets import TrainedSet
-from ..envs.errors import UserError
+from ..common.errors import UserError
 from .config import TrainerConfig
 
 

@@ -33,13 +33,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..agents import patch
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
+from ..common.cost import Cost, Hardware, Meter, git_commit, hardware, versions
+from ..common.errors import UserError, first_problem
+from ..common.files import GrowingFile, growing, owned, write_atomically
+from ..common.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
 from ..envs.config import EnvConfig
-from ..envs.errors import UserError, first_problem
-from ..envs.files import GrowingFile, growing, owned, write_atomically
 from ..envs.items import Split
-from ..envs.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
 from ..evals.config import EvalConfig
-from ..evals.cost import Cost, Hardware, Meter, git_commit, hardware, versions
 from ..evals.records import LARGEST_MANIFEST, Trained, schema_version
 from .config import Config, dump
 from .kept import EPISODES, KeptEpisodes, kept_steps

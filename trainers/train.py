@@ -15,19 +15,18 @@ import numpy as np
 
 from ..agents import patch
 from ..agents.agent import Agent, derive_seed, make_agent
-from ..agents.decoder import multiplied
 from ..agents.engine import Sampling
 from ..agents.episodes import Episode, Play, assert_prompts_fit, play
+from ..agents.flops import multiplied, tokens_forwarded, training_flops
 from ..agents.length import with_length
 from ..agents.policy import Base, load_base, part_hashes, weight_hashes
 from ..agents.trained_sets import TrainedSet, select
 from ..agents.verdicts import CORRECT
+from ..common.errors import UserError
 from ..envs import check_disjoint, load, parse_suite
 from ..envs.config import EnvConfig
-from ..envs.errors import UserError
 from ..envs.items import Split
 from ..envs.pool import Pool, open_pool
-from ..evals.cost import tokens_forwarded, training_flops
 from ..evals.failures import ALWAYS, LOST_SHARE
 from ..evals.records import cut_off_warning
 from . import algorithms

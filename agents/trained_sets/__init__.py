@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from ...envs.errors import UserError
+from ...common.errors import UserError
 from . import blocks, entries
 from .trained_set import TrainedSet
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import nn
 from transformers import PreTrainedModel
 
-from ...envs.errors import UserError
+from ...common.errors import UserError
 from ..decoder import decoder_layers
 from .trained_set import TrainedSet
 

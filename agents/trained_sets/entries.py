@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ...envs.errors import UserError
+from ...common.errors import UserError
 from ..decoder import decoder_layers
 from .trained_set import TrainedSet
 

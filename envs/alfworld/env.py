@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 
+from ...common.errors import UserError
 from ..config import ALFWorldConfig
-from ..errors import UserError
 from ..items import Item
 from ..spaces import FreeText
 from .game import NOTHING, Game

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from ..errors import UserError
+from ...common.errors import UserError
 from ..items import tenth
 from .stock import check_versions
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...common.errors import UserError
+from ...common.files import check_new, write_atomically
+from ...common.reading import read_json_object
 from ..config import ALFWorldConfig
-from ..errors import UserError
-from ..files import check_new, write_atomically
 from ..items import Item, Split, tenth
-from ..reading import read_json_object
 from . import generator
 from .game import Game, Play
 from .generator import LAMP, NEEDS, TASKS, Draw, Placed

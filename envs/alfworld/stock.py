@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..errors import UserError
+from ...common.errors import UserError
 
 VERSIONS = {"alfworld": "0.4.2", "textworld": "1.7.0", "fast_downward_textworld": "20.6.4"}
 _lock = threading.RLock()

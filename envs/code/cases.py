@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..reading import parse_json
+from ...common.reading import parse_json
 from .compare import OWN, Printed, called, called_or_wrapped
 from .problems import Calls, Programs, Ungradable
 

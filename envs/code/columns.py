@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..reading import open_regular, parse_json
+from ...common.reading import open_regular, parse_json
 from .extract import extract_code
 from .problems import Ungradable
 

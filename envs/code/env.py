@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 
+from ...common.errors import UserError
 from ..config import CodeConfig, CodeFields
-from ..errors import UserError
 from ..items import Item
 from ..spaces import FreeText
 from .sources import load_problems

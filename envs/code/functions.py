@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterator
 from itertools import product
 
-from ..errors import UserError
+from ...common.errors import UserError
 from ..items import Item, tenth
 from .problems import Args, Calls, Problem
 

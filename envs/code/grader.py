@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ..errors import UserError
+from ...common.errors import UserError
 from ..sandbox import Limits, Outcome, Reply, calls, judged, script
 from . import remote
 from .extract import extract_code

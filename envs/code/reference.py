@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..files import write_atomically
+from ...common.errors import UserError
+from ...common.files import write_atomically
 from ..sandbox import Limits, Outcome, calls
 from .compare import tolerance
 from .problems import Calls, Problem

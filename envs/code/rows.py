@@ -8,8 +8,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from ...common.errors import UserError
 from ..config import CodeFields
-from ..errors import UserError
 from ..items import Item
 from ..math.sources import Record
 from .asserts import Unnamed, asserts, kinds_in

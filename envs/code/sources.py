@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...common.errors import UserError
+from ...common.files import write_atomically
+from ...common.reading import open_regular, parse_json
 from ..config import CodeConfig, CodeFields
-from ..errors import UserError
-from ..files import write_atomically
 from ..items import Item, Skipped, Split, tenth
 from ..math.sources import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines
-from ..reading import open_regular, parse_json
 from . import functions, plus
 from .problems import Problem, Ungradable
 from .reference import cache

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from ..errors import UserError
+from ...common.errors import UserError
 from ..items import Item, tenth
 
 SPLITS = {"test": range(0, 2), "validation": range(2, 3), "train": range(3, 10)}  # tenths of the hash space

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...common.errors import UserError
+from ...common.reading import parse_json
 from ..config import FieldMapping
-from ..errors import UserError
 from ..items import Item
-from ..reading import parse_json
 from .answers import extract_answer
 from .golds import Gold
 from .latex import normalise

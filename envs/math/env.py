@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 
+from ...common.errors import UserError
 from ..config import FieldMapping, MathConfig
-from ..errors import UserError
 from ..items import Item, Split, choose
 from ..spaces import FreeText
 from .columns import golds_of

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import write_atomically
+from ...common.errors import UserError
+from ...common.files import write_atomically
 from . import workers
 from .caps import admissible
 from .latex import normalise

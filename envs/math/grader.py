@@ -13,7 +13,7 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
 
-from ..errors import UserError
+from ...common.errors import UserError
 from . import workers
 from .answers import MAX_WRITTEN, extract_answer
 from .caps import admissible, variables

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...common.errors import UserError
+from ...common.reading import LARGEST_LINES, parse_json, read_bytes
 from ..config import FieldMapping, MathConfig
-from ..errors import UserError
 from ..items import Item, Skipped, Split, tenth
-from ..reading import LARGEST_LINES, parse_json, read_bytes
 from . import arithmetic
 from .columns import Unplayable, as_text, find, golds_of, read_question, read_row, value_at
 from .golds import unreadable_golds

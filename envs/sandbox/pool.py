@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import UserError
+from ...common.errors import UserError
 from .inside.watch import HEAD
 from .results import Isolation
 

@@ -12,8 +12,8 @@ from onelayer.agents.agent import make_agent
 from onelayer.agents.config import AgentConfig, ModelConfig
 from onelayer.agents.length import context_of, with_length
 from onelayer.agents.policy import load_base
+from onelayer.common.errors import UserError
 from onelayer.envs.config import ALFWorldConfig, CodeConfig, EnvConfig, MathConfig, OtherConfig
-from onelayer.envs.errors import UserError
 
 
 def model(context: int, hidden: int = 512) -> PreTrainedModel:

@@ -15,7 +15,7 @@ from onelayer.agents import tiny
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.policy import load_base
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from onelayer.agents.decoder import decoder_layers
 from onelayer.agents.patch import Patch
 from onelayer.agents.policy import load_base
 from onelayer.agents.trained_sets import select
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 
 IDS = torch.tensor([[1, 7, 9, 30, 44, 5]])
 

@@ -6,7 +6,7 @@ import pytest
 from families import FAMILIES, MORE_FAMILIES, UNFIT, random_base, random_model
 
 from onelayer.agents.supported import check_supported
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])

@@ -13,10 +13,10 @@ from e2e.commands import replies
 
 from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
-from onelayer.evals.leaderboard.records import Leaderboard
 from onelayer.evals.records import Decoding
-from onelayer.evals.viewer.pages import Site
-from onelayer.evals.viewer.profile_page import Measure, profiles
+from onelayer.pages.viewer.pages import Site
+from onelayer.pages.viewer.profile_page import Measure, profiles
+from onelayer.studies.leaderboard.records import Leaderboard
 
 SMALL = ["trainer.steps=2", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.lr=3e-4"]
 EVALUATION = ["--items", "8", "--n", "2"]

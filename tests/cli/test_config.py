@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onelayer.cli.config import compose_suite, load
+from onelayer.common.errors import UserError
 from onelayer.envs.config import MathConfig
-from onelayer.envs.errors import UserError
 from onelayer.evals.suites import LM_EVAL, named, select
 from onelayer.trainers.config import Config, dump
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onelayer.cli.grade import grade_code, grade_math
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 
 LINES = [
     {"response": "\\boxed{12}", "gold": "12", "id": "a", "extra": {"kept": ["ü", 1.5]}},

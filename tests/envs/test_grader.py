@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 from onelayer.envs.math import workers
 from onelayer.envs.math.caps import admissible
 from onelayer.envs.math.golds import unreadable_golds

@@ -20,15 +20,15 @@ from rich.console import Console
 from onelayer.agents.agent import Agent
 from onelayer.agents.config import AgentConfig
 from onelayer.agents.engine import Completion, FinishReason
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 from onelayer.envs.items import Item, Split
 from onelayer.envs.pool import Pool
 from onelayer.evals.config import EvalConfig
 from onelayer.evals.evaluator import env_seed, evaluate, sample_seed
 from onelayer.evals.journal import JOURNAL, read_journal
 from onelayer.evals.records import Decoding, PolicyInfo, read_evaluation
-from onelayer.evals.reports.report import render_evaluation
 from onelayer.evals.samples import SAMPLES, read_samples, write_samples
+from onelayer.pages.report import render_evaluation
 
 BASE = PolicyInfo(name="base", base="f" * 64)
 SPLIT = Split("toy/test", tuple(Item(f"toy-{i}", f"question {i}", str(i % 3)) for i in range(12)))

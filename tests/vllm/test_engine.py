@@ -13,7 +13,7 @@ from onelayer.agents.config import ModelConfig
 from onelayer.agents.engine import Completion, Engine, FinishReason, Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base, load_base
 from onelayer.agents.vllm_engine import VllmEngine, in_process, on_server
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 
 MakeEngine = Callable[[Base], VllmEngine]
 QUESTIONS = ["12+30=?", "7*8=?", "99-1=?", "(3+4)*5=?"]

@@ -13,7 +13,7 @@ from onelayer.agents.engine import Completion, Request, Sampling, TransformersEn
 from onelayer.agents.policy import Base
 from onelayer.agents.trained_sets import select
 from onelayer.agents.vllm_engine import InProcess, Server, VllmEngine, check_logprobs, in_process, on_server, whole_modules
-from onelayer.envs.errors import UserError
+from onelayer.common.errors import UserError
 
 MakeEngine = Callable[[Base], VllmEngine]
 

@@ -11,8 +11,8 @@ from textwrap import dedent
 
 import pytest
 
+from onelayer.common.errors import UserError
 from onelayer.envs import sandbox
-from onelayer.envs.errors import UserError
 from onelayer.envs.sandbox import Limits, Outcome, Reply
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox runs on Linux")

@@ -1,0 +1,231 @@
+"""A study's report for people: tables in the terminal, report.json, and one HTML page that needs no network.
+
+Terminal and page print the same tables: both are made of the strings that `leaderboard`, `differences` and the others return, and
+the page's charts are drawn in the browser from the very JSON that report.json holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ..common.files import write_atomically
+from ..evals.records import Decoding, Evaluation
+from ..evals.statistics import Rate
+from ..studies.contribution import SHOWN_FROM, Contribution
+from ..studies.study_report import Arm, StudyReport
+from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
+
+
+def write_report(report: StudyReport, directory: Path) -> None:
+    """Write report.json and report.html. Raises UserError where the directory cannot be written."""
+    write_atomically(directory / "report.json", report.model_dump_json(indent=2) + "\n")
+    write_atomically(directory / "report.html", render_page(report))
+
+
+def render_evaluation(evaluation: Evaluation) -> Group:
+    """The figures of one policy for a terminal, by task type too where there are several."""
+    names = {Decoding.SAMPLED: f"temperature {evaluation.temperature:g}", Decoding.GREEDY: "greedy"}
+    by_decoding = {name: evaluation.scores(decoding) for decoding, name in names.items() if decoding is not evaluation.repeats}
+    header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority", "tokens", "cut off"]
+    rows = []
+    for name, scores in by_decoding.items():
+        k, majority = max(scores.pass_at_k), f"{scores.majority.mean:.3f}" if scores.majority else "-"
+        figures = [f"{scores.pass_at_k[k]:.3f} ({k})", majority, f"{scores.mean_tokens:.1f}", f"{scores.truncated:.1%}"]
+        rows.append([name, str(scores.samples), *_mean_and_interval(scores.pass_rate), *figures])
+    # Columns for those whom they concern: most environments pay 1 or nothing, and none of them should fail.
+    extra = {"reward": [f"{scores.mean_reward:.3f}" for scores in by_decoding.values()]}
+    if extra["reward"] == [f"{scores.pass_rate.mean:.3f}" for scores in by_decoding.values()]:
+        extra = {}
+    if any(scores.corrected for scores in by_decoding.values()):
+        extra["corrected"] = [f"{scores.corrected or 0:.1%}" for scores in by_decoding.values()]
+    if evaluation.errors:
+        extra["errors"] = [str(scores.errors) for scores in by_decoding.values()]
+    header += extra
+    rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
+    parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.size_text}", header, rows)]
+    if len(evaluation.sampled.by_type) > 1:
+        header = ["task type", "items", *(f"{name} [95%]" for name in by_decoding)]
+        rows = []
+        for kind, score in evaluation.sampled.by_type.items():
+            rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
+            rows.append([kind, str(score.items), *(" ".join(_mean_and_interval(rate, 2)) for rate in rates)])
+        parts.append(_plain_table("By task type", header, rows))
+    parts += map(Text, evaluation.warnings())
+    return Group(*parts)
+
+
+def _mean_and_interval(rate: Rate, digits: int = 3) -> tuple[str, str]:
+    return f"{rate.mean:.{digits}f}", f"[{rate.low:.{digits}f}, {rate.high:.{digits}f}]"
+
+
+def _plain_table(title: str, header: list[str], rows: list[list[str]]) -> RichTable:
+    table = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(header):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def render_table(report: StudyReport) -> Group:
+    """The leaderboard and the paired differences for a terminal of 80 columns or more."""
+    return render_tables([leaderboard(report), differences(report)])
+
+
+def render_page(report: StudyReport) -> str:
+    """The page, as `render_html` makes it."""
+    return render_html(
+        "report.html.j2",
+        report,
+        report=report,
+        leaderboard=leaderboard(report),
+        details=[differences(report), contributions(report), trainings(report)],
+        protocol=protocol(report),
+    )
+
+
+def leaderboard(report: StudyReport) -> Table:
+    """Base sampled, base greedy, base majority vote, full, and each other trained set with its C(k)."""
+    over = _over(report)
+    warm = f"temperature {report.temperature:g}"
+    base, rest = report.arm("base"), [arm for arm in report.arms if arm.name != "base"]
+    none = Cell("")
+    rows = [
+        [Cell("base", warm), rate_cell(base.sampled.pass_rate), none, Cell("0"), none],
+        [Cell("base greedy"), none, rate_cell(base.greedy.pass_rate), none, Cell("0")],
+    ]
+    if base.majority:
+        rows.append([Cell(f"base maj@{report.majority}"), rate_cell(base.majority), none, none, none])
+    for arm in rest:
+        shares = [rate_cell(arm.measured(decoding).pass_rate) for decoding in Decoding]
+        rows.append([Cell(arm.name), *shares, *(_contribution(arm, decoding) for decoding in Decoding)])
+    header = [Cell(figure, f"{drawn}\n{over}") for figure in ("pass@1", "C(k)") for drawn in (warm, "greedy")]
+    return Table(f"{report.recipe}: {report.size_text} of {report.split}", [Cell("policy"), *header], rows, _notes(report))
+
+
+def differences(report: StudyReport) -> Table:
+    """Each trained arm minus base and minus full, paired on the same items."""
+    header = [Cell("policy")]
+    for other in ("base", "full"):
+        header += [Cell(f"minus {other}", f"temperature {report.temperature:g}"), Cell(f"minus {other}", "greedy")]
+    rows = []
+    for arm in report.arms:
+        if arm.name == "base":
+            continue
+        to_base = [difference_cell(arm.measured(decoding).to_base) for decoding in Decoding]
+        contributions = [arm.measured(decoding).contribution for decoding in Decoding]
+        rows.append([Cell(arm.name), *to_base, *(difference_cell(found.to_full if found else None) for found in contributions)])
+    note = f"Differences of pass@1, paired on the same items, {report.level:.0%} over {report.interval_over}, p of the paired t test."
+    return Table("Differences", header, rows, [note])
+
+
+def contributions(report: StudyReport) -> Table:
+    """What C(k) is made of: numerator, denominator, both intervals."""
+    over = _over(report)
+    header = [Cell("policy"), Cell("decoding"), Cell("N", "S(k) - S(base)"), Cell("D", "S(full) - S(base)"), Cell("|D| / SE(D)")]
+    header += [Cell("C(k)", "N / D"), Cell("Fieller", over), Cell("paired bootstrap", over)]
+    rows = []
+    for arm in report.arms:
+        for decoding in Decoding:
+            found = arm.measured(decoding).contribution
+            if found is None:
+                continue
+            name = f"temperature {report.temperature:g}" if decoding is Decoding.SAMPLED else "greedy"
+            fieller = "unbounded" if found.fieller == "unbounded" else _interval(found.fieller)
+            bootstrap = _interval(found.bootstrap) if found.bootstrap else "unbounded"
+            strength = "" if found.strength is None else f"{found.strength:.1f}"
+            cells = (strength, "not shown" if found.point is None else f"{found.point:.2f}", fieller, bootstrap)
+            rows.append([Cell(arm.name), Cell(name), difference_cell(found.gain), difference_cell(found.gain_full), *map(Cell, cells)])
+    return Table(
+        "Layer contribution",
+        header,
+        rows,
+        [
+            "C(k) is the share of the full run's gain over base that training k alone reaches; 1 is all of it. N and D share the base and "
+            f"the items, which both intervals allow for. C(k) is a figure only where |D| / SE(D) is at least {SHOWN_FROM:g}; Fieller's "
+            "set is unbounded where D cannot be told from zero."
+        ],
+    )
+
+
+def trainings(report: StudyReport) -> Table:
+    """What was trained, and which learning rate was chosen from which."""
+    rows = []
+    for arm in report.arms:
+        run = arm.training
+        if run is None:
+            continue
+        tried = "\n".join(f"{trial.lr:g}: {trial.score:.3f}" for trial in run.lr_tried) or "fixed"
+        by_seed = "\n".join(f"seed {seed}: {rate:.3f}" for seed, rate in zip(run.seeds, arm.sampled.by_seed, strict=True))
+        share = Cell(f"{run.parameters:,}", f"{run.share:.1%} of all")
+        rate = Cell(f"{run.lr:g}", tried)
+        rows.append([Cell(arm.name), share, rate, Cell(f"{arm.sampled.pass_rate.mean:.3f}", by_seed), Cell(f"{run.seconds:.1f} s")])
+    header = [Cell("policy"), Cell("trained parameters"), Cell("learning rate", "tried: validation pass@1")]
+    header += [Cell("pass@1", f"temperature {report.temperature:g}"), Cell("training time", "all seeds")]
+    note = f"Learning rates were chosen on {report.validation}, not on the items above." if report.validation else ""
+    return Table("Training runs", header, rows, [note] if note else [])
+
+
+def protocol(report: StudyReport) -> dict[str, str]:
+    """How it was measured, as label and text."""
+    rows = {
+        "model": f"{report.model}, {report.parameters:,} parameters",
+        "base fingerprint": report.base,
+        "algorithm": report.algorithm,
+        "items": f"{report.size_text} of {report.split}",
+        "items SHA-256": report.digest,
+        "samples of each item": f"{report.samples} (base {report.base_samples}) at temperature {report.temperature:g}, and 1 greedy",
+        "most tokens of a reply": str(report.max_tokens),
+        "prompt": report.prompt,
+        "evaluation seed": str(report.eval_seed),
+        **{name: str(value) for name, value in report.settings.items() if "." in name},
+        "intervals": f"{report.level:.0%}, over {report.interval_over}",
+        "study took": f"{report.seconds:.0f} s",
+    }
+    return rows | {f"version of {name}": version for name, version in report.versions.items()}
+
+
+def _notes(report: StudyReport) -> list[str]:
+    notes = []
+    if report.interval_over == "items":
+        notes.append("One training seed: the intervals are over items only and say nothing about training again.")
+    else:
+        notes.append("Base is not trained: its intervals are over items only.")
+    if len(report.arms) > 3:
+        notes.append("The best of several trained sets, picked from these figures, looks better than it is: confirm it elsewhere.")
+    for decoding in Decoding:
+        gain = report.arm("full").measured(decoding).to_base
+        if gain and gain.difference < 0:
+            notes.append(f"Full-parameter training lost ({decoding.value}): C(k) compares losses there.")
+    for arm in report.arms:
+        if errors := arm.sampled.errors + arm.greedy.errors:
+            notes.append(f"Environments failed in {errors} samples of {arm.name}: they count as wrong.")
+        if dropped := sum(step.dropped or 0 for curve in arm.curves for step in curve.steps):
+            notes.append(f"Environments failed in the training of {arm.name}: {dropped:.0f} episodes were left out.")
+    return notes + report.warnings
+
+
+def _over(report: StudyReport) -> str:
+    """What a column's intervals allow for, on lines no wider than an interval."""
+    return f"{report.level:.0%} over {report.interval_over}".replace(" and", "\nand")
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def _contribution(arm: Arm, decoding: Decoding) -> Cell:
+    measured = arm.measured(decoding)
+    found: Contribution | None = measured.contribution
+    if found is None:  # full
+        gain = measured.to_base
+        return Cell("1", f"|D|/SE(D)\n= {abs(gain.difference) / gain.se:.1f}" if gain and gain.se else "")
+    if found.point is not None:
+        return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else _interval(found.fieller))
+    reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"
+    return Cell("unbounded" if found.fieller == "unbounded" else "not shown", reason)

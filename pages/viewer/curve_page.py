@@ -1,0 +1,205 @@
+"""Learning curves as charts: of one run, and of all runs side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from ...evals.protocol import labels, training_settings
+from ...studies.leaderboard.measured import Settings
+from ...studies.store import Entry, State
+from .charts import COLORS, DASHES, Axis, Chart, Line, Mark, axis, polyline
+from .run_index import Point, section
+
+X = {"step": "steps", "tokens": "sampled tokens", "episodes": "episodes", "seconds": "seconds"}
+Y = {
+    "success": "share solved",
+    "reward": "mean reward",
+    "entropy": "entropy, nats per token",
+    "kl": "KL to the base, nats per token",
+    "grad_norm": "gradient norm",
+    "response_length": "tokens of a response",
+}
+MOST_LINES = 24
+"""Policies in one chart: more are narrowed by name."""
+Run = tuple[str, Entry, Mapping[str, Any], Sequence[Point]]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One run of a policy."""
+
+    name: str
+    """Directory."""
+    seed: object
+    points: Sequence[Point]
+    steps: int | None
+    """That it is to take."""
+    state: State
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Runs that differ in their seed alone."""
+
+    name: str
+    domain: str
+    seeds: list[Seed]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The policies trained on one suite with episodes of the same kind."""
+
+    name: str
+    chart: Chart
+    policies: list[tuple[Policy, Line, float | None]]
+    """With their look, and the last figure (of several seeds the mean)."""
+    left_out: int
+
+
+def trained_policies(runs: Sequence[Run], settings: Settings) -> list[Policy]:
+    """Runs put together over seeds. settings: from a configuration to what of it bears on the result, without the seed."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    places = _places(runs, settings)
+    for run in runs:
+        key = json.dumps(found, sort_keys=True) if (found := _settings(run, settings)) else run[0]
+        for again in count():  # a run that was repeated is a line of its own
+            group = groups.setdefault((key, again), [])
+            if all(_trainer(other[2]).get("seed") != _trainer(run[2]).get("seed") for other in group):
+                group.append(run)
+                break
+    alike: defaultdict[tuple[str, str], list[list[Run]]] = defaultdict(list)
+    for group in groups.values():
+        alike[places[group[0][0]], _stem(group[0])].append(group)
+    found = []
+    for (domain, stem), same in alike.items():
+        rates = [str(_trainer(group[0][2]).get("lr")) for group in same]
+        for at, group in enumerate(same):
+            more = "" if len(same) == 1 else f" lr {rates[at]}" if len(set(rates)) == len(same) else f" #{at + 1}"
+            found.append(Policy(stem + more, domain, [_seed(run) for run in group]))
+    return found
+
+
+def _settings(run: Run, settings: Settings) -> Mapping[str, Any]:
+    """As JSON holds them; empty where its configuration is none."""
+    try:
+        return json.loads(json.dumps(settings(run[2]), default=str))
+    except (AttributeError, TypeError, ValueError):
+        return {}
+
+
+def _places(runs: Sequence[Run], settings: Settings) -> dict[str, str]:
+    """By directory the suite that each trains on, and how its episodes differ from those of other runs on it: they are another measure."""
+    by_domain: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_domain[_domain(run)].append(run)
+    found = {}
+    for domain, members in by_domain.items():
+        apart = labels([[training_settings(_settings(run, settings))] for run in members])
+        found |= {run[0]: f"{domain}, {text}" if text else domain for run, text in zip(members, apart, strict=True)}
+    return found
+
+
+def _trainer(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    return section(recipe, "trainer")
+
+
+def _stem(run: Run) -> str:
+    trainer = _trainer(run[2])
+    return f"{trainer['algorithm']} {trainer['trained_set']}" if {"algorithm", "trained_set"} <= trainer.keys() else run[0]
+
+
+def _domain(run: Run) -> str:
+    """The suite that a run trains on, as its configuration names it."""
+    env = section(run[2], "env")
+    suite, name = env.get("suite"), str(env.get("id") or "unknown")
+    return f"{suite}" if suite and "Math" in name else " ".join(str(part) for part in (name, suite) if part)
+
+
+def _seed(run: Run) -> Seed:
+    name, entry, recipe, points = run
+    steps = _trainer(recipe).get("steps")
+    return Seed(name, _trainer(recipe).get("seed"), points, steps if isinstance(steps, int) else None, entry.state)
+
+
+def domain_charts(policies: Sequence[Policy], x: str, y: str) -> list[Domain]:
+    """A chart for each suite and kind of episodes: a line for each policy, of several seeds a thin one each and their mean."""
+    by_domain: defaultdict[str, list[Policy]] = defaultdict(list)
+    for policy in policies:
+        by_domain[policy.domain].append(policy)
+    return [_domain_chart(name, members[:MOST_LINES], len(members) - MOST_LINES, x, y) for name, members in sorted(by_domain.items())]
+
+
+def _domain_chart(name: str, policies: Sequence[Policy], left_out: int, x: str, y: str) -> Domain:
+    points = [point for policy in policies for seed in policy.seeds for point in seed.points]
+    across, up = _axes(points, x, y)
+    lines, rows = [], []
+    for at, policy in enumerate(policies):
+        color, dash = at % COLORS, at // COLORS % DASHES
+        curves = [_curve(seed.points, x, y) for seed in policy.seeds]
+        mean = _mean(curves)
+        if len(curves) > 1:
+            lines += [Line(policy.name, color, 0, polyline(curve, across, up), thin=True) for curve in curves]
+        last = next((point for point in reversed(mean) if point[1] is not None), None)
+        marks = (
+            [Mark(across.percent(last[0]), 100 - up.percent(last[1]), f"{policy.name}: {last[1]:.3g}")]
+            if last and last[1] is not None
+            else []
+        )
+        line = Line(policy.name, color, dash, polyline(mean, across, up), marks=marks)
+        lines.append(line)
+        rows.append((policy, line, last[1] if last else None))
+    chart = Chart(name, f"{Y[y]} against {X[x]} on {name}; the last figures are in the table", across, up, lines)
+    return Domain(name, chart, rows, max(0, left_out))
+
+
+def run_charts(points: Sequence[Point]) -> list[Chart]:
+    """The curves of one run, a chart for each figure that it has."""
+    charts = []
+    for key, title in Y.items():
+        values = [_value(point, key) for point in points]
+        if not any(value is not None for value in values):
+            continue
+        if key == "reward" and values == [_value(point, "success") for point in points]:
+            continue  # where every episode pays 1 or nothing the two are one
+        x, y = _axes(points, "step", key)
+        curve = _curve(points, "step", key)
+        last = next(point for point in reversed(curve) if point[1] is not None)
+        marks = [Mark(x.percent(last[0]), 100 - y.percent(last[1] or 0.0), f"step {last[0]:g}: {last[1]:.3g}")]
+        charts.append(
+            Chart(title, f"{title} at each step, the last {last[1]:.3g}", x, y, [Line(title, 0, 0, polyline(curve, x, y), marks=marks)])
+        )
+    return charts
+
+
+def _axes(points: Sequence[Point], x: str, y: str) -> tuple[Axis, Axis]:
+    values = [value for point in points if (value := _value(point, y)) is not None]
+    return axis([float(point[x]) for point in points], X[x], zero=True), axis(values, Y[y], zero=y in ("success", "reward", "kl"))
+
+
+def _curve(points: Sequence[Point], x: str, y: str) -> list[tuple[float, float | None]]:
+    return [(float(point[x]), _value(point, y)) for point in points]
+
+
+def _value(point: Point, key: str) -> float | None:
+    """A figure; None where there is none, or no finite one."""
+    value = point.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _mean(curves: Sequence[Sequence[tuple[float, float | None]]]) -> list[tuple[float, float | None]]:
+    """Mean at each step, as far as all have come."""
+    if len(curves) == 1:
+        return list(curves[0])
+    found = []
+    for places in zip(*curves, strict=False):
+        values = [value for _, value in places if value is not None]
+        mean = sum(values) / len(values) if len(values) == len(places) else None
+        found.append((sum(place for place, _ in places) / len(places), mean))
+    return found

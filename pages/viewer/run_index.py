@@ -1,0 +1,147 @@
+"""What lies below a directory of runs, while it changes: looked through at every question, read again only where files have changed."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import UserError
+from ...common.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
+from ...evals.journal import JOURNAL
+from ...evals.records import MANIFEST
+from ...evals.samples import SAMPLES
+from ...evals.suites import SUITES
+from ...studies import store
+from ...studies.learning_curve import read_curve
+from ...studies.store import METRICS, RECIPE, RUN, STUDY, Entry, Kind, State
+from .episode_table import Episodes, Journal, Version, open_episodes
+
+LOOK_EVERY = 1.0
+"""Seconds: questions that come faster get the same answer."""
+WATCHED = (MANIFEST, SAMPLES, JOURNAL, RUN, RECIPE, METRICS, STUDY, SUITES, "report.json", "patch.safetensors", "verified.json")
+GROWING = (METRICS, JOURNAL)
+Signature = tuple[Any, ...]
+Point = Mapping[str, Any]
+
+
+class Index:
+    """The entries below a directory, by their paths relative to it. Several threads may ask."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._lock = threading.Lock()
+        self._looked = -LOOK_EVERY
+        self._found: dict[str, tuple[Signature, Entry]] = {}
+        self._journals: dict[str, Journal] = {}
+        self._recipes: dict[str, tuple[Version, Mapping[str, Any]]] = {}
+        self._curves: dict[str, tuple[Version, list[Point]]] = {}
+
+    def entries(self) -> dict[str, Entry]:
+        """All that is there now, in the order of the paths."""
+        with self._lock:
+            if time.monotonic() - self._looked >= LOOK_EVERY:
+                self._found, self._looked = self._look(), time.monotonic()
+            return {name: entry for name, (_, entry) in self._found.items()}
+
+    def signature(self) -> Signature:
+        """Changes when a run or an evaluation is completed, verified, changed or removed; not while one only grows."""
+        self.entries()
+        with self._lock:
+            settled = [(name, found) for name, (found, entry) in self._found.items() if entry.state is not State.UNFINISHED]
+        return tuple((name, tuple(part for part in found if part and part[0] not in GROWING)) for name, found in settled)
+
+    def episodes(self, name: str, entry: Entry) -> Episodes:
+        """The episodes of an entry. Raises UserError where they can not be read."""
+        journal = self._journal(name, entry.directory) if entry.kind is Kind.EVALUATION else None
+        return open_episodes(entry.directory, entry.kind, journal)
+
+    def recipe(self, name: str, entry: Entry) -> Mapping[str, Any]:
+        """The configuration of a run as it stands in its files; empty where there is none to be read."""
+        if "config" in entry.manifest:
+            return section(entry.manifest, "config")
+        if (version := Version.of(entry.directory / RECIPE)) is None:
+            return {}
+        if self._recipes.get(name, (None,))[0] != version:
+            self._recipes[name] = version, _read_yaml(version.path)
+        return self._recipes[name][1]
+
+    def curve(self, name: str, entry: Entry) -> list[Point]:
+        """A run's metrics so far, a mapping for each step; `episodes`, `tokens` and `seconds` are those of the steps before it.
+
+        Raises UserError for broken metrics.
+        """
+        if (version := Version.of(entry.directory / METRICS)) is None:
+            return []
+        if self._curves.get(name, (None,))[0] != version:
+            settings = section(self.recipe(name, entry), "trainer")
+            sizes = [settings.get(key) for key in ("prompts_per_step", "group_size")]
+            curve = read_curve(version.path, math.prod(size if isinstance(size, int) else 0 for size in sizes))
+            lines = read_bytes(version.path, LARGEST_LINES).split(b"\n")
+            self._curves[name] = version, [parse_json(line) | point.model_dump() for line, point in zip(lines, curve.points, strict=False)]
+        return self._curves[name][1]
+
+    def _look(self) -> dict[str, tuple[Signature, Entry]]:
+        found = {}
+        for folder, inside, files in os.walk(self.root):
+            inside[:] = sorted(name for name in inside if not name.startswith(".") and name != store.EPISODES)
+            if kind := store.kind_of(files):
+                directory = Path(folder)
+                name = str(directory.relative_to(self.root))
+                signature = (str(kind), *(_file_signature(directory / file) for file in WATCHED if file in files))
+                before = self._found.get(name)
+                found[name] = before if before and before[0] == signature else (signature, self._examine(name, directory, kind))
+        return found
+
+    def _examine(self, name: str, directory: Path, kind: Kind) -> Entry:
+        if kind is Kind.EVALUATION and not (directory / MANIFEST).exists():
+            try:
+                journal = self._journal(name, directory)
+            except (UserError, OSError) as error:
+                reason = str(error) if isinstance(error, UserError) else f"{directory}: {(error.strerror or str(error)).lower()}"
+                return Entry(directory, kind, State.BROKEN, problem=reason)
+            return Entry(directory, kind, State.UNFINISHED, {"samples": journal.read_on(), **journal.spent} if journal else {})
+        return store.examine(directory, kind)
+
+    def _journal(self, name: str, directory: Path) -> Journal | None:
+        path = directory / JOURNAL
+        if not path.exists():
+            self._journals.pop(name, None)
+            return None
+        journal = self._journals.setdefault(name, Journal(path))
+        journal.read_on()
+        return journal
+
+
+def _file_signature(path: Path) -> tuple[str, int, int] | None:
+    version = Version.of(path)
+    return version and (path.name, version.modified, version.size)
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        found = parse_yaml(read_bytes(path, LARGEST_YAML))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of a configuration or manifest; empty where it is not there, or no mapping: files may hold anything."""
+    found = tree.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def name_of(entry: Entry, recipe: Mapping[str, Any]) -> str:
+    """What a run or evaluation is, in a few words; empty where nothing tells."""
+    found = entry.manifest
+    if entry.kind is Kind.EVALUATION:
+        return f"{found['policy']} on {found['split']}" if "policy" in found else ""
+    if entry.kind is Kind.RUN:
+        trainer = section(recipe, "trainer")
+        return " ".join(str(trainer[key]) for key in ("algorithm", "trained_set") if key in trainer)
+    return ""

@@ -1,0 +1,262 @@
+"""The leaderboard: what a directory of runs holds, as one table for each suite and each average, with intervals and shared ranks.
+
+An entry is a policy on a suite; runs that differ in their seed alone are one entry. Differences and C(k) are taken only between
+measurements of the same items under the same protocol (protocol.py). docs/leaderboard.md says how a table is to be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from ...common.text import plain
+from ...envs.items import size_text
+from ...evals.protocol import Settings as ProtocolSettings
+from ...evals.protocol import labels
+from ...evals.records import Decoding, Evaluation, Trained
+from ...evals.statistics import Difference, FloatArray, holm, mean_difference, mean_pass_rate
+from ..contribution import contribution_over_tasks
+from ..paper import published
+from .marks import Mark
+from .measured import Measured, Pool, Settings, averaged, collect, pools
+from .published import published_averages, published_tables
+from .records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
+
+SHOWN = ("temperature", "max_tokens", "prompt", "seed")
+"""What an opened entry tells of its protocol besides the keys of its recipe, where all its evaluations agree in it."""
+DRAWS = 1  # of the bootstrap beside Fieller's set, which the leaderboard does not show
+
+
+def build(root: Path, settings: Settings) -> Leaderboard:
+    """The leaderboard of a directory of runs. What is broken in it is named and left out.
+
+    Raises UserError where `root` is no directory that can be read.
+    """
+    found, averages, broken = collect(root, settings)
+    by_table: defaultdict[tuple[object, ...], list[Measured]] = defaultdict(list)
+    for one in [*(Measured((one,)) for one in found), *averaged(found, [*averages, *published_averages()])]:
+        by_table[one.table].append(one)
+    source = published().source
+    return Leaderboard(
+        published=f"{source.authors}: {source.title}. arXiv:{source.arxiv} ({source.date})",
+        tables=_with_published([_table(rows) for rows in by_table.values()]),
+        left_out=[
+            LeftOut(directory=plain(str(directory.relative_to(root))), problem=plain(problem.replace(f"{root}/", "")))
+            for directory, problem in sorted(broken.items())
+        ],
+    )
+
+
+def _table(rows: Sequence[Measured]) -> Table:
+    """All entries on the same items."""
+    found = pools(rows)
+    bases = [pool for pool in found if pool.is_base]
+    fulls = [pool for pool in found if pool.is_full]
+    standings: dict[tuple[int, Decoding], Standing] = {}
+    for decoding in Decoding:
+        measured = [(at, pool) for at, pool in enumerate(found) if pool.has(decoding)]
+        drafts = [_Draft(pool, decoding, pool.base_of(bases), *pool.full_of(fulls, decoding)) for _, pool in measured]
+        standings |= {(at, decoding): one for (at, _), one in zip(measured, _standings(drafts), strict=True)}
+    entries = [
+        _entry(pool, apart, *(standings.get((at, decoding)) for decoding in Decoding))
+        for at, (pool, apart) in enumerate(zip(found, _apart(found), strict=True))
+    ]
+    parts, average = [part.manifest for part in rows[0].parts], rows[0].average
+    digests = [f"{average.weights[part.split]} {part.digest}" for part in parts] if average else []
+    return Table(
+        domain=plain(average.name if average else parts[0].domain),
+        suite=plain(average.text if average else parts[0].split),
+        averaged={plain(split): weight for split, weight in average.weights.items()} if average else {},
+        items=sum(part.items for part in parts),
+        size=size_text(sum(part.items for part in parts), sum(len(part.skipped) for part in parts)),
+        digest=hashlib.sha256("\n".join([average.text, *digests]).encode()).hexdigest() if average else parts[0].digest,
+        entries=_by_score(_distinct(entries)),
+    )
+
+
+class _Draft:
+    """The figures of an entry under one decoding, before they are compared with those of others."""
+
+    def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None, full_differs: list[str]):
+        rate_TRI = pool.rates(decoding)
+        self.pool, self.decoding, self.protocol = pool, decoding, pool.one.protocol(decoding)
+        self.rate, self.by_seed = mean_pass_rate(rate_TRI), np.mean([rate_RI.mean(axis=1) for rate_RI in rate_TRI], axis=0).tolist()
+        self.to_base: tuple[Difference, int] | None = None
+        self.to_full: tuple[Difference, int] | None = None
+        self.share: Share | None = None
+        self.base_differs = base.one.differing(pool.one, decoding) if base else []
+        self.full_differs = full_differs
+        base_TI = [rate_RI[0] for rate_RI in base.rates(decoding)] if base and not self.base_differs and base.has(decoding) else None
+        if base_TI:
+            self.to_base = _minus(rate_TRI, base_TI), len(pool.by_seed)
+        common = sorted(pool.by_seed.keys() & full.by_seed.keys()) if full and full.has(decoding) else []
+        if full and common:
+            layer_TRI, full_TRI = pool.rates(decoding, common), full.rates(decoding, common)
+            self.to_full = _minus(layer_TRI, full_TRI), len(common)
+            if base_TI:
+                found = contribution_over_tasks(base_TI, full_TRI, layer_TRI, draws=DRAWS)
+                self.share = Share(point=found.point, interval=found.fieller)
+
+    def is_like(self, other: _Draft) -> bool:
+        """Whether the two were measured in the same way, as far as it bears on both."""
+        return not self.pool.one.differing(other.pool.one, self.decoding)
+
+
+def _minus(these: Sequence[FloatArray], those: Sequence[FloatArray]) -> Difference:
+    """Mean over tasks of a paired difference."""
+    return mean_difference([this - that for this, that in zip(these, those, strict=True)])
+
+
+def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
+    """With ranks, and p values corrected."""
+    to_base, to_full = (_corrected([getattr(draft, name) for draft in drafts], drafts) for name in ("to_base", "to_full"))
+    return [
+        Standing(
+            rank=rank,
+            pass_rate=draft.rate.mean,
+            interval=(draft.rate.low, draft.rate.high),
+            by_seed=draft.by_seed,
+            to_base=base,
+            to_full=full,
+            base_differs=draft.base_differs,
+            full_differs=draft.full_differs,
+            contribution=draft.share,
+        )
+        for draft, rank, base, full in zip(drafts, _ranks(drafts), to_base, to_full, strict=True)
+    ]
+
+
+def _ranks(drafts: Sequence[_Draft]) -> list[int]:
+    """Of each among those that it may be compared with."""
+    by_protocol: defaultdict[str, list[int]] = defaultdict(list)
+    for at, draft in enumerate(drafts):
+        by_protocol[draft.protocol].append(at)
+    found: dict[int, int] = {}
+    for protocol, members in by_protocol.items():
+        alike = [
+            at for other, rest in by_protocol.items() if other != protocol and drafts[members[0]].is_like(drafts[rest[0]]) for at in rest
+        ]
+        rates = [drafts[at].rate for at in (*members, *alike)]
+        found |= dict(zip(members, ranks([(rate.low, rate.high) for rate in rates]), strict=False))
+    return [found[at] for at in range(len(drafts))]
+
+
+def ranks(intervals: Sequence[tuple[float, float]]) -> list[int]:
+    """1 + how many intervals lie wholly above: entries that the intervals can not tell apart from the best share rank 1."""
+    lows, highs = np.sort([low for low, _ in intervals]), [high for _, high in intervals]
+    return (1 + len(lows) - np.searchsorted(lows, highs, side="right")).tolist()
+
+
+def _corrected(found: Sequence[tuple[Difference, int] | None], drafts: Sequence[_Draft]) -> list[Compared | None]:
+    """With p values corrected over the entries that are measured alike, on the same base."""
+    families: defaultdict[object, list[int]] = defaultdict(list)
+    for at, (one, draft) in enumerate(zip(found, drafts, strict=True)):
+        if one:
+            families[draft.pool.one.base, draft.protocol].append(at)
+    p_holm: dict[int, float] = {}
+    for family in families.values():
+        p_holm |= dict(zip(family, holm([one[0].p for at in family if (one := found[at])]), strict=True))
+    return [one and Compared(difference=one[0], p_holm=p_holm[at], seeds=one[1]) for at, one in enumerate(found)]
+
+
+def _apart(found: Sequence[Pool]) -> list[str]:
+    """What sets the protocol of each apart from those of others of its table."""
+    parts = zip(*(pool.one.parts for pool in found), strict=True)
+    by_part = [labels([one.protocols[Decoding.SAMPLED].levels for one in members]) for members in parts]
+    return [", ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*by_part, strict=True)]
+
+
+def _entry(pool: Pool, apart: str, sampled: Standing | None, greedy: Standing | None) -> Entry:
+    one, rows = pool.one, list(pool.by_seed.values())
+    parts = [part for row in rows for part in row.parts]
+    seen, trained = one.manifest, [row.trained for row in rows if row.trained]
+    known = [patch for patch in seen.trained if patch]
+    settings = [_shown(part.manifest, part.protocols[Decoding.SAMPLED].settings) for part in parts]
+    whole = len(known) == len(seen.patches)
+    first = known[0] if known else None
+    return Entry(
+        id=hashlib.sha256(one.identity.encode()).hexdigest()[:12],
+        mark=min((part.mark for part in parts), key=list(Mark)[::-1].index),
+        model=plain(_model_name(seen.model)),
+        base=plain(seen.base),
+        layers=seen.layers,
+        source=seen.source,
+        trained_set=plain(seen.policy) + (", rates by layer" if one.has_rates_by_layer else ""),
+        algorithm=first and plain(first.algorithm),
+        recipe=first and plain(first.recipe),
+        lr=first.lr if first and len(known) == 1 else None,
+        trained_on=first and plain(first.split),
+        seeds=sorted(pool.by_seed) if trained else [],
+        runs=len(rows),
+        samples=min(row.samples for row in rows),
+        interval_over="seeds and items" if len(rows) > 1 else "items",
+        parameters=sum(patch.parameters for patch in known) if known and whole else None,
+        total_parameters=first and first.total_parameters,
+        spent=_spent(trained) if trained else None,
+        apart=plain(apart),
+        protocol={key: value for key, value in settings[0].items() if all(key in one and one[key] == value for one in settings)},
+        protocol_sha256=one.protocol(Decoding.SAMPLED),
+        directories=sorted(plain(part.directory) for part in parts),
+        sampled=sampled,
+        greedy=greedy,
+    )
+
+
+def _shown(seen: Evaluation, settings: ProtocolSettings) -> dict[str, JsonValue]:
+    return {key: getattr(seen, key) for key in SHOWN} | {key: value for key, value in settings.items() if "." in key}
+
+
+def _spent(trained: Sequence[Trained]) -> Spent:
+    costs = [one.cost for one in trained]
+    gpu = [cost.gpu_seconds for cost in costs if cost.gpu_seconds is not None]
+    gpu_memory = [cost.peak_gpu_memory for cost in costs if cost.peak_gpu_memory is not None]
+    return Spent(
+        seconds=float(np.mean([cost.seconds for cost in costs])),
+        cpu_seconds=float(np.mean([cost.cpu_seconds for cost in costs])),
+        gpu_seconds=float(np.mean(gpu)) if len(gpu) == len(costs) else None,
+        flops=float(np.mean([cost.flops for cost in costs])),
+        tokens=float(np.mean([cost.tokens for cost in costs])),
+        peak_memory=max(cost.peak_memory for cost in costs),
+        peak_gpu_memory=max(gpu_memory, default=None),
+    )
+
+
+def _model_name(path: str) -> str:
+    """A model as a page may name it: of a directory only its last part, which tells nothing of the machine."""
+    return Path(path).name if path.startswith(("/", ".", "~")) else path
+
+
+def _distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """Ids made unique: a repeated run has the identity of the first."""
+    seen: defaultdict[str, int] = defaultdict(int)
+    found = []
+    for entry in entries:
+        seen[entry.id] += 1
+        found.append(entry if seen[entry.id] == 1 else entry.model_copy(update={"id": f"{entry.id}-{seen[entry.id]}"}))
+    return found
+
+
+def _by_score(entries: Sequence[Entry]) -> list[Entry]:
+    def score(entry: Entry) -> float:
+        standing = entry.sampled or entry.greedy
+        return standing.pass_rate if standing else 0.0
+
+    return sorted(entries, key=lambda entry: (-score(entry), entry.id))
+
+
+def _with_published(tables: Sequence[Table]) -> list[Table]:
+    """Published figures as entries: in the table of the suite with the most items, where there is one, else in one of their own."""
+    found = list(tables)
+    for (domain, suite), rows in published_tables().items():
+        sizes = {at: table.items or 0 for at, table in enumerate(found) if (table.domain, table.suite) == (domain, suite)}
+        if sizes:
+            at = max(sizes, key=sizes.__getitem__)
+            found[at] = found[at].model_copy(update={"entries": _by_score([*found[at].entries, *rows])})
+        else:
+            found.append(Table(domain=domain, suite=suite, items=None, digest="", entries=_by_score(rows)))
+    return sorted(found, key=lambda table: (table.items is None, table.domain, table.suite, -(table.items or 0), table.digest))

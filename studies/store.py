@@ -1,0 +1,243 @@
+"""A directory of runs as a database: what is in it, and DuckDB over the samples. docs/run-store.md is the format.
+
+Nothing is fatal to a reader: a directory whose files can not be read is an entry that says so.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from ..common.errors import UserError, first_problem
+from ..common.reading import open_regular, parse_json, read_bytes
+from ..evals.journal import JOURNAL, progress
+from ..evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, read_manifest, schema_version
+from ..evals.samples import SAMPLES, read_columns
+from ..evals.suites import SUITES, Suites
+
+if TYPE_CHECKING:
+    import duckdb
+
+RUN_SCHEMA = 2
+RUN, RECIPE, METRICS, STUDY, EPISODES = "run.json", "config.yaml", "metrics.jsonl", "study.yaml", "episodes"
+PATCH, SUBMISSION = "patch.safetensors", "submission.json"
+
+
+class Kind(StrEnum):
+    """What a directory is."""
+
+    EVALUATION = "evaluation"
+    """One policy on one split."""
+    RUN = "run"
+    """A training run."""
+    STUDY = "study"
+    """A recipe's base, runs and evaluations."""
+    GROUP = "group"
+    """Evaluations of one policy on several suites."""
+
+
+class State(StrEnum):
+    """How far it is."""
+
+    COMPLETE = "complete"
+    """Its manifest is there, and agrees with its files."""
+    UNFINISHED = "unfinished"
+    """Begun: it goes on, or was stopped."""
+    BROKEN = "broken"
+    """A file of it can not be read, or contradicts another."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run, evaluation, study or group."""
+
+    directory: Path
+    kind: Kind
+    state: State
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """As JSON; of an unfinished evaluation what its journal tells; empty where there is none."""
+    problem: str = ""
+    """Why it is broken, in one line."""
+
+
+def scan(root: Path) -> list[Entry]:
+    """All that lies in a directory of runs, at any depth, in the order of its paths. Links are not followed.
+
+    Raises UserError where `root` is no directory that can be read.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: {'a file, not a directory' if root.exists() else 'no such directory'}; name a directory of runs")
+    found = []
+    for folder, inside, files in os.walk(root, onerror=None):
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and name != EPISODES)
+        if kind := kind_of(files):
+            found.append(examine(Path(folder), kind))
+    return found
+
+
+def kind_of(files: Sequence[str]) -> Kind | None:
+    """What a directory with these files is; None: nothing of ours."""
+    names = set(files)
+    if STUDY in names:
+        return Kind.STUDY
+    if names & {RECIPE, RUN}:
+        return Kind.RUN
+    if names & {MANIFEST, JOURNAL, SAMPLES}:
+        return Kind.EVALUATION
+    return Kind.GROUP if SUITES in names else None
+
+
+def examine(directory: Path, kind: Kind) -> Entry:
+    """An entry for a directory of this kind."""
+    look = {Kind.EVALUATION: _evaluation, Kind.RUN: _run, Kind.STUDY: _study, Kind.GROUP: _group}[kind]
+    try:
+        return look(directory)
+    except (UserError, OSError, ValueError) as error:
+        return Entry(directory, kind, State.BROKEN, problem=" ".join(str(error).split()))
+
+
+def open_entry(directory: Path) -> Entry:
+    """The entry of one directory. Raises UserError where it is none."""
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory; `onelayer runs list` shows what there is")
+    kind = kind_of([path.name for path in directory.iterdir()])
+    if kind is None:
+        raise UserError(f"{directory}: no run, evaluation or study; `onelayer runs list {directory}` shows what is below it")
+    return examine(directory, kind)
+
+
+def _evaluation(directory: Path) -> Entry:
+    if not (directory / MANIFEST).exists():
+        return Entry(directory, Kind.EVALUATION, State.UNFINISHED, progress(directory / JOURNAL))
+    manifest = read_manifest(directory)
+    rows = Counter(read_columns(directory / SAMPLES, ["decoding"], manifest.samples_sha256)["decoding"])
+    for decoding in Decoding:
+        expected = manifest.items * manifest.scores(decoding).samples
+        if (there := rows[decoding.value]) != expected:
+            raise UserError(f"{directory / SAMPLES}: {there} {decoding} records, the manifest says {expected}; run this evaluation again")
+    return Entry(directory, Kind.EVALUATION, State.COMPLETE, manifest.model_dump(mode="json"))
+
+
+def _run(directory: Path) -> Entry:
+    path = directory / RUN
+    if not path.exists():
+        return Entry(directory, Kind.RUN, State.UNFINISHED, {"steps_done": _lines(directory / METRICS)})
+    data = read_bytes(path, LARGEST_MANIFEST)
+    if (version := schema_version(data)) != RUN_SCHEMA:
+        raise UserError(f"{path}: schema version {version}, this release reads {RUN_SCHEMA}")
+    manifest = parse_json(data)
+    if missing := [name for name in ("config", "base", "trained_set", "patch_sha256", "cost") if name not in manifest]:
+        raise UserError(f"{path}: without {missing[0]}; train again")
+    if not isinstance(manifest["config"], dict):
+        raise UserError(f"{path}: config is no mapping; train again")
+    if not (directory / PATCH).is_file():
+        raise UserError(f"{directory}: complete by its {RUN}, but without {PATCH}")
+    return Entry(directory, Kind.RUN, State.COMPLETE, manifest)
+
+
+def _study(directory: Path) -> Entry:
+    state = State.COMPLETE if (directory / "report.json").exists() else State.UNFINISHED
+    return Entry(directory, Kind.STUDY, state)
+
+
+def _group(directory: Path) -> Entry:
+    try:
+        found = Suites.model_validate_json(read_bytes(directory / SUITES, LARGEST_MANIFEST))
+    except ValidationError as error:
+        raise UserError(f"{directory / SUITES}: {first_problem(error)}; run the same `onelayer eval` again") from error
+    return Entry(directory, Kind.GROUP, State.COMPLETE, found.model_dump(mode="json"))
+
+
+def _lines(path: Path) -> int:
+    """Whole lines of a file; none of one that is not there."""
+    if not path.exists():
+        return 0
+    with open_regular(path) as file:
+        return sum(line.endswith(b"\n") for line in file)
+
+
+def submission_of(directory: Path) -> Path | None:
+    """The unpacked submission that a directory lies in; None: it was made here."""
+    above = Path(os.path.abspath(directory)).parents
+    return next((folder for folder in above if (folder / SUBMISSION).is_file()), None)
+
+
+def evaluations(entries: Sequence[Entry]) -> Iterator[tuple[Path, Evaluation]]:
+    """The complete evaluations among them, with their directories."""
+    for entry in entries:
+        if entry.kind is Kind.EVALUATION and entry.state is State.COMPLETE:
+            yield entry.directory, Evaluation.model_validate(entry.manifest)
+
+
+def connect(root: Path, entries: Sequence[Entry] | None = None) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the tables `evaluations` and `runs` (manifests of what is complete) and the view `samples` (their parquet files, with
+    `directory`).
+
+    entries: of `scan`, where that has been done. Nested parts of a manifest are JSON.
+    """
+    import duckdb
+
+    entries = scan(root) if entries is None else entries
+    connection = duckdb.connect()
+    complete = [entry for entry in entries if entry.state is State.COMPLETE]
+    for kind, name, columns in ((Kind.EVALUATION, "evaluations", EVALUATION_COLUMNS), (Kind.RUN, "runs", RUN_COLUMNS)):
+        connection.execute(f"create table {name} (directory varchar, {', '.join(f'{key} {type}' for key, type in columns.items())})")
+        rows = [[str(entry.directory), *_values(entry.manifest, columns)] for entry in complete if entry.kind is kind]
+        if rows:
+            connection.executemany(f"insert into {name} values (?{', ?' * len(columns)})", rows)
+    files = [str(entry.directory / SAMPLES) for entry in complete if entry.kind is Kind.EVALUATION]
+    if files:
+        # A name is no pattern, and a directory called `verdict=correct` no column.
+        listed = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
+        connection.execute(
+            f"create view samples as select parse_dirpath(filename) as directory, * exclude (filename) "
+            f"from read_parquet([{listed}], filename = true, hive_partitioning = false)"
+        )
+    return connection
+
+
+EVALUATION_COLUMNS = {
+    "policy": "varchar",
+    "source": "varchar",
+    "model": "varchar",
+    "base": "varchar",
+    "patches": "varchar[]",
+    "trained": "json",
+    "domain": "varchar",
+    "split": "varchar",
+    "digest": "varchar",
+    "items": "integer",
+    "temperature": "double",
+    "max_tokens": "integer",
+    "seed": "bigint",
+    "protocol": "varchar",
+    "finished": "varchar",
+    "cost": "json",
+    "sampled": "json",
+    "greedy": "json",
+    "config": "json",
+}
+RUN_COLUMNS = {
+    "base": "varchar",
+    "trained_set": "varchar",
+    "trained_parameters": "bigint",
+    "total_parameters": "bigint",
+    "split": "varchar",
+    "patch_sha256": "varchar",
+    "finished": "varchar",
+    "cost": "json",
+    "config": "json",
+}
+
+
+def _values(manifest: Mapping[str, Any], columns: Mapping[str, str]) -> list[Any]:
+    return [json.dumps(manifest.get(name)) if type == "json" else manifest.get(name) for name, type in columns.items()]

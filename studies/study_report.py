@@ -1,0 +1,283 @@
+"""The report of a study as data: what was compared, under which protocol, and every figure that a table or page may show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from ..common.errors import UserError
+from ..envs.items import size_text
+from ..evals.protocol import protocol
+from ..evals.records import Decoding, Recorded, cut_off_warning
+from ..evals.statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
+from .contribution import Contribution, contribution
+
+
+class StepMetrics(BaseModel):
+    """One training step as the trainer's metrics file has it; other keys are left out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    step: int = Field(ge=0, description="rollout-and-update round, from 0")
+    reward: float = Field(description="mean reward of the rollout, sampled before the update")
+    success: float | None = Field(default=None, description="share of solved episodes")
+    kl: float | None = Field(default=None, description="mean k3 estimate of the KL to the base; null where it was not computed")
+    entropy: float | None = Field(default=None, description="mean entropy of the sampling distribution, nats per token")
+    grad_norm: float | None = Field(default=None, description="gradient norm before clipping")
+    response_length: float | None = Field(default=None, description="tokens of a response, mean")
+    rollout_seconds: float | None = Field(default=None, description="wall-clock seconds of the rollout")
+    update_seconds: float | None = Field(default=None, description="wall-clock seconds of the update")
+    dropped: float | None = Field(default=None, description="episodes left out, since environments failed")
+    truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens")
+
+
+class Curve(BaseModel):
+    """The training of one arm with one seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(description="training seed")
+    steps: list[StepMetrics]
+
+
+class LearningRateTrial(BaseModel):
+    """A learning rate that was tried."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(description="peak learning rate")
+    score: float = Field(description="pass@1 at the sampling temperature on the validation split")
+
+
+class Training(BaseModel):
+    """How an arm was trained; base has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: list[int] = Field(min_length=1, description="training seeds, one run each")
+    lr: float = Field(description="learning rate of the reported runs")
+    lr_tried: list[LearningRateTrial] = Field(description="the grid with its validation scores; empty where the rate was fixed")
+    parameters: int = Field(ge=1, description="parameters that were trained")
+    share: float = Field(gt=0, le=1, description="of all parameters")
+    seconds: float = Field(ge=0, description="training time of the reported runs, all seeds together")
+    no_signal: list[int] = Field(default=[], description="training seeds in which no group ever had an advantage: nothing was learned")
+
+
+class Measured(BaseModel):
+    """One arm under one decoding, and what it differs by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pass_rate: Rate = Field(description="pass@1")
+    by_seed: list[float] = Field(description="pass@1 of each training seed")
+    mean_tokens: float = Field(description="tokens of a response, mean")
+    truncated: float = Field(description="share of responses that reached max_tokens")
+    errors: int = Field(default=0, ge=0, description="samples lost to failing environments, all seeds together; they count as wrong")
+    to_base: Difference | None = Field(default=None, description="this arm minus base, paired; null for base")
+    contribution: Contribution | None = Field(
+        default=None, description="C(k), with the differences to base and to full; null for base and full"
+    )
+    p_holm: float | None = Field(
+        default=None, description="p of the difference to full, corrected over the arms other than base and full (Holm)"
+    )
+
+
+class Arm(BaseModel):
+    """One row of the comparison."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="base, full or another trained set")
+    training: Training | None = Field(default=None, description="null for base")
+    sampled: Measured
+    greedy: Measured
+    majority: Rate | None = Field(
+        default=None, description="majority vote of StudyReport.majority samples, for base where its answers are known"
+    )
+    curves: list[Curve] = Field(default=[], description="training curves, one per seed")
+
+    def measured(self, decoding: Decoding) -> Measured:
+        return self.sampled if decoding is Decoding.SAMPLED else self.greedy
+
+
+class StudyReport(BaseModel):
+    """Everything that the terminal, report.json and the page show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    recipe: str = Field(description="name of the recipe")
+    model: str = Field(description="the base: tiny, a directory or a hub name")
+    base: str = Field(description="fingerprint of the base")
+    parameters: int = Field(ge=1, description="parameters of the base")
+    algorithm: str = Field(description="how rewards became updates")
+    split: str = Field(description="split that every figure was measured on")
+    digest: str = Field(description="SHA-256 of its items")
+    items: int = Field(description="its items")
+    skipped: int = Field(default=0, ge=0, description="what stands among them in the data and cannot be graded")
+    validation: str | None = Field(description="split that chose the learning rates; null where all were fixed")
+    samples: int = Field(description="samples of each item for trained policies")
+    base_samples: int = Field(description="samples of each item for base")
+    majority: int = Field(description="samples in the base's majority vote")
+    temperature: float = Field(description="of the sampled replies")
+    max_tokens: int = Field(description="most tokens of one reply")
+    prompt: str = Field(description="template of the prompt")
+    eval_seed: int = Field(description="seed of the evaluation")
+    protocol: str = Field(default="", description="SHA-256 over all that the figures rest on besides the policies: every arm has the same")
+    settings: dict[str, JsonValue] = Field(default={}, description="all that protocol is made of")
+    level: float = Field(default=0.95, description="confidence level of every interval")
+    interval_over: Literal["items", "seeds and items"] = Field(description="what the intervals of trained policies allow for")
+    arms: list[Arm] = Field(description="base, full, then the other trained sets")
+    versions: dict[str, str] = Field(description="what it was made with")
+    seconds: float = Field(description="wall-clock seconds of the whole study")
+    warnings: list[str] = Field(default=[], description="what a reader of the figures must know of them")
+
+    @property
+    def size_text(self) -> str:
+        """How many items it is of, in words."""
+        return size_text(self.items, self.skipped)
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+@dataclass(frozen=True)
+class ArmRecords:
+    """What a study hands in for one arm: one evaluation per training seed (base: one) and the curves, in the order of the seeds."""
+
+    name: str
+    evaluations: Sequence[Recorded]
+    training: Training | None = None
+    curves: Sequence[Curve] = field(default_factory=list)
+
+
+def build_report(
+    arms: Sequence[ArmRecords],
+    *,
+    recipe: str,
+    model: str,
+    parameters: int,
+    algorithm: str,
+    versions: Mapping[str, str],
+    seconds: float,
+    validation: str | None = None,
+    majority: int = 8,
+) -> StudyReport:
+    """Compute every figure of the report from the records of its arms, which must hold `base` and `full`.
+
+    majority: samples in the base's vote; fewer where base was sampled less. Raises UserError where arms were measured on different bases or
+    under different protocols, ValueError where they have different training seeds: their differences would not be paired.
+    """
+    by_name = {arm.name: arm for arm in arms}
+    if not {"base", "full"} <= by_name.keys() or len(by_name) != len(arms):
+        raise ValueError(f"a report needs base and full and each arm once, got {[arm.name for arm in arms]}")
+    base, full = by_name["base"], by_name["full"]
+    reference = base.evaluations[0].manifest
+    for arm in arms:
+        _check_comparable(arm, base, full)
+    trained = [arm for arm in arms if arm not in (base, full)]
+    majority = min(majority, reference.sampled.samples)
+    vote = base.evaluations[0].sampled.vote(majority)
+    measured = {decoding: _measure(base, full, trained, decoding) for decoding in Decoding}
+    return StudyReport(
+        recipe=recipe,
+        model=model,
+        base=reference.base,
+        parameters=parameters,
+        algorithm=algorithm,
+        split=reference.split,
+        digest=reference.digest,
+        items=reference.items,
+        skipped=len(reference.skipped),
+        validation=validation,
+        samples=full.evaluations[0].manifest.sampled.samples,
+        base_samples=reference.sampled.samples,
+        majority=majority,
+        temperature=reference.temperature,
+        max_tokens=reference.max_tokens,
+        prompt=reference.prompt,
+        eval_seed=reference.seed,
+        protocol=protocol(reference).hash,
+        settings=dict(protocol(reference).settings),
+        interval_over="items" if len(full.evaluations) == 1 else "seeds and items",
+        arms=[
+            Arm(
+                name=arm.name,
+                training=arm.training,
+                sampled=measured[Decoding.SAMPLED][arm.name],
+                greedy=measured[Decoding.GREEDY][arm.name],
+                majority=vote if arm is base else None,
+                curves=list(arm.curves),
+            )
+            for arm in (base, full, *trained)
+        ],
+        versions=dict(versions),
+        seconds=seconds,
+        warnings=[warning for arm in arms for warning in _warnings(arm)],
+    )
+
+
+def _warnings(arm: ArmRecords) -> list[str]:
+    """Replies that were cut off, in evaluation and training, and runs that had nothing to learn from."""
+    found = []
+    for decoding in Decoding:
+        share = float(np.mean([recorded.manifest.scores(decoding).truncated for recorded in arm.evaluations]))
+        if warning := cut_off_warning(share, arm.evaluations[0].manifest.max_tokens):
+            found.append(f"{arm.name}, {decoding.value}: {warning}.")
+    cut = [step.truncated for curve in arm.curves for step in curve.steps if step.truncated is not None]
+    if cut and (warning := cut_off_warning(float(np.mean(cut)), arm.evaluations[0].manifest.max_tokens)):
+        found.append(f"{arm.name}, training: {warning}.")
+    if arm.training and arm.training.no_signal:
+        seeds = ", ".join(map(str, arm.training.no_signal))
+        found.append(f"{arm.name}, training: no group ever had an advantage (seed {seeds}), so nothing was learned.")
+    return found
+
+
+def _check_comparable(arm: ArmRecords, base: ArmRecords, full: ArmRecords) -> None:
+    seeds = arm.training.seeds if arm.training else [None]
+    if len(arm.evaluations) != len(seeds) or (arm is base) != (arm.training is None):
+        raise ValueError(f"{arm.name}: {len(arm.evaluations)} evaluations for {len(seeds)} training seeds")
+    if full.training and arm.training and arm.training.seeds != full.training.seeds:
+        raise ValueError(f"{arm.name}: trained with seeds {arm.training.seeds}, full with {full.training.seeds}")
+    reference = base.evaluations[0]
+    for recorded in arm.evaluations:
+        differing = protocol(recorded.manifest).differing(protocol(reference.manifest))
+        if recorded.manifest.base != reference.manifest.base:
+            differing.append("base")
+        if differing:
+            raise UserError(
+                f"{arm.name} and base were measured with different {', '.join(differing)}, so they cannot be compared; "
+                f"remove the evaluations of the one that is out of date, and run the study again"
+            )
+        if recorded.sampled.items != reference.sampled.items:
+            raise ValueError(f"{arm.name}: its records are of other items than those of base")
+
+
+def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], decoding: Decoding) -> dict[str, Measured]:
+    """Every arm's figures under one decoding."""
+
+    def rates(arm: ArmRecords) -> FloatArray:
+        return np.stack([recorded.outcomes(decoding).rate_I for recorded in arm.evaluations])
+
+    base_I, full_RI = rates(base)[0], rates(full)
+    found = {arm.name: contribution(base_I, full_RI, rates(arm)) for arm in trained}
+    corrected = dict(zip(found, holm([value.to_full.p for value in found.values()]), strict=True))
+    result = {}
+    for arm in (base, full, *trained):
+        rate_RI = rates(arm)
+        scores = [recorded.manifest.scores(decoding) for recorded in arm.evaluations]
+        result[arm.name] = Measured(
+            pass_rate=pass_rate(rate_RI),
+            by_seed=rate_RI.mean(axis=1).tolist(),
+            mean_tokens=float(np.mean([score.mean_tokens for score in scores])),
+            truncated=float(np.mean([score.truncated for score in scores])),
+            errors=sum(score.errors for score in scores),
+            to_base=None if arm is base else paired_difference(rate_RI, base_I),
+            contribution=found.get(arm.name),
+            p_holm=corrected.get(arm.name),
+        )
+    return result
