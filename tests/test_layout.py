@@ -49,8 +49,8 @@ def test_imports_run_one_way() -> None:
     [
         ("agents/policy.py", "from ..trainers.config import Config"),
         ("agents/tiny/pretrain.py", "def f():\n    from ...evals import statistics"),
-        ("studies/compare.py", "import onelayer.cli.main"),
-        ("studies/compare.py", "from onelayer import trainers"),
+        ("evals/records.py", "import onelayer.cli.main"),
+        ("evals/records.py", "from onelayer import trainers"),
         ("envs/__init__.py", "from .. import agents"),
         ("envs/math/env.py", "import torch.nn"),
         ("envs/math/env.py", "if True:\n    from transformers import AutoTokenizer"),
