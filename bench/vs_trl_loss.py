@@ -40,11 +40,11 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {  # keys of tra
         {"ratio": "sequence", "clip": 0.05},
         {"loss_type": "grpo", "epsilon": 0.05, "importance_sampling_level": "sequence"},
     ),
-    "token mean (DAPO)": ({"loss_weights": "token_mean"}, {"loss_type": "dapo"}),
+    "token mean (DAPO)": ({"algorithm": {"name": "grpo", "loss_weights": "token_mean"}}, {"loss_type": "dapo"}),
     "grpo, truncated masked": ({"mask_truncated": True}, {"loss_type": "grpo", "mask_truncated_completions": True}),
     "dr_grpo, truncated masked": ({"algorithm": "dr_grpo", "mask_truncated": True}, {**DR, "mask_truncated_completions": True}),
     "token mean, truncated masked": (
-        {"loss_weights": "token_mean", "mask_truncated": True},
+        {"algorithm": {"name": "grpo", "loss_weights": "token_mean"}, "mask_truncated": True},
         {"loss_type": "dapo", "mask_truncated_completions": True},
     ),
 }

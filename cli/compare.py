@@ -74,7 +74,7 @@ def read_study(directory: Path) -> list[TrainedRun | Measurement]:
     from ..trainers import run
     from .config import load
 
-    config = load(str(directory / study.CONFIG))
+    config = load(str(directory / study.CONFIG), earlier=True)
     base = directory / "base"
     found: list[TrainedRun | Measurement] = [Measurement(base, read_evaluation(base))] if (base / MANIFEST).is_file() else []
     for name in study.trained_sets(config):
@@ -96,7 +96,7 @@ def read_run(directory: Path) -> TrainedRun:
     from .config import load
 
     manifest = run.read_manifest(directory)
-    config = manifest.config if manifest else load(str(directory / run.CONFIG))
+    config = manifest.config if manifest else load(str(directory / run.CONFIG), earlier=True)
     settings = config.trainer
     metrics = directory / run.METRICS
     curve = LearningCurve(points=[])
@@ -109,7 +109,7 @@ def read_run(directory: Path) -> TrainedRun:
     return TrainedRun(
         directory=directory,
         domain=manifest.split.rpartition("/")[0] if manifest else domain(config),
-        settings={key: value for key, value in flatten(config.model_dump(mode="json")).items() if not key.startswith(ASIDE)},
+        settings=settings_of(config.model_dump(mode="json")),
         seed=settings.seed,
         steps=settings.steps,
         curve=curve,
@@ -153,6 +153,15 @@ def domain(config: Config) -> str:
     if isinstance(env, ALFWorldConfig):
         return "ALFWorld" if env.suite == "generated" else f"ALFWorld {env.suite}"
     return env.suite
+
+
+def settings_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The dotted keys of a resolved recipe that bear on the result, without the seed, as today's releases call them."""
+    from ..trainers.algorithms.earlier import upgraded
+
+    flat = flatten(upgraded(recipe))
+    named = {"trainer.algorithm" if key == "trainer.algorithm.name" else key: value for key, value in flat.items()}
+    return {key: value for key, value in named.items() if not key.startswith(ASIDE)}
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,19 +17,23 @@ from ..common.errors import UserError
 from ..common.reading import LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..envs import parse_suite
 from ..envs.config import model_of
+from ..trainers.algorithms import model_of as algorithm_of
+from ..trainers.algorithms.earlier import MOVED, upgraded
 from ..trainers.config import Config
 from .reference import allowed, keys
 
 RECIPES = Path(__file__).parent.parent / "configs"
 
+ALGORITHM = ("trainer", "algorithm")
+"""The section in whose place its name alone may stand."""
 Key = tuple[str | int, ...]
 """Where a value sits: keys of mappings and positions in lists, from the top."""
 
 
-def load(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
+def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = False) -> Config:
     """The configuration of `recipe`, a YAML file or the name of one that ships, with the overrides applied in order.
 
-    Without a recipe, the defaults with the overrides.
+    Without a recipe, the defaults with the overrides. earlier: take the keys of earlier releases too, which recorded configurations have.
 
     Raises UserError with file and line (or the override), the key, what was found and what is allowed.
     """
@@ -47,7 +51,7 @@ def load(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
     tree = _parse(_text(path, "a recipe"), str(path), (), places)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: {'empty' if tree is None else 'not a mapping of keys'}; write for example `trainer: {{lr: 1e-5}}`")
-    return _validated(tree, overrides, places)
+    return _validated(upgraded(tree) if earlier else tree, overrides, places)
 
 
 def compose(overrides: Sequence[str]) -> Config:
@@ -83,6 +87,8 @@ def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> No
         del places[place]
     where = f"override {override if len(override) <= 100 else override[:97] + '...'}"
     for depth, section in enumerate(sections, 1):
+        if key[:depth] == ALGORITHM and isinstance(tree.get(section), str):
+            tree[section] = {"name": tree[section]}
         if not isinstance(tree.get(section), dict):
             tree[section] = {}
             places[key[:depth]] = where
@@ -169,8 +175,12 @@ def _explain(problem: Any, tree: dict[str, Any], places: dict[Key, str]) -> str:
     """One line for a pydantic error: place, key, what was found, what is allowed."""
     key, found = _resolve(problem["loc"], tree)
     place = next((places[key[:depth]] for depth in range(len(key), -1, -1) if key[:depth] in places), "")
-    known = dict(keys(env=model_of(tree.get("env", {}))))
+    trainer = tree.get("trainer")
+    chosen = {model_of(tree.get("env", {})), algorithm_of(trainer.get("algorithm", {}) if isinstance(trainer, dict) else {})}
+    known = dict(keys(chosen=chosen))
     dotted = _dotted(key)
+    if problem["type"] == "extra_forbidden" and dotted in MOVED:
+        return f"{place}: {dotted} is now {MOVED[dotted]}; what an earlier release has begun is continued with that release"
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown key {dotted}; {_alternatives(dotted, known)}"
     field = next((name for depth in range(len(key), 0, -1) if (name := _dotted(key[:depth])) in known), None)

@@ -39,6 +39,6 @@ def leaderboard(
 
 def settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The keys of a run's configuration that bear on the result, without the seed."""
-    from .compare import ASIDE, flatten
+    from .compare import settings_of
 
-    return {key: value for key, value in flatten(dict(config)).items() if not key.startswith(ASIDE)}
+    return settings_of(dict(config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ..envs.config import MathConfig
+from ..trainers.algorithms.grpo import GRPO
 from ..trainers.config import Config
 
 KINDS = {  # type -> one of it, several of it
@@ -22,13 +23,15 @@ KINDS = {  # type -> one of it, several of it
 BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}", "min_length": "(at least {})", "pattern": "matching {}"}
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "", env: type[BaseModel] = MathConfig) -> Iterator[tuple[str, FieldInfo]]:
-    """Each dotted key with its field, sections before what is in them; of `env` those of one kind of environment."""
+def keys(
+    model: type[BaseModel] = Config, prefix: str = "", chosen: Collection[type[BaseModel]] = (MathConfig, GRPO)
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Each dotted key with its field, sections before what is in them; of sections of several kinds those of the kind chosen."""
     for name, field in model.model_fields.items():
         yield prefix + name, field
         sections = _sections(field.annotation)
-        for section in [env] if env in sections else sections:
-            yield from keys(section, f"{prefix}{name}.", env)
+        for section in [section for section in sections if section in chosen] or sections:
+            yield from keys(section, f"{prefix}{name}.", chosen)
 
 
 def allowed(field: FieldInfo) -> str:

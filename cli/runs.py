@@ -159,10 +159,12 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _what(entry: Entry) -> str:
+    from ..evals.protocol import algorithm_of
+
     found = entry.manifest
     if entry.kind == "run" and "config" in found:
         trainer = found["config"].get("trainer", {})
-        return f"{trainer.get('algorithm')} {found.get('trained_set')} seed {trainer.get('seed')} on {found.get('split')}"
+        return f"{algorithm_of(trainer)} {found.get('trained_set')} seed {trainer.get('seed')} on {found.get('split')}"
     if entry.kind == "run":
         return f"{found['steps_done']} steps done" if "steps_done" in found else ""
     if entry.kind == "group":

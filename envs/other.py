@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -28,7 +29,7 @@ def make(config: OtherConfig, split: str) -> gym.Env[str, str]:
     if module == "reasoning_gym":
         name, options["task"] = "onelayer/ReasoningGym-v0", name
     else:
-        _import(module)
+        imported(module)
     try:
         return gym.make(name, disable_env_checker=True, **options)
     except gym.error.Error as error:
@@ -82,17 +83,18 @@ def _item(id: Any, content: Any, name: str) -> Item:
     return Item(id, text, "", {"type": kind} if isinstance(kind, str) else {})
 
 
-def _import(module: str) -> None:
-    """Import the module that registers an environment, installed or in the current folder."""
+def imported(module: str) -> ModuleType:
+    """A user's module, installed or in the current folder. Raises UserError where it can not be imported."""
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # not before: a project's folder would hide the package that is installed from it
-            return _import(module)
+            return imported(module)
         where = "is its package installed, or are you in its folder?" if error.name and module.startswith(error.name) else "install it"
         raise UserError(f"{module}: can not be imported ({error}); {where}") from error
     except (Exception, SystemExit) as error:  # the user's own code
         raise UserError(f"{module}: can not be imported ({type(error).__name__}: {error}); mend it") from error
     if getattr(found, "__file__", None) is None:
         raise UserError(f"{module}: only a folder of that name is found; is its package installed, or are you in its folder?")
+    return found

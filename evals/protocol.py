@@ -156,6 +156,13 @@ def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def algorithm_of(trainer: Mapping[str, Any]) -> str | None:
+    """The algorithm's name in the section `trainer` of a recipe as files hold it: alone, or among the algorithm's keys."""
+    found = trainer.get("algorithm")
+    found = found.get("name") if isinstance(found, Mapping) else found
+    return found if isinstance(found, str) else None
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one with dotted keys."""
     flat = {}

@@ -85,7 +85,7 @@ def _report(arms: list[ArmRecords], config: Config, base: Base, seconds: float) 
         recipe=config.name,
         model=config.model.path,
         parameters=sum(parameter.numel() for parameter in base.model.parameters()),
-        algorithm=config.trainer.algorithm,
+        algorithm=config.trainer.algorithm.name,
         versions={
             "onelayer": version("onelayer"),
             "python": platform.python_version(),

@@ -119,7 +119,7 @@ def make_run(
     recipe = Config.model_validate({"name": "made", "trainer": settings, "env": env or {}})
     parameters = 1_900_000 if trained_set == "full" else 250_000
     trained = Trained(
-        algorithm=recipe.trainer.algorithm,
+        algorithm=recipe.trainer.algorithm.name,
         trained_set=trained_set,
         seed=seed,
         lr=recipe.trainer.lr,

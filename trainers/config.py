@@ -11,25 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ..agents.config import AgentConfig, ModelConfig
 from ..envs.config import EnvConfig, MathConfig, PoolConfig
 from ..evals.config import EvalConfig
+from .algorithms import AlgorithmConfig
+from .algorithms.grpo import GRPO
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-PRESETS: dict[str, dict[str, object]] = {  # what differs from grpo
-    "dr_grpo": {"scale_advantages": False, "loss_weights": "constant"},
-    "gigpo": {"loss_weights": "token_mean", "dual_clip": 3.0, "kl_coef": 0.01},
-}
-
-
 class TrainerConfig(BaseModel):
-    """One training run. An algorithm's defaults are its vetted setting."""
+    """One training run. Defaults are those of grpo; other algorithms set some of these keys otherwise (docs/algorithms.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    algorithm: Literal["grpo", "dr_grpo", "gigpo"] = Field(
-        default="grpo",
-        description="how rewards become advantages; it also sets defaults of the keys below, which are shown for grpo (docs/algorithms.md)",
-    )
+    algorithm: AlgorithmConfig = GRPO()
     trained_set: str = Field(
         default="full",
         description="what may change: full, layer:3, layers:1,2, layer:3.mlp, layer:3.attn, mid:2, except:3 (all but layer 3), embed, "
@@ -46,18 +39,15 @@ class TrainerConfig(BaseModel):
     warmup_steps: int = Field(default=3, ge=0, description="optimiser steps of linear warm-up")
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="decoupled weight decay")
     max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="gradients are scaled down to this norm")
-    scale_advantages: bool = Field(default=True, description="divide by the standard deviation of the group")
-    loss_weights: Literal["sequence_mean", "token_mean", "constant"] = Field(
-        default="sequence_mean",
-        description="sequence_mean: over the tokens of a sequence, then over sequences; token_mean: over all tokens; "
-        "constant: the sum over tokens, divided by episodes x agent.max_tokens",
-    )
     clip: float = Field(default=0.2, gt=0, lt=1, description="ratio of new to old probability is clipped to 1 - clip .. 1 + clip")
     clip_high: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="the upper bound is 1 + clip_high (null: as clip; DAPO: 0.28)"
     )
     dual_clip: float | None = Field(
-        default=None, gt=1, allow_inf_nan=False, description="a negative advantage costs at most this multiple of itself (null: no bound)"
+        default=None,
+        gt=1,
+        allow_inf_nan=False,
+        description="a negative advantage costs at most this multiple of itself (null: no bound)",
     )
     ratio: Literal["token", "sequence"] = Field(default="token", description="the ratio of each token, or of the sequence (GSPO)")
     importance_cap: float | None = Field(
@@ -71,21 +61,6 @@ class TrainerConfig(BaseModel):
         default=0, ge=0, description="most further rollouts of a step in place of groups without an advantage (DAPO); 0: none"
     )
     kl_coef: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="weight of the k3 KL to the base; 0 needs no reference")
-    gamma: float = Field(default=0.95, gt=0, le=1, description="gigpo: discount of the return from a step on")
-    step_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="gigpo: weight of the advantage within step groups")
-    invalid_penalty: float = Field(
-        default=0.01,
-        ge=0,
-        allow_inf_nan=False,
-        description="gigpo: taken from the scores of a step whose action was not valid; a win is 1 (its authors: 0.1, and 10)",
-    )
-    similarity: float = Field(
-        default=1.0, gt=0, le=1, description="gigpo: observations this similar are one step group (difflib ratio; 1: equal)"
-    )
-    per_step_statistics: bool = Field(
-        default=True,
-        description="gigpo: episode advantages over all steps of a group, as its authors' code; false: over episodes, as the paper",
-    )
     epochs: int = Field(default=1, ge=1, description="passes over each rollout")
     minibatches: int = Field(default=1, ge=1, description="optimiser steps of one pass")
     tokens_per_forward: int | None = Field(
@@ -109,7 +84,7 @@ class TrainerConfig(BaseModel):
     @model_validator(mode="after")
     def _preset(self) -> Self:
         """What is not given is as the algorithm's authors set it."""
-        for key, value in PRESETS.get(self.algorithm, {}).items():
+        for key, value in self.algorithm.TRAINER.items():
             if key not in self.model_fields_set:
                 object.__setattr__(self, key, value)  # past `frozen`: nobody has seen the object yet
         return self

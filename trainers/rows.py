@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..agents.episodes import Episode, Step
+from .algorithms.algorithm import Batch
 from .config import TrainerConfig
 
 
@@ -87,23 +88,17 @@ def _continued(row: Row, step: Step) -> list[int] | None:
 
 
 def weighted(rows: Sequence[Row], settings: TrainerConfig, max_tokens: int) -> list[Row]:
-    """The rows with the weight of each token, fixed on the whole batch. Tokens that are not learned from weigh nothing and count nowhere.
+    """The rows with the weight of each token, fixed on the whole batch: one over what the algorithm divides by.
 
-    sequence_mean: 1 / (rows x tokens of the row), DeepSeekMath's loss. token_mean: 1 / tokens of the batch (DAPO, and verl-agent's GiGPO).
-    constant: 1 / (episodes x max_tokens), Dr. GRPO's: nothing that was sampled, neither tokens nor turns, is divided by.
+    Tokens that are not learned from weigh nothing and count nowhere.
     """
     learned = [
         [mine and not (cut and settings.mask_truncated) for mine, cut in zip(row.sampled, row.truncated, strict=True)] for row in rows
     ]
-    batch, episodes = sum(map(sum, learned)), len({row.episode for row in rows})
-    divisor: Callable[[list[bool]], int] = {
-        "sequence_mean": lambda mine: len(rows) * sum(mine),
-        "token_mean": lambda mine: batch,
-        "constant": lambda mine: episodes * max_tokens,
-    }[settings.loss_weights]
+    batch = Batch(len(rows), sum(map(sum, learned)), len({row.episode for row in rows}), max_tokens)
 
     def weights(mine: list[bool]) -> list[float]:
-        weight = 1 / max(1, divisor(mine))
+        weight = 1 / max(1, settings.algorithm.divisor(batch, sum(mine)))
         return [weight if token else 0.0 for token in mine]
 
     return [replace(row, weights=weights(mine)) for row, mine in zip(rows, learned, strict=True)]

@@ -23,10 +23,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -41,6 +41,7 @@ from ..envs.config import EnvConfig
 from ..envs.items import Split
 from ..evals.config import EvalConfig
 from ..evals.records import LARGEST_MANIFEST, Trained, schema_version
+from .algorithms.earlier import upgraded
 from .config import Config, dump
 from .kept import EPISODES, KeptEpisodes, kept_steps
 
@@ -57,7 +58,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="version of this format")
-    config: Config = Field(description="the resolved configuration")
+    config: Annotated[Config, BeforeValidator(upgraded)] = Field(description="the resolved configuration")
     base: str = Field(description="fingerprint of the base model")
     trained_set: str = Field(description="what was trained")
     trained_parameters: int = Field(description="how many parameters that is")
@@ -288,7 +289,7 @@ def claim(path: Path, config: Config) -> None:
 def recorded(path: Path) -> Config | None:
     """The configuration that a directory was made with, keys that came later at their defaults; None where it can not be read."""
     try:
-        return Config.model_validate(parse_yaml(read_bytes(path, LARGEST_YAML)))
+        return Config.model_validate(upgraded(parse_yaml(read_bytes(path, LARGEST_YAML))))
     except ValueError:
         return None
 
@@ -337,7 +338,7 @@ def trained(manifest: Manifest) -> Trained:
     """What an evaluation tells of the run that its patch comes from."""
     settings = manifest.config.trainer
     return Trained(
-        algorithm=settings.algorithm,
+        algorithm=settings.algorithm.name,
         trained_set=manifest.trained_set,
         seed=settings.seed,
         lr=settings.lr,

@@ -29,7 +29,7 @@ from ..envs.items import Split
 from ..envs.pool import Pool, open_pool
 from ..evals.failures import ALWAYS, LOST_SHARE
 from ..evals.records import cut_off_warning
-from . import algorithms
+from .algorithms.steps import Steps
 from .config import Config, TrainerConfig
 from .kept import KeptEpisodes
 from .learner import Learner
@@ -120,6 +120,7 @@ def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
     """Load what the recipe names. Raises UserError for all that would stop a run of one of the sets later."""
     if config.trainer.tensorboard:
         summary_writer()
+    config.trainer.algorithm.check()
     split = training_split(config)
     base = load_base(config.model)
     agent = with_length(config.agent, base.model, config.env, evaluation_suite(config)[0])
@@ -158,7 +159,7 @@ def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, l
 
     Groups without any advantage teach nothing. With `dynamic_sampling` as many others are played, so many times at most, and take their
     place where they have one (Yu et al. 2025, "DAPO", eq. 11). It is the advantages that count: under gigpo a group of equal
-    returns has some, too.
+    returns has some, too. Advantages may compare groups, so those learned from are scored once more, together.
     """
     settings, sampling = config.trainer, Sampling(config.agent.reply_length, config.agent.temperature)
     items = draw_items(split, settings.seed, step, settings.prompts_per_step)
@@ -169,12 +170,13 @@ def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, l
         plays = plays_of(items, settings, step)[len(played) :]
         new = losses.watch(step, play(agent, pool, plays, sampling), len(plays), played)
         played += new
-        groups += scored(survivors(new), settings)
+        groups = scored(survivors(played), settings)
         missing = settings.prompts_per_step - sum(group.has_signal for group in groups)
         if not missing:
             break
         items = [*items, *islice(others, missing)]
-    return played, sorted(groups, key=lambda group: not group.has_signal)[: settings.prompts_per_step]
+    kept = sorted(groups, key=lambda group: not group.has_signal)[: settings.prompts_per_step]
+    return played, scored([episode for group in kept for episode in group.episodes], settings)
 
 
 def plays_of(items: Sequence[str], settings: TrainerConfig, step: int) -> list[Play]:
@@ -247,24 +249,25 @@ def other_items(split: Split, seed: int, step: int, drawn: Sequence[str]) -> Ite
 
 
 def scored(episodes: Sequence[Episode], settings: TrainerConfig) -> list[Group]:
-    """The episodes' groups, in order. Advantages compare episodes within a group only, so each is scored apart."""
+    """The episodes' groups, in order, with the advantages of their steps."""
     members: dict[int, list[Episode]] = {}
     for episode in episodes:
         members.setdefault(episode.play.group, []).append(episode)
-    return [Group(group, advantages(group, settings)) for group in members.values()]
+    rest = iter(advantages([episode for group in members.values() for episode in group], settings))
+    return [Group(group, list(islice(rest, sum(len(episode.steps) for episode in group)))) for group in members.values()]
 
 
 def advantages(episodes: Sequence[Episode], settings: TrainerConfig) -> list[float]:
     """One advantage for each step of each episode, by the algorithm."""
     steps = [(episode, step) for episode in episodes for step in episode.steps]
-    rollout = algorithms.Steps(
+    rollout = Steps(
         np.array([step.reward for _, step in steps]),
         [episode.index for episode, _ in steps],
         [episode.play.group for episode, _ in steps],
         [step.anchor for _, step in steps],
         [step.valid for _, step in steps],
     )
-    return algorithms.advantages(rollout, settings).tolist()
+    return settings.algorithm.advantages(rollout).tolist()
 
 
 def advantages_of(groups: Sequence[Group]) -> dict[int, list[float]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from ...evals.protocol import labels, training_settings
+from ...evals.protocol import algorithm_of, labels, training_settings
 from ...studies.leaderboard.measured import Settings
 from ...studies.store import Entry, State
 from .charts import COLORS, DASHES, Axis, Chart, Line, Mark, axis, polyline
@@ -112,7 +112,7 @@ def _trainer(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _stem(run: Run) -> str:
     trainer = _trainer(run[2])
-    return f"{trainer['algorithm']} {trainer['trained_set']}" if {"algorithm", "trained_set"} <= trainer.keys() else run[0]
+    return f"{algorithm} {trainer['trained_set']}" if (algorithm := algorithm_of(trainer)) and "trained_set" in trainer else run[0]
 
 
 def _domain(run: Run) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from ...common.errors import UserError
 from ...common.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
 from ...evals.journal import JOURNAL
+from ...evals.protocol import algorithm_of
 from ...evals.records import MANIFEST
 from ...evals.samples import SAMPLES
 from ...evals.suites import SUITES
@@ -143,5 +144,5 @@ def name_of(entry: Entry, recipe: Mapping[str, Any]) -> str:
         return f"{found['policy']} on {found['split']}" if "policy" in found else ""
     if entry.kind is Kind.RUN:
         trainer = section(recipe, "trainer")
-        return " ".join(str(trainer[key]) for key in ("algorithm", "trained_set") if key in trainer)
+        return " ".join(str(part) for part in (algorithm_of(trainer), trainer.get("trained_set")) if part is not None)
     return ""

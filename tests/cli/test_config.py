@@ -12,6 +12,9 @@ from onelayer.cli.config import compose_suite, load
 from onelayer.common.errors import UserError
 from onelayer.envs.config import MathConfig
 from onelayer.evals.suites import LM_EVAL, named, select
+from onelayer.trainers.algorithms.gigpo import GiGPO
+from onelayer.trainers.algorithms.grpo import GRPO
+from onelayer.trainers.algorithms.own import Own
 from onelayer.trainers.config import Config, dump
 
 RECIPE = """\
@@ -58,13 +61,24 @@ def test_shipped_recipes_are_found_by_name() -> None:
     for domain in ("math", "code", "alfworld"):
         for algorithm in ("grpo", "dr_grpo", "gigpo"):
             config = load(f"{domain}/{algorithm}")
-            assert (config.name, config.env.id.lower(), config.trainer.algorithm) == (
+            assert (config.name, config.env.id.lower(), config.trainer.algorithm.name) == (
                 f"{domain}-{algorithm}",
                 f"onelayer/{domain}-v0",
                 algorithm,
             )
             if algorithm == "gigpo":
                 assert config.env.model_dump().get("max_turns", 15) > 1, "in a single turn GiGPO is GRPO"
+
+
+def test_the_name_of_an_algorithm_stands_for_the_mapping_that_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("trainer: {algorithm: gigpo}")
+    assert load(str(path)).trainer == load(None, ["trainer.algorithm={name: gigpo}"]).trainer
+    assert load(str(path), ["trainer.algorithm.gamma=0.5"]).trainer.algorithm == GiGPO(gamma=0.5)
+    assert load(None, ["trainer.algorithm.gamma=0.5", "trainer.algorithm.name=gigpo"]).trainer.algorithm == GiGPO(gamma=0.5)
+    assert load(str(path), ["trainer.algorithm=grpo"]).trainer.algorithm == GRPO()
+    own = load(None, ["trainer.algorithm=package.module:function", "trainer.algorithm.options.power=2"]).trainer.algorithm
+    assert own == Own(name="package.module:function", options={"power": 2})
 
 
 def test_shipped_suite_files_name_suites_that_there_are() -> None:
@@ -166,6 +180,32 @@ def test_a_dumped_configuration_loads_as_the_same(tmp_path_factory: pytest.TempP
         ("name: a", ["trainer.steps"], "override trainer.steps: write SECTION.KEY=VALUE, for example trainer.lr=1e-5"),
         ("name: a", ["trainer.=1"], "override trainer.=1: write SECTION.KEY=VALUE, for example "),
         ("name: a", ["study.seeds=[0"], "override study.seeds=[0: not valid YAML: "),
+        (
+            "trainer: {algorithm: gppo}",
+            [],
+            "c.yaml:1: trainer.algorithm: no algorithm 'gppo'; there are grpo, dr_grpo, gigpo",
+        ),
+        (
+            "name: a",
+            ["trainer.algorithm=3"],
+            "override trainer.algorithm=3: trainer.algorithm: write a name, as gigpo, or a mapping",
+        ),
+        (
+            "trainer: {algorithm: dr_grpo}",
+            ["trainer.algorithm.gamma=1"],
+            "override trainer.algorithm.gamma=1: unknown key trainer.algorithm.gamma; trainer.algorithm takes: name",
+        ),
+        (
+            "name: a",
+            ["trainer.algorithm.loss_weights=constant"],
+            "override trainer.algorithm.loss_weights=constant: trainer.algorithm.loss_weights must be one of sequence_mean, ",
+        ),
+        (
+            "trainer:\n  algorithm: gigpo\n  gamma: 0.9",
+            [],
+            "c.yaml:3: trainer.gamma is now trainer.algorithm.gamma (of gigpo); what an earlier release has begun is continued with that ",
+        ),
+        ("trainer: {scale_advantages: false}", [], "c.yaml:1: trainer.scale_advantages is now trainer.algorithm=dr_grpo where it is false"),
         ("name: a", ["trainr.lr=1"], "override trainr.lr=1: unknown key trainr; did you mean trainer? the top level takes: "),
     ],
 )

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onelayer.trainers.algorithms import EPSILON, Steps, discounted_returns, dr_grpo, gigpo, grpo, step_groups
+from onelayer.common.errors import UserError
+from onelayer.trainers.algorithms import gigpo as gigpo_module
+from onelayer.trainers.algorithms.algorithm import Algorithm
+from onelayer.trainers.algorithms.dr_grpo import DrGRPO, dr_grpo
+from onelayer.trainers.algorithms.earlier import upgraded
+from onelayer.trainers.algorithms.gigpo import GiGPO, gigpo, step_groups
+from onelayer.trainers.algorithms.grpo import GRPO, grpo
+from onelayer.trainers.algorithms.own import Own
+from onelayer.trainers.algorithms.steps import Steps, discounted_returns
+from onelayer.trainers.config import Config
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gigpo.json").read_text())
 
@@ -100,7 +109,7 @@ def test_the_penalty_is_relative_to_the_reward_of_a_win(steps: Steps) -> None:
         mine = gigpo(steps, invalid_penalty=0.01, per_step=per_step, scale=False)
         assert gigpo(theirs, invalid_penalty=0.1, per_step=per_step, scale=False) == pytest.approx(10 * mine, abs=1e-9)
     with pytest.MonkeyPatch.context() as patch:  # but for the epsilon, which a small deviation feels
-        patch.setitem(EPSILON, "gigpo", 1e-9)
+        patch.setattr(gigpo_module, "EPSILON", 1e-9)
         assert gigpo(theirs, invalid_penalty=0.1) == pytest.approx(gigpo(steps, invalid_penalty=0.01), rel=1e-3, abs=1e-3)
 
 
@@ -131,6 +140,54 @@ def test_advantages_sum_to_zero_in_a_group_and_step_groups_never_cross_groups(st
     step_part = gigpo(steps, invalid_penalty=0) - gigpo(steps, invalid_penalty=0, step_weight=0)
     assert step_part[alone] == pytest.approx(0, abs=1e-12)
     assert all(key[0] == group for key, group in zip(keys, steps.group_N, strict=True))  # type: ignore[index]
+
+
+def test_a_users_own_function_gets_the_steps_and_returns_their_advantages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_algorithms.py").write_text(
+        "def signs(steps, power=1):\n    return [power if reward > 0 else -power for reward in steps.reward_N]\n"
+        "def short(steps):\n    return [0.0]\n"
+        "def failing(steps):\n    raise KeyError('no such thing')\n"
+        "NUMBER = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    steps = steps_of([{"group": 0, "obs": "ab", "reward": [0, 1], "valid": [1, 1]}, {"group": 0, "obs": "a", "reward": [0], "valid": [1]}])
+    assert Own(name="my_algorithms:signs", options={"power": 2}).advantages(steps).tolist() == [-2, 2, -2]
+    for name, message in {
+        "my_algorithms:short": "must return one finite number for each of 3 steps",
+        "my_algorithms:failing": "raised KeyError: 'no such thing'; correct the function",
+        "my_algorithms:missing": "my_algorithms has no function missing",
+        "my_algorithms:NUMBER": "my_algorithms has no function NUMBER",
+        "my_missing:signs": "my_missing: can not be imported",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            Own(name=name).advantages(steps)
+
+
+OLD_KEYS = {"gamma": 0.95, "step_weight": 1.0, "invalid_penalty": 0.0, "similarity": 1.0, "per_step_statistics": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "weights", "now"),
+    [
+        ("grpo", True, "sequence_mean", GRPO()),
+        ("grpo", True, "token_mean", GRPO(loss_weights="token_mean")),
+        ("dr_grpo", False, "constant", DrGRPO()),
+        ("grpo", False, "constant", DrGRPO()),
+        ("gigpo", True, "token_mean", GiGPO(invalid_penalty=0.0)),
+        ("dr_grpo", False, "token_mean", Own(name="onelayer.trainers.algorithms.dr_grpo:dr_grpo", loss_weights="token_mean")),
+        ("grpo", True, "constant", Own(name="onelayer.trainers.algorithms.grpo:grpo", loss_weights="constant")),
+    ],
+)
+def test_recipes_of_earlier_releases_are_read_as_what_they_were(name: str, scale: bool, weights: str, now: Algorithm) -> None:
+    old = {"name": "old", "trainer": {"algorithm": name, "lr": 1e-4, "scale_advantages": scale, "loss_weights": weights, **OLD_KEYS}}
+    config = Config.model_validate(upgraded(old))
+    assert (config.trainer.algorithm, config.trainer.lr, config.name) == (now, 1e-4, "old")
+    recipe = config.model_dump(mode="json")
+    assert upgraded(recipe) == recipe
+    steps = steps_of([{"group": 0, "obs": "a", "reward": [reward], "valid": [1]} for reward in (0, 0, 1)])
+    expected = gigpo(steps, invalid_penalty=0) if name == "gigpo" else grpo(steps) if scale else dr_grpo(steps)
+    assert now.advantages(steps).tolist() == expected.tolist()
 
 
 def test_returns_are_discounted_along_each_episode() -> None:

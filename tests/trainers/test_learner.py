@@ -16,7 +16,8 @@ from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, ro
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.policy import Base, load_base, part_hashes, weight_hashes
 from onelayer.agents.trained_sets import select
-from onelayer.trainers import algorithms
+from onelayer.trainers.algorithms.grpo import grpo
+from onelayer.trainers.algorithms.steps import Steps
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.forward import packs
 from onelayer.trainers.learner import Learner, Totals
@@ -146,22 +147,22 @@ def test_a_learning_rate_per_layer():
     assert 5e-4 < max(moved[name] for name in moved if ".layers.4." in name) < 2e-3
 
 
-@pytest.mark.parametrize("loss_weights", ["sequence_mean", "token_mean", "constant"])
-def test_minibatches_deal_whole_groups_and_weigh_each_as_a_batch_of_its_own(loss_weights: str):
+@pytest.mark.parametrize("algorithm", ["grpo", {"name": "grpo", "loss_weights": "token_mean"}, "dr_grpo"])
+def test_minibatches_deal_whole_groups_and_weigh_each_as_a_batch_of_its_own(algorithm: object):
     rows = sampled_rows(random_base("llama"), groups=7)
-    settings = TrainerConfig.model_validate({"minibatches": 3, "loss_weights": loss_weights})
+    settings = TrainerConfig.model_validate({"minibatches": 3, "algorithm": algorithm})
     parts = minibatches(rows, settings, MAX_TOKENS, seed=5)
     assert sorted(row.episode for part in parts for row in part) == list(range(len(rows)))
     assert all({row.group for row in one}.isdisjoint(row.group for row in other) for one in parts for other in parts if one is not other)
     for part in parts:
-        share = 1.0 if loss_weights != "constant" else sum(len(row.token_ids) for row in part) / (len(part) * MAX_TOKENS)
+        share = 1.0 if algorithm != "dr_grpo" else sum(len(row.token_ids) for row in part) / (len(part) * MAX_TOKENS)
         assert sum(sum(row.weights) for row in part) == pytest.approx(share)
 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=16))
 def test_grpo_advantages(rewards: list[float]):
     many = len(rewards)
-    found = algorithms.grpo(algorithms.Steps(np.array(rewards), range(many), [0] * many, [""] * many, [True] * many))
+    found = grpo(Steps(np.array(rewards), range(many), [0] * many, [""] * many, [True] * many))
     if len(set(rewards)) == 1:
         assert not found.any()
     else:

@@ -17,6 +17,8 @@ from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.episodes import Episode, Play, Step
 from onelayer.agents.policy import Base
 from onelayer.agents.trained_sets import select
+from onelayer.trainers.algorithms.dr_grpo import DrGRPO
+from onelayer.trainers.algorithms.gigpo import GiGPO
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.learner import Learner
 from onelayer.trainers.rows import Row, make_rows, weighted
@@ -128,8 +130,9 @@ def test_truncated_replies_are_left_out(base: Base, rows: list[Row], loss_weight
         divisor = {"sequence_mean": len(rows) * len(row.token_ids), "token_mean": tokens, "constant": len(rows) * MAX_TOKENS}
         return -surrogate((logprob - old(row)).exp(), row).sum() / divisor[loss_weights]
 
+    settings = {"algorithm": {"name": "gigpo", "loss_weights": loss_weights}, "dual_clip": None, "kl_coef": 0}
     for size in (None, 80):  # also within a batch of longer rows
-        found, _ = updated(base, cut, mask_truncated=True, loss_weights=loss_weights, tokens_per_forward=size)
+        found, _ = updated(base, cut, mask_truncated=True, tokens_per_forward=size, **settings)
         assert_equal(found, plain_gradient(base.model, left, loss))
 
 
@@ -141,7 +144,7 @@ def row_of(length: int, episode: int, step: int = 0) -> Row:
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=1, max_size=6), st.integers(1, 400))
 def test_dr_grpo_never_divides_by_what_was_sampled(lengths: list[list[int]], longer: int) -> None:
     """Neither the length of a reply, nor that of another, nor how many turns an episode took changes the weight of a token."""
-    settings = TrainerConfig(algorithm="dr_grpo")
+    settings = TrainerConfig(algorithm=DrGRPO())
     rows = [row_of(length, episode, step) for episode, steps in enumerate(lengths) for step, length in enumerate(steps)]
     for row in weighted(rows, settings, 40):
         assert row.weights == pytest.approx([1 / (len(lengths) * 40)] * len(row.token_ids))
@@ -152,7 +155,7 @@ def test_dr_grpo_never_divides_by_what_was_sampled(lengths: list[list[int]], lon
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
 def test_means_over_tokens_and_over_sequences(lengths: list[int]) -> None:
     rows = [row_of(length, episode) for episode, length in enumerate(lengths)]
-    by_token = weighted(rows, TrainerConfig(algorithm="gigpo"), 40)
+    by_token = weighted(rows, TrainerConfig(algorithm=GiGPO()), 40)
     assert {weight for row in by_token for weight in row.weights} == {1 / sum(lengths)}
     by_sequence = weighted(rows, TrainerConfig(), 40)
     assert [sum(row.weights) for row in by_sequence] == pytest.approx([1 / len(rows)] * len(rows))
@@ -211,7 +214,7 @@ def test_a_conversation_is_one_row_and_learns_as_its_steps_would(base: Base) -> 
 
 def test_steps_with_prompts_of_their_own_are_rows_of_their_own(base: Base) -> None:
     episodes = played(base, windowed=True)
-    rows = make_rows(episodes, SCORES, TrainerConfig(algorithm="gigpo", kl_coef=0), MAX_TOKENS, 0)
+    rows = make_rows(episodes, SCORES, TrainerConfig(algorithm=GiGPO(), kl_coef=0), MAX_TOKENS, 0)
     steps = [step for episode in episodes for step in episode.steps]
     assert [(row.prompt_ids, row.token_ids, row.advantages[0]) for row in rows] == [
         (step.prompt_ids, step.token_ids, score) for step, score in zip(steps, SCORES, strict=True)

@@ -16,6 +16,7 @@ from onelayer.agents.episodes import Episode, Play, Step
 from onelayer.envs import UserError
 from onelayer.envs.items import Item, Split
 from onelayer.trainers import train as training
+from onelayer.trainers.algorithms.gigpo import GiGPO
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.run import read_manifest
 from onelayer.trainers.train import Group, Losses, rollout, rollout_metrics, scored, train
@@ -98,9 +99,9 @@ def test_it_is_advantages_that_count_and_not_returns() -> None:
     play = Play("item", 0, 0)
     quick = Episode(0, play, [step_of(0, "start"), step_of(1, "near")])
     slow = Episode(1, play, [step_of(0, "start"), step_of(0, "far"), step_of(1, "near")])
-    (group,) = scored([quick, slow], TrainerConfig(algorithm="gigpo"))
+    (group,) = scored([quick, slow], TrainerConfig(algorithm=GiGPO()))
     assert group.has_signal
-    (group,) = scored([quick, slow], TrainerConfig(algorithm="gigpo", gamma=1))
+    (group,) = scored([quick, slow], TrainerConfig(algorithm=GiGPO(gamma=1)))
     assert not group.has_signal
     (group,) = scored([quick, slow], TrainerConfig())
     assert not group.has_signal
