@@ -55,13 +55,18 @@ def _print_section(model: type[BaseModel], prefix: str) -> None:
     print("| key | may be | default | meaning |\n| --- | --- | --- | --- |")
     inside = {name: _sections(field.annotation) for name, field in model.model_fields.items()}
     for name, field in model.model_fields.items():
-        if not inside[name]:
-            default = "" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+        if not inside[name] or field.description:
+            default = "" if field.is_required() else f"`{json.dumps(_plain(field.get_default(call_default_factory=True)))}`"
             cells = [f"`{prefix}{name}`", allowed(field), default, field.description or ""]
             print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|")
     for name, sections in inside.items():
         for section in sections:
-            _print_section(section, f"{prefix}{name}.")
+            if list(section.model_fields) != ["name"]:  # an algorithm without keys of its own
+                _print_section(section, f"{prefix}{name}.")
+
+
+def _plain(default: Any) -> Any:
+    return default.model_dump(mode="json") if isinstance(default, BaseModel) else default
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -46,7 +46,7 @@ class Trained(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    algorithm: str = Field(description="grpo, dr_grpo or gigpo")
+    algorithm: str = Field(description="name of the algorithm, as in trainer.algorithm")
     trained_set: str = Field(description="what was trained")
     seed: int = Field(description="training seed")
     lr: float = Field(ge=0, allow_inf_nan=False, description="peak learning rate")

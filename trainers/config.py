@@ -22,7 +22,11 @@ class TrainerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    algorithm: AlgorithmConfig = GRPO()
+    algorithm: AlgorithmConfig = Field(
+        default=GRPO(),
+        description="how rewards become advantages, and what the loss is divided by: the name of an algorithm (docs/algorithms.md), or a "
+        "mapping with the name and the keys of its own",
+    )
     trained_set: str = Field(
         default="full",
         description="what may change: full, layer:3, layers:1,2, layer:3.mlp, layer:3.attn, mid:2, except:3 (all but layer 3), embed, "
