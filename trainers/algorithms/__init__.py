@@ -16,11 +16,13 @@ from .dr_grpo import DrGRPO
 from .gigpo import GiGPO
 from .grpo import GRPO
 from .own import Own
+from .rloo import RLOO
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "grpo": GRPO,
     "dr_grpo": DrGRPO,
     "gigpo": GiGPO,
+    "rloo": RLOO,
 }
 
 
