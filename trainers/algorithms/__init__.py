@@ -16,6 +16,7 @@ from .dr_grpo import DrGRPO
 from .gigpo import GiGPO
 from .grpo import GRPO
 from .own import Own
+from .reinforce_pp import ReinforcePP
 from .rloo import RLOO
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -23,6 +24,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "dr_grpo": DrGRPO,
     "gigpo": GiGPO,
     "rloo": RLOO,
+    "reinforce_pp": ReinforcePP,
 }
 
 
