@@ -10,12 +10,15 @@ log-probabilities and rewards by its own hooks (`rollout_func`, a reward functio
 the samples.
 Printed for each case: both losses, and the largest difference of any gradient entry beside the largest entry. Exits with 1 where a
 difference of loss or gradient is above 1e-5.
+RLOO is compared where its ratios are 1, with the policy that is updated as the old one: there the ratio of a reply, which TRL takes, has
+the gradient of the sum of its tokens' ratios. The losses are other numbers (TRL's is minus the mean advantage, which is 0), shown as nan.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -47,6 +50,7 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {  # keys of tra
         {"algorithm": {"name": "grpo", "loss_weights": "token_mean"}, "mask_truncated": True},
         {"loss_type": "dapo", "mask_truncated_completions": True},
     ),
+    "rloo": ({"algorithm": "rloo"}, {}),
 }
 
 
@@ -80,7 +84,7 @@ def main() -> None:
             largest = max(float(value.abs().max()) for value in gradient.values())
             difference = abs(loss - found["loss"])
             print(f"{case:<30} {loss:>12.8f} {found['loss']:>12.8f} {difference:>11.1e} {apart:>11.1e} {largest:>9.4f} {clipped:>8.1%}")
-            worst = max(worst, difference, apart / max(1.0, largest))
+            worst = max(worst, apart / max(1.0, largest), 0.0 if math.isnan(difference) else difference)
     print(f"largest difference {worst:.1e}, allowed {TOLERANCE:.0e}")
     sys.exit(worst > TOLERANCE)
 
@@ -152,21 +156,22 @@ def ours(folder: Path, samples: list[dict[str, Any]], settings: dict[str, object
                 bucket.old_N = bucket.sampler_N
             super().backward(pack, totals)
 
-    learner = OffPolicyLearner(base, select(base.model, "full"), config)
+    on_policy = config.trainer.algorithm.name == "rloo"
+    learner = (Learner if on_policy else OffPolicyLearner)(base, select(base.model, "full"), config)
     learner.optimizer.step = lambda: 0.0
     with torch.no_grad():
         for name, weight in torch.load(folder / "policy.pt").items():
             learner.trained.parameters[name].copy_(weight)
     metrics = learner.update(rows)
     gradient = {name: weight.grad for name, weight in learner.trained.parameters.items() if weight.grad is not None}
-    return sum(losses), gradient, metrics["clip_share"] or 0.0
+    return math.nan if on_policy else sum(losses), gradient, metrics["clip_share"] or 0.0
 
 
 def theirs(folder: Path) -> None:
     """Each case by TRL, in its own environment; writes CASE.pt."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
+    from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportMissingImports]
 
     samples = json.loads((folder / "samples.json").read_text())
     dataset = Dataset.from_list([{"prompt": f"prompt {at // SAMPLES}", "number": at} for at in range(len(samples))])
@@ -178,23 +183,28 @@ def theirs(folder: Path) -> None:
         return [samples[at]["reward"] for at in number]
 
     for case, (_, settings) in CASES.items():
-        config = GRPOConfig(
+        rloo = case == "rloo"
+        config = (RLOOConfig if rloo else GRPOConfig)(
             output_dir=str(folder / "trl"), per_device_train_batch_size=len(samples), num_generations=SAMPLES,
             max_completion_length=MAX_TOKENS, temperature=1.0, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
             **({"beta": 0.0} | settings),
         )  # fmt: skip
         model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32, trust_remote_code=False)
-        trainer = GRPOTrainer(
-            model, reward, args=config, train_dataset=dataset, rollout_func=rollout,
-            processing_class=AutoTokenizer.from_pretrained(folder / "base", trust_remote_code=False),
-        )  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(folder / "base", trust_remote_code=False)
+        if rloo:  # it has no `rollout_func`
+            trainer = RLOOTrainer(model, reward, args=config, train_dataset=dataset, processing_class=tokenizer)
+            trainer._tokenize_prompts = lambda prompts: ([sample["prompt_ids"] for sample in samples], None, {})
+            trainer._generate_single_turn = lambda *_: [sample["completion_ids"] for sample in samples]
+        else:
+            trainer = GRPOTrainer(model, reward, args=config, train_dataset=dataset, rollout_func=rollout, processing_class=tokenizer)
         with torch.no_grad():
             for name, weight in torch.load(folder / "policy.pt").items():
                 dict(model.named_parameters())[name].copy_(weight)
         model.train()
         trainer.current_gradient_accumulation_steps = 1
         inputs = trainer._generate_and_score_completions(list(dataset))
-        inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"]
+        if not rloo:
+            inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"]
         loss = trainer.compute_loss(trainer.model, inputs)
         loss.backward()
         gradient = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
