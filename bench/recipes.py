@@ -1,6 +1,6 @@
-"""Run the recipes of configs/DOMAIN/ALGORITHM.yaml as studies, and print what base, full and the middle layer solve.
+"""Run the recipes of the domains as studies under each of their algorithms, and print what base, full and the middle layer solve.
 
-    python bench/recipes.py                                   # all nine, about three quarters of an hour on two cores
+    python bench/recipes.py                                   # all nine below, about three quarters of an hour on two cores
     python bench/recipes.py alfworld/grpo alfworld/gigpo --seeds 0 1 2 --versus
 
 Each study goes to OUTPUT/DOMAIN-ALGORITHM and continues where it was stopped. Intervals are 95%: over items with one seed, over items
@@ -26,7 +26,7 @@ RECIPES = [f"{domain}/{algorithm}" for domain in ("math", "code", "alfworld") fo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=RECIPES, help="recipes by name (default: all nine)")
+    parser.add_argument("recipes", nargs="*", default=RECIPES, help="DOMAIN/ALGORITHM each (default: three algorithms in three domains)")
     parser.add_argument("--output", type=Path, default=Path("runs/recipes"), help="where the studies go")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="training seeds")
     parser.add_argument("--versus", action="store_true", help="compare the second recipe with the first, set by set")
@@ -34,7 +34,8 @@ def main() -> None:
     directories = []
     for recipe in args.recipes:
         directories.append(args.output / (recipe.replace("/", "-") + (f"-{len(args.seeds)}-seeds" if len(args.seeds) > 1 else "")))
-        command = ["study", recipe, f"study.seeds={args.seeds}", "--output", str(directories[-1])]
+        domain, _, algorithm = recipe.partition("/")
+        command = ["study", domain, f"trainer.algorithm={algorithm}", f"study.seeds={args.seeds}", "--output", str(directories[-1])]
         subprocess.run([sys.executable, "-m", "onelayer", *command], check=True, stdout=subprocess.DEVNULL)
         print(table(recipe, directories[-1]), flush=True)
     if args.versus:

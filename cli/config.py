@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from ..common.errors import UserError
 from ..common.reading import LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..envs import parse_suite
 from ..envs.config import model_of
-from ..trainers.algorithms import model_of as algorithm_of
+from ..trainers.algorithms import ALGORITHMS
 from ..trainers.algorithms.earlier import MOVED, upgraded
+from ..trainers.algorithms.grpo import GRPO
+from ..trainers.algorithms.own import Own
 from ..trainers.config import Config
 from .reference import allowed, keys
 
@@ -40,18 +44,55 @@ def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = Fals
     if recipe is None:
         return compose(overrides)
     path = Path(recipe)
-    if not path.exists():
+    if not path.is_file():
         path = RECIPES / f"{recipe}.yaml"
     if not path.is_file():
         shipped = ", ".join(
             sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in RECIPES.rglob("*.yaml") if file.parent.name != "suites")
         )
+        domain, _, algorithm = recipe.partition("/")
+        if algorithm in ALGORITHMS and (RECIPES / f"{domain}.yaml").is_file():
+            raise UserError(f"{recipe}: the algorithm is an override of the recipe {domain} now: {domain} trainer.algorithm={algorithm}")
         raise UserError(f"{recipe}: no such recipe file; give a YAML file or one that ships ({shipped})")
     places: dict[Key, str] = {(): str(path)}
     tree = _parse(_text(path, "a recipe"), str(path), (), places)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: {'empty' if tree is None else 'not a mapping of keys'}; write for example `trainer: {{lr: 1e-5}}`")
+    _apply_needs(tree, overrides, places)
     return _validated(upgraded(tree) if earlier else tree, overrides, places)
+
+
+def _apply_needs(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str]) -> None:
+    """Take `algorithms` out of a recipe file, and apply what it lists for the algorithm that the recipe with all overrides names.
+
+    `algorithms: {gigpo: [env.max_turns=2]}` says what an algorithm needs in this recipe; overrides from elsewhere win over it. In the
+    recipe's name, `{algorithm}` stands for the algorithm's. Raises UserError for a list that is none, or of no algorithm.
+    """
+    needs = tree.pop("algorithms", {})
+    trial = copy.deepcopy(tree)
+    for override in overrides:
+        _override(trial, override, {})
+    name = _algorithm(trial)
+    if isinstance(recipe := tree.get("name"), str):
+        tree["name"] = recipe.replace("{algorithm}", re.sub(r"[^A-Za-z0-9_.-]", "-", name))
+    wrong = "must map names of algorithms to lists of overrides, as in `algorithms: {gigpo: [env.max_turns=2]}`"
+    if not isinstance(needs, dict):
+        raise UserError(f"{places['algorithms',]}: algorithms {wrong}")
+    for algorithm, listed in needs.items():
+        known = algorithm in ALGORITHMS or ":" in algorithm
+        if not known or not isinstance(listed, list) or not all(isinstance(override, str) for override in listed):
+            raise UserError(f"{places['algorithms', algorithm]}: algorithms.{algorithm}: algorithms {wrong}")
+    if name in needs:
+        for override in (f"trainer.algorithm={name}", *needs[name]):
+            _override(tree, override, places)
+
+
+def _algorithm(tree: dict[str, Any]) -> str:
+    """The name of the algorithm in a recipe; empty where what stands there is none."""
+    trainer = tree.get("trainer")
+    found = trainer.get("algorithm", {}) if isinstance(trainer, dict) else {}
+    found = found.get("name", GRPO().name) if isinstance(found, dict) else found
+    return found if isinstance(found, str) else ""
 
 
 def compose(overrides: Sequence[str]) -> Config:
@@ -93,7 +134,10 @@ def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> No
             tree[section] = {}
             places[key[:depth]] = where
         tree = tree[section]
-    tree[last] = _parse(text, where, key, places, lines=False)
+    value = _parse(text, where, key, places, lines=False)
+    if key == ALGORITHM and isinstance(value, str) and isinstance(tree.get(last), dict) and tree[last].get("name") == value:
+        return  # named already, with some of its keys
+    tree[last] = value
 
 
 def _read_prompt(tree: dict[str, Any], places: dict[Key, str]) -> None:
@@ -175,9 +219,7 @@ def _explain(problem: Any, tree: dict[str, Any], places: dict[Key, str]) -> str:
     """One line for a pydantic error: place, key, what was found, what is allowed."""
     key, found = _resolve(problem["loc"], tree)
     place = next((places[key[:depth]] for depth in range(len(key), -1, -1) if key[:depth] in places), "")
-    trainer = tree.get("trainer")
-    chosen = {model_of(tree.get("env", {})), algorithm_of(trainer.get("algorithm", {}) if isinstance(trainer, dict) else {})}
-    known = dict(keys(chosen=chosen))
+    known = dict(keys(chosen={model_of(tree.get("env", {})), ALGORITHMS.get(_algorithm(tree), Own)}))
     dotted = _dotted(key)
     if problem["type"] == "extra_forbidden" and dotted in MOVED:
         return f"{place}: {dotted} is now {MOVED[dotted]}; what an earlier release has begun is continued with that release"

@@ -47,6 +47,10 @@ def main() -> None:
     """Print docs/configuration.md."""
     print("# Configuration\n\nWritten by `make docs` from the configuration classes of the rooms; a test compares them.")
     print("A recipe is a YAML file of these keys, all of them optional. `SECTION.KEY=VALUE` on the command line overrides one.")
+    print(
+        "What an algorithm needs in a recipe is said there once, as overrides: `algorithms: {gigpo: [env.max_turns=2]}`. They are applied"
+    )
+    print("where the recipe or the command line names that algorithm. In the recipe's `name`, `{algorithm}` stands for the algorithm's.")
     _print_section(Config, "")
 
 

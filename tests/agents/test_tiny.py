@@ -34,7 +34,7 @@ def test_it_is_stored_in_bfloat16_with_a_chat_template(name: str):
 
 @pytest.mark.parametrize(
     ("recipe", "items", "samples"),
-    [("math/grpo", 256, 4), ("code/grpo", 256, 4), pytest.param("alfworld/grpo", 128, 2, marks=pytest.mark.alfworld)],
+    [("math", 256, 4), ("code", 256, 4), pytest.param("alfworld", 128, 2, marks=pytest.mark.alfworld)],
 )
 def test_it_can_but_mostly_does_not(recipe: str, items: int, samples: int):
     config = load_recipe(recipe)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -12,6 +14,7 @@ from onelayer.cli.config import compose_suite, load
 from onelayer.common.errors import UserError
 from onelayer.envs.config import MathConfig
 from onelayer.evals.suites import LM_EVAL, named, select
+from onelayer.trainers.algorithms import ALGORITHMS
 from onelayer.trainers.algorithms.gigpo import GiGPO
 from onelayer.trainers.algorithms.grpo import GRPO
 from onelayer.trainers.algorithms.own import Own
@@ -56,11 +59,64 @@ def test_a_recipe_is_read_and_later_overrides_win(recipe: str) -> None:
     assert (config.env, config.study.layer_lr) == (MathConfig(difficulty=4), None)
 
 
-def test_shipped_recipes_are_found_by_name() -> None:
+SMALL: dict[str, Any] = {"steps": 25, "prompts_per_step": 32, "group_size": 8, "lr": 3e-4}
+STUDY = {"trained_sets": ["layer:3"], "lr_grid": [3e-4], "layer_lr": 1e-3}
+RECIPES: dict[str, dict[str, Any]] = {
+    "math": {
+        "env": {"id": "onelayer/Math-v0", "suite": "arithmetic", "difficulty": 3},
+        "agent": {"max_tokens": 40},
+        "trainer": SMALL,
+        "eval": {"items": 256, "n": 4},
+    },
+    "code": {
+        "env": {"id": "onelayer/Code-v0", "suite": "functions"},
+        "agent": {"max_tokens": 48},
+        "trainer": SMALL,
+        "eval": {"items": 256, "n": 4},
+    },
+    "alfworld": {
+        "model": {"path": "tiny-alfworld"},
+        "env": {"id": "onelayer/ALFWorld-v0", "scene": "small", "max_steps": 15},
+        "agent": {"max_tokens": 24, "max_prompt": 400},
+        "trainer": SMALL | {"steps": 10, "prompts_per_step": 6},
+        "eval": {"items": 96, "n": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("domain", list(RECIPES))
+def test_a_domain_with_an_algorithm_is_the_recipe_it_was(domain: str, algorithm: str) -> None:
+    recipe = copy.deepcopy(RECIPES[domain]) | {"name": f"{domain}-{algorithm}", "study": STUDY}
+    recipe["trainer"] |= {"algorithm": {"name": algorithm}}
+    if algorithm == "gigpo" and domain == "alfworld":
+        recipe["trainer"] |= {"kl_coef": 0, "algorithm": {"name": algorithm, "invalid_penalty": 0}}
+    elif algorithm == "gigpo":
+        recipe["env"] |= {"max_turns": 2}
+    assert load(domain, [f"trainer.algorithm={algorithm}"]) == Config.model_validate(recipe)
+    with pytest.raises(UserError, match=f"the recipe {domain} now: {domain} trainer.algorithm={algorithm}"):
+        load(f"{domain}/{algorithm}")
+
+
+def test_what_an_algorithm_needs_in_a_recipe_gives_way_to_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("name: own-{algorithm}\nalgorithms: {gigpo: [env.max_turns=2, trainer.algorithm.gamma=0.5], 'a:b': [trainer.clip=0.1]}")
+    assert load(str(path)) == Config(name="own-grpo")
+    plain = load(str(path), ["trainer.algorithm=gigpo"])
+    assert (plain.name, plain.env.model_dump()["max_turns"], plain.trainer.algorithm) == ("own-gigpo", 2, GiGPO(gamma=0.5))
+    given = load(str(path), ["env.max_turns=3", "trainer.algorithm.gamma=0.9", "trainer.algorithm.name=gigpo", "name=mine"])
+    assert (given.name, given.env.model_dump()["max_turns"], given.trainer.algorithm) == ("mine", 3, GiGPO(gamma=0.9))
+    own = load(str(path), ["trainer.algorithm=a:b"])
+    assert (own.name, own.trainer.clip) == ("own-a-b", 0.1)
+
+
+def test_shipped_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "math").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of a recipe's name is no recipe
     assert load("quickstart").name == "quickstart"
     for domain in ("math", "code", "alfworld"):
         for algorithm in ("grpo", "dr_grpo", "gigpo"):
-            config = load(f"{domain}/{algorithm}")
+            config = load(domain, [f"trainer.algorithm={algorithm}"])
             assert (config.name, config.env.id.lower(), config.trainer.algorithm.name) == (
                 f"{domain}-{algorithm}",
                 f"onelayer/{domain}-v0",
@@ -206,6 +262,9 @@ def test_a_dumped_configuration_loads_as_the_same(tmp_path_factory: pytest.TempP
             "c.yaml:3: trainer.gamma is now trainer.algorithm.gamma (of gigpo); what an earlier release has begun is continued with that ",
         ),
         ("trainer: {scale_advantages: false}", [], "c.yaml:1: trainer.scale_advantages is now trainer.algorithm=dr_grpo where it is false"),
+        ("algorithms: 3", [], "c.yaml:1: algorithms must map names of algorithms to lists of overrides, as in "),
+        ("name: a\nalgorithms: {gigpoo: [lr=1]}", [], "c.yaml:2: algorithms.gigpoo: algorithms must map names of algorithms to lists "),
+        ("algorithms: {gigpo: lr=1}", [], "c.yaml:1: algorithms.gigpo: algorithms must map names of algorithms to lists of overrides"),
         ("name: a", ["trainr.lr=1"], "override trainr.lr=1: unknown key trainr; did you mean trainer? the top level takes: "),
     ],
 )
