@@ -12,7 +12,9 @@ import re
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+from antlr4.atn.PredictionMode import PredictionMode
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
+from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from sympy.core.function import AppliedUndef
 
 Value = Any  # a sympy Expr, Set or matrix
@@ -28,23 +30,42 @@ POINTS = (  # values of the unknowns: n-th unknown takes the n-th value, round a
     (sympy.Rational(-1181, 1747), sympy.Rational(1553, 2381), sympy.Rational(-2617, 1217), sympy.Rational(2069, 1171)),
 )
 
+LETTERS = {"I": r"\text{capitalI}", "E": r"\text{capitalE}", "e": r"\text{smalle}"}  # neither imaginary unit nor exponent
 REWRITTEN = (  # what latex2sympy would read as something else
     (re.compile(r"\\frac ?\{ ?d ?([A-Za-z]) ?\} ?\{ ?d ?([A-Za-z]) ?\}"), r"\\text{d\1over\2}"),
     (re.compile(r"(?<![A-Za-z_])(\d+(?:\.\d+)?)[eE]([+-]?\d+)"), r"\1\\cdot10^{\2}"),
     (re.compile(r"\\gamma(?![a-z])"), r"\\text{smallgamma}"),
     (re.compile(r"\\hbar(?![a-z])"), r"\\text{hbar}"),
     (re.compile(r"\\Gamma(?![a-z])"), r"\\text{largegamma}"),
-    (re.compile(r"(?<![A-Za-z\\{])I(?![A-Za-z}])"), r"\\text{capitalI}"),
+    (re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|[IE]|e(?=_)"), lambda letter: LETTERS.get(letter.group()) or letter.group()),
     (re.compile(r"(?<![A-Za-z\\{])d(?=[A-Za-z])"), r"d \\cdot "),
     (re.compile(r"(?<=[A-Za-z])'{1,3}"), lambda prime: f"_{{{'p' * len(prime.group())}}}"),
     (re.compile(r"_ ?\{ ?([A-Za-z0-9]) ?\}"), r"_\1 "),
+    (re.compile(r"\\(overline|vec|hat|tilde|d?dot) \{"), r"\\\1{"),
     (re.compile(r"(?<![\w.}^_)])(\d+) ?\\frac ?\{(\d+)\} ?\{(\d+)\}"), lambda mixed: _mixed(*mixed.groups())),
     (re.compile(r"(?<![\w.^_])(\d+(?:\.\d+)?) ?(?=\(|\\(?:binom|frac|sqrt)(?![a-z]))"), r"\1\\cdot "),
     (re.compile(r"\\text\{ ?([A-Za-z]+) ?\}"), r"\\text{\1}"),
     (re.compile(r"\\(sin|cos|tan|cot|sec|csc|ln|log) ?(\d+) ?\\(sin|cos|tan|cot|sec|csc)"), r"\\\1{\2}\\\3"),
     (re.compile(r"\\log ?_ ?\{? ?(\w+) ?\}? ?"), r"\\log_{\1} "),
     (re.compile(r"\\arccot(?![a-z])"), r"\\operatorname{arccot}"),
+    (
+        re.compile(r"(\\(?:text|overline|vec|hat|tilde|d?dot)\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z])( ?_ ?(?:[A-Za-z0-9]|\{[^{}]*\}))?"),
+        lambda symbol: _symbol(symbol),
+    ),
 )
+GREEK_LETTER = re.compile(r"\\(?:alpha|beta|delta|epsilon|theta|lambda|mu|nu|xi|rho|sigma|tau|phi|psi|omega|pi)")
+SHORT = 40  # characters of a formula that is read again with unbounded look-ahead
+
+
+class _Reader(_Latex2Sympy):
+    """latex2sympy with a look-ahead (SLL) that is remembered from formula to formula. What it accepts it reads as the other (LL) does."""
+
+    mode = PredictionMode.SLL
+
+    def create_parser(self, latex_str: str) -> Any:
+        parser = super().create_parser(latex_str)
+        parser._interp.predictionMode = self.mode
+        return parser
 
 
 class Unreadable(ValueError):
@@ -56,6 +77,30 @@ def _mixed(whole: str, above: str, below: str) -> str:
     return f"({whole}+\\frac{{{above}}}{{{below}}})" if mixed else f"{whole}\\cdot\\frac{{{above}}}{{{below}}}"
 
 
+def _symbol(symbol: re.Match[str]) -> str:
+    """`x^2` as `{x}^2` and `x_n` as `x_{n}^{1}`: else the reader looks ahead for what may follow, as far as the formula goes."""
+    name, index = symbol.groups()
+    if len(name) > 1 and name[-1] != "}" and not GREEK_LETTER.fullmatch(name):
+        return symbol.group()
+    following = symbol.string[symbol.end() :].lstrip()[:1]
+    if not index:
+        return f"{{{name}}}" if following == "^" else name
+    letter = index.strip(" _{}")
+    index = f"_{{{letter}}}" if len(letter) == 1 and letter.isalpha() else index
+    return name + index + ("" if following in ("^", "(") else "^{1}")
+
+
+def _read(written: str) -> Value:
+    reader = _Reader(config=ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False))
+    try:
+        return reader.parse(written)
+    except Exception:
+        if len(written) > SHORT:
+            raise
+        reader.mode = PredictionMode.LL
+        return reader.parse(written)
+
+
 @functools.lru_cache(maxsize=4096)
 def value(text: str) -> tuple[Value, bool]:
     """What a formula is, and whether a decimal is written in it. Raises Unreadable."""
@@ -63,9 +108,7 @@ def value(text: str) -> tuple[Value, bool]:
     for pattern, replacement in REWRITTEN:
         written = pattern.sub(replacement, written)
     try:
-        read = latex2sympy(
-            written, is_real=None, conversion_config=ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
-        )
+        read = _read(normalize_latex(written, NormalizationConfig()))
         if not isinstance(read, sympy.Basic) and not isinstance(read, sympy.MatrixBase):
             raise Unreadable(text)
         if isinstance(read, (sympy.MatrixBase, sympy.Set)):
@@ -74,7 +117,7 @@ def value(text: str) -> tuple[Value, bool]:
             raise Unreadable(text)
         floats = {number: sympy.Rational(str(number)) for number in read.atoms(sympy.Float)}
         functions = {call: sympy.Symbol(str(call)) for call in read.atoms(AppliedUndef)}
-        known = {sympy.Symbol("i"): sympy.I, sympy.Symbol("capitalI"): sympy.Symbol("I")}
+        known = {sympy.Symbol("i"): sympy.I}
         found = read.xreplace(floats | functions).doit()
         if "\\sqrt[" in written or "\\sqrt [" in written:  # odd roots of negative numbers are real
             found = found.xreplace({power: _real_power(power) for power in found.atoms(sympy.Pow)})

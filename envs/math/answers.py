@@ -16,23 +16,32 @@ STATED = 4_000  # the same for "the answer is" and plain numbers
 MAX_WRITTEN = 1024  # characters of an answer as it is written
 MAX_LISTED = 256  # characters of the boxes that are listed together
 
-THOUGHT = re.compile(r"<(?:(/)?(?:think(?:ing)?|thoughts?|reasoning)|\|(?:begin|(end))_of_thought\|)>", re.IGNORECASE)
-BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(\{)?")
+THOUGHT = re.compile(r"<(?:(/)?(?:think(?:ing)?|thoughts?|reasoning)\s?|\|(?:begin|(end))_of_thought\|)>", re.IGNORECASE)
+BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?:(\{)|(-?[0-9][0-9.,/]*|[A-Za-z](?![A-Za-z])))?")  # \boxed 5 has no braces
 PLACEHOLDER = re.compile(r"(?:\\text\{)?(?:(?:your|the)?\s*(?:final)?\s*answer(?:\s+here)?|\.\.\.|\?|\\[lc]?dots)?\}?", re.IGNORECASE)
 JOINED_BOXES = re.compile(
     r"(?=.*(?:\b(?:or|and)\b|,))(?:[\s,;$*()]|\\[\[\]()]|\\text\{|\}|\b(?:or|and|either)\b)*", re.IGNORECASE | re.DOTALL
 )
 ANSWER_IS = re.compile(
-    r"answers?\s+(?:is|are)\b(?:\s+(?:therefore|thus|then|simply|just|hence)\b)*\s*:?|answer[\s*_]*[:=]|<answer>|correct\s+(?:option|choice)\s+is\b\s*:?",
-    re.IGNORECASE | re.ASCII,
+    r"answers?\s+(?:(?:to|for)\s[^.:$\n]{1,40}\s)?(?:is|are)\b(?:\s+(?:therefore|thus|then|simply|just|hence)\b)*\s*:?"
+    r"|answer[\s*_]*[:=]|<answer>|correct\s+(?:option|choice)\s+is\b\s*:?"
+    r"|answer\s+(?:(?:should|must|would|will|can)\s+be|equals)\b(?=[\s:*_]*[$\\(0-9-])"
+    r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_ \t]*\n(?=[\s*_]*[$\\(])",  # a heading above a formula
+    re.IGNORECASE | re.ASCII | re.MULTILINE,
 )
 LAST_NUMBER = re.compile(rf"(?<![\w.])-?\$?(?:{PLAIN_NUMBER})(?:/[0-9]++)?(?!\d)|-?\\[dt]?frac\{{-?[0-9]++\}}\{{[0-9]++\}}")
 MATH = {"$$": "$$", "\\[": "\\]", "$": "$", "\\(": "\\)"}  # how a formula in text begins and ends
+DISPLAY = re.compile(r"\\begin\{((?:equation|displaymath|math|align|gather|multline)\*?)\}(.*?)\\end\{\1\}", re.DOTALL)
 DELIMITERS = re.compile(r"(?<!\\)\$+|\\[\[\]()]")
 SENTENCE_END = re.compile(r"\.(?:\s|$)|</answer>|\n")
-EXPLANATION = re.compile(r"(?<![\s,;(:])[\s,;(:]+(?:because|since|as|so|which|where|using|after|thus|hence)\b.*", re.IGNORECASE | re.DOTALL)
+EXPLANATION = re.compile(
+    r"(?<![\s,;(:])[\s,;(:]+(?:because|since|as|so|which|where|using|after|thus|hence|and\s+(?:we|this|that|so|thus|hence))\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
 CONTINUED = re.compile(r"\s*[,;]?\s*(?:[$0-9\\/+*=<>^{:-]|\(?(?:or|and|to)\b)", re.IGNORECASE)  # the formula goes on after its end
-ALTERNATIVE = re.compile(r"\b(?:or|and|maybe|perhaps|possibly|alternatively)\b\W*[$0-9\\]", re.IGNORECASE)
+ALTERNATIVE = re.compile(
+    r"\b(?:or|and|maybe|perhaps|possibly|alternatively|(?:could|might|may)(?:\s+also)?(?:\s+be)?)\b\W*[$0-9\\]", re.IGNORECASE
+)
 UNIT_WORDS = re.compile(r"(?:\s+(?!(?:of|in|from|at|on|with|when|if|for|is|was|are|by)\b)[A-Za-z/.%^0-9-]+)*", re.IGNORECASE)
 
 
@@ -89,10 +98,10 @@ def _boxed(text: str, start: int) -> str | None:
     found: list[str] = []
     placeholder = False  # whether the last box only shows where the answer goes, as in an instruction that is quoted
     while box := BOX.search(text, start):
-        end = _closing_brace(text, box.end()) if box.group(1) else None
+        end = _closing_brace(text, box.end()) if box.group(1) else box.end()
         if end is None:
             return None
-        inner = text[box.end() : end].strip()
+        inner = text[box.end() : end].strip() if box.group(1) else (box.group(2) or "").rstrip(".,")
         while (nested := BOX.match(inner)) and inner.endswith("}"):
             inner = inner[nested.end() : -1].strip()
         start = end
@@ -138,6 +147,8 @@ def _stated(text: str) -> str | None:
     """
     text = text.lstrip("*_: \t\n")
     formula = ""
+    if display := DISPLAY.match(text):
+        formula, text = display.group(2).replace("\\\\", " ").replace("&", "").strip(), text[display.end() :]
     for opening, closing in MATH.items():
         if text.startswith(opening) and (end := text.find(closing, len(opening))) > 0:
             formula, text = text[len(opening) : end].strip(), text[end + len(closing) :]

@@ -4,7 +4,9 @@ r"""Caps on what may be evaluated: whether an answer is small enough for symboli
 from __future__ import annotations
 
 import re
+from collections import Counter
 from math import log10
+from string import ascii_letters
 
 from .numerals import MAX_DIGITS
 
@@ -17,7 +19,7 @@ MAX_EXPANSION = 100  # variables in a parenthesis times its exponent
 COMMANDS = frozenset(
     "frac sqrt pi infty cup cap in notin pm mp cdot times div le ge ne sin cos tan cot sec csc arcsin arccos arctan arccot "
     "sinh cosh tanh log ln exp max min begin end text mathbb alpha beta gamma delta epsilon theta lambda mu nu xi rho sigma "
-    "tau phi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell emptyset setminus binom overline vec hat lfloor "
+    "tau phi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell emptyset setminus binom overline vec hat tilde dot ddot lfloor "
     "rfloor lceil rceil langle rangle angle hbar measuredangle triangle mid equiv pmod".split()
 )
 GREEK = frozenset(r"\theta \alpha \beta \gamma \delta \phi \varphi \lambda \mu \omega \sigma \epsilon \rho \tau \psi".split())
@@ -26,7 +28,18 @@ MATRIX = re.compile(r"\\(?:begin|end)\{matrix\}")
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[0-9]+(?:\.[0-9]+)?|[A-Za-z]|\S")
 FUNCTIONS = frozenset(r"\sqrt \sin \cos \tan \cot \sec \csc \arcsin \arccos \arctan \log \ln \exp".split())
 CLOSING = {"{": "}", "(": ")", "[": "]", "\\{": "\\}"}
-SMALL = r" ?\{ ?(?:[0-9]{1,3}|[A-Za-z](?: ?[+-] ?(?:[0-9]{1,2}|[A-Za-z]))?) ?\}"
+AT_MOST = (  # how often tokens may occur that are dear to read or to evaluate
+    (FUNCTIONS | {r"\max", r"\min"}, 8),
+    ({r"\binom", "!"}, 6),
+    ({r"\pm", r"\mp"}, 6),
+    ({"'"}, 6),
+    ({"|"}, 12),
+    ({"_"}, 24),
+    ({"("}, 24),
+    ({"+", "-"}, 60),
+    (frozenset(ascii_letters), 80),
+)
+SMALL = r" ?\{ ?(?:[0-9]{1,3}|[0-9]{0,2}[A-Za-z](?: ?[+-] ?(?:[0-9]{1,2}|[A-Za-z]))?) ?\}"
 SMALL_PAIR = re.compile(SMALL + SMALL)
 SMALL_POWER = re.compile(r"(?:[A-Za-z]|\\[a-z]+)\^[1-4]|[0-9]\^[A-Za-z]")  # in an exponent
 ROOT = re.compile(r"-?(?:\\frac)?([0-9]{1,4})(?:/| )([0-9]{1,6})")  # an exponent that is a plain fraction
@@ -36,16 +49,19 @@ def admissible(answer: str) -> bool:
     """Whether a normalised answer is small enough to be handed to symbolic algebra.
 
     Refused without any work: more than 256 characters, or anything but printable ASCII; numbers beyond 40 digits; nesting
-    beyond 6; commands outside COMMANDS (sums, products, integrals, limits ...) and environments but matrices; factorials and
-    binomials of anything but unknowns and numbers below 1000; exponents that hold a power (but x^2 and 2^n), a factorial or
-    more than four digits, unless they are a plain fraction; powers of powers; powers whose value may pass 2000 digits, 50
-    under a root or a function; parentheses whose expansion grows too large.
+    beyond 6; more than AT_MOST of what is dear to read; commands outside COMMANDS (sums, products, integrals, limits ...) and
+    environments but matrices; factorials and binomials of anything but unknowns and numbers below 1000; exponents that hold a
+    power (but x^2 and 2^n), a factorial or more than four digits, unless they are a plain fraction; powers of powers; powers
+    whose value may pass 2000 digits, 50 under a root or a function; parentheses whose expansion grows too large.
     """
     if not 0 < len(answer) <= MAX_LENGTH or not answer.isascii() or not answer.isprintable() or "**" in answer or "^^" in answer:
         return False
     if any(not SMALL_PAIR.match(rest) for rest in answer.split("\\binom")[1:]):
         return False
     tokens = TOKEN.findall(MATRIX.sub(" ", answer))
+    counts = Counter(tokens)
+    if any(sum(counts[token] for token in among) > most for among, most in AT_MOST) or (r"\max" in counts and counts[","] > 6):
+        return False
     for token in tokens:
         if len(token) > (MAX_DIGITS if token[0].isdigit() else 2) and token[1:] not in COMMANDS:
             return False
@@ -77,7 +93,8 @@ def _measure(tokens: list[str], at: int, closing: str, depth: int) -> tuple[int,
         if token in CLOSING:
             at, inner_digits, inner_variables = _measure(tokens, at, CLOSING[token], depth + 1)
             digits, variables = digits + inner_digits, variables + inner_variables
-            term = (term[0] + inner_digits, term[1] + inner_variables) if in_group else (inner_digits, inner_variables)
+            same = in_group and token == "{"
+            term = (term[0] + inner_digits, term[1] + inner_variables) if same else (inner_digits, inner_variables)
             in_group, raised = True, False
         elif token in CLOSING.values():
             raise _Refused
@@ -123,7 +140,7 @@ def _exponent(tokens: list[str], at: int) -> tuple[int, int]:
     numerals = "".join(token for token in inner if token[0].isdigit())
     if depth == 0 and len(inner) == 1 and numerals and len(numerals) <= 8 and float(numerals) < 10_000:
         return end, int(float(numerals)) + (not numerals.isdigit())
-    if depth != 0 or not inner or len(numerals) > 4 or any(token in ("!", "\\binom", "\\exp", "\\log", "\\ln") for token in inner):
+    if depth != 0 or not inner or len(numerals) > 4 or any(token in ("!", "\\binom", "\\exp") for token in inner):
         raise _Refused
     if any(token == "^" and not SMALL_POWER.fullmatch("".join(inner[max(0, at - 1) : at + 2])) for at, token in enumerate(inner)):
         raise _Refused

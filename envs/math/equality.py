@@ -6,7 +6,7 @@ Runs in the worker program only (program.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import sympy
@@ -33,8 +33,10 @@ class Comparison:
             return self._relations(gold, answer)
         if gold[0] == "mod" or answer[0] == "mod":
             return gold[0] == answer[0] and self.same(gold[2], answer[2]) and self._congruent(gold, answer)
-        if (wanted := reals(gold)) is not None or (reals(answer) is not None and is_pair(gold)):
-            return self._sets(wanted or interval(gold), reals(answer) or interval(answer) or joined(answer)) or self._parts(gold, answer)
+        if (wanted := reals(gold)) is not None or is_pair(gold):
+            found = reals(answer)
+            if wanted or found:
+                return self._sets(wanted or interval(gold), found or interval(answer) or joined(answer)) or self._parts(gold, answer)
         if gold[0] == "builder" or answer[0] == "builder":
             return False
         if gold[0] == "formula" and answer[0] == "formula":
@@ -67,7 +69,7 @@ class Comparison:
         (_, terms, signs), (_, others, also) = ascending(gold), ascending(answer)
         if signs == also and len(terms) == len(others) and all(map(self._same_or_wrong, terms, others)):
             return True
-        if signs == ["="] == also and all(map(self._same_or_wrong, terms, reversed(others))):
+        if set(signs) == {"="} == set(also) and len(terms) == len(others) and self._matched(terms, others, self._same_or_wrong):
             return True
         if len(signs) == 1 and signs == also and all(term[0] == "formula" for term in terms + others):
             try:
@@ -118,6 +120,8 @@ class Comparison:
         if "matrix" in (gold[0], answer[0]):
             return self._matrices(gold, answer)
         ours, theirs = _items(gold), _items(answer)
+        if ours is None and answer[:2] == ["list", "or"]:  # the same value in several spellings
+            return all(self.same(gold, item) for item in answer[2])
         if ours is None or theirs is None:
             single, other = (ours, answer) if ours is not None else (theirs, gold)
             if single is None or len(single) != 1:
@@ -135,13 +139,13 @@ class Comparison:
             return all(any(self.same(one, other) for other in theirs) for one in ours) and all(
                 any(self.same(one, other) for one in ours) for other in theirs
             )
-        return len(ours) == len(theirs) and self._matched(ours, theirs)
+        return len(ours) == len(theirs) and self._matched(ours, theirs, self.same)
 
-    def _matched(self, ours: list[Shape], theirs: list[Shape]) -> bool:
+    def _matched(self, ours: list[Shape], theirs: list[Shape], same: Callable[[Shape, Shape], bool]) -> bool:
         """Whether each of ours is one of theirs."""
         left = list(theirs)
         for one in ours:
-            at = next((at for at, other in enumerate(left) if self.same(one, other)), None)
+            at = next((at for at, other in enumerate(left) if same(one, other)), None)
             if at is None:
                 return False
             del left[at]

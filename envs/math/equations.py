@@ -8,7 +8,7 @@ from .shapes import Shape
 
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 NAME = re.compile(
-    r"\\frac\{d[a-z]\}\{d[a-z]\}|(?:\\(?:sin|cos|tan|cot)(?![a-z]))?(?:m(?=\\angle))?(?:\\(?:angle|triangle|max|min|overline|vec|hat|measuredangle)(?![a-z]))?"
+    r"\\frac\{d[a-z]\}\{d[a-z]\}|(?:\\(?:sin|cos|tan|cot)(?![a-z]))?(?:m(?=\\angle))?(?:\\(?:angle|triangle|max|min|overline|vec|hat|tilde|d?dot|measuredangle)(?![a-z]))?"
     r"(?:\{?(?:[A-Za-z]|[A-Z]{2,}|\\text\{[^{}]*\}|\\(?:max|min|[aA]lpha|beta|[gG]amma|[dD]elta|epsilon|[tT]heta|[lL]ambda|mu|rho|[sS]igma|tau|[pP]hi|[pP]si|[oO]mega|ell))\}?)"
     r"'*(?:\([A-Za-z0-9,\\]*\))?|\|[A-Z]{2}\|"
 )

@@ -22,7 +22,7 @@ from .caps import admissible
 from .latex import normalise
 from .shapes import read
 
-RULES = 2  # raise when latex.py or shapes.py read formulas differently
+RULES = 3  # raise when latex.py or shapes.py read formulas differently
 
 
 @dataclass(frozen=True)

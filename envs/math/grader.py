@@ -90,6 +90,8 @@ def _compare(gold: Gold, answer: str) -> Verdict:
 NAMED = re.compile(r"^[A-Za-z](?:\([A-Za-z]\))? ?= ?(?=[^=]*$)")
 EQUATION = re.compile(r"(?:(?!\b(?:or|and)\b)[^,;<>!])*[^,;<>!=]=\s*([^=]+)")
 SINGLE = re.compile(r"\\\{([^,{}]*(?:\{[^,{}]*\}[^,{}]*)*)\\\}")
+POWER_OF_TEN = re.compile(r"(-?) ?10 ?\^ ?\{ ?(-?[0-9]{1,3}) ?\}")
+RATIO = re.compile(r"([0-9]+) ?: ?([0-9]+)")
 RESIDUE = re.compile(r"(?:[a-zA-Z] ?(?:=|\\equiv) ?)?([0-9]+) ?\(?\\pmod ?\{? ?([0-9]+) ?\}?\)?")
 
 
@@ -152,7 +154,7 @@ def _scaled(text: str) -> Fraction | None:
 
 
 def _dressed(given: str) -> Fraction | None:
-    r"""A number in a base, alone in a set, before a unit that may be a variable, as a residue."""
+    r"""A number in a base, alone in a set, before a unit that may be a variable, as a residue, a power of ten or a ratio; spelled twice."""
     if based := in_base(given):
         return number(based[0])
     if single := SINGLE.fullmatch(given):
@@ -161,6 +163,13 @@ def _dressed(given: str) -> Fraction | None:
         return number(residue.group(1))
     if (value := _scaled(given)) is not None:
         return value
+    if power := POWER_OF_TEN.fullmatch(given):
+        return (-1 if power.group(1) else 1) * Fraction(10) ** int(power.group(2))
+    if ratio := RATIO.fullmatch(given):
+        return number(f"{ratio.group(1)}/{ratio.group(2)}")
+    if "or" in given and (shape := read(given))[:2] == ["list", "or"]:  # the same number in two spellings
+        values = {number(item[1]) if item[0] == "formula" else None for item in shape[2]}
+        return values.pop() if len(values) == 1 else None
     return number(without_bare_unit(given))
 
 

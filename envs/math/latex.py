@@ -15,7 +15,8 @@ LOOKALIKES = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
      "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∞": r"\infty ", "√": r"\sqrt ", "°": r"^{\circ}", "€": "$", "£": "$",
      "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "φ": r"\phi ",
-     "ω": r"\omega ", "Δ": r"\Delta ", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
+     "ω": r"\omega ", "Δ": r"\Delta ", "Ω": r"\Omega ", "µ": r"\mu ",
+     "Å": "angstrom", "¥": "$", "₹": "$", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
      "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
      "′": "'",
      "，": ",", "（": "(", "）": ")", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2002": " ", "\u2003": " "}
@@ -28,10 +29,14 @@ RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 PLAIN = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 SPACED_GROUPS = re.compile(r"(?<![0-9.])[0-9]{1,3}(?: [0-9]{3})+(?![0-9/]| [0-9/])")
-GROUPING = re.compile(r"(?<=[0-9])\s*(?:\\[,!;: ]|,\s*\\!|\{,\}|~)+\s*(?=[0-9]{3}(?![0-9]))")  # between groups of three digits
+GROUPING = re.compile(
+    r"(?<=[0-9])\s*(?:\\[,!;: ]|,\s*\\!|\{,\}|~)+\s*(?:(?=[0-9]{3}(?![0-9]))|\{(?P<group>[0-9]{3})\})"
+)  # between groups of three digits
 COMMAS = re.compile(
     r"(?<![0-9,.(\[{])([0-9]{1,3}(?:,[0-9]{3})+)(?=\s*\\(?:pi|sqrt|cdot|times|frac)(?![A-Za-z]))|(?<=(?<!\\)\{)([0-9]{1,3}(?:,[0-9]{3})+)(?=\})"
 )
+FORMULA_MARKS = re.compile(r"(?<!\\)\\[()\[\]]|\\(?:begin|end)\{(?:equation|displaymath|math)\*?\}")
+DIFFERENCE = re.compile(r"(?<=[})\]])\s*-\s*(?=\\\{)")  # of sets: \mathbb{R}-\{0\}
 SPACING = re.compile(r"\\(?:left|right)\s*\.|(?<!\\)\\[,;:>! \n]|~|\\[hv]?phantom\s*(?:\{[^{}]*\}|\S)|\\[hv]space\*?\s*\{[^{}]*\}|\{\}")
 SIGNS = re.compile(r"\\?[$%]")  # currency, percent
 STYLE = re.compile(
@@ -47,11 +52,11 @@ FUNCTION_NAMES = frozenset(
 TABLE = (
     dict.fromkeys(
         "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle scriptstyle limits "
-        "nolimits rm bf it sf tt mathstrut strut protect hfill noindent boxed".split(),
+        "nolimits middle rm bf it sf tt mathstrut strut protect hfill noindent boxed".split(),
         "",
     )
     | dict.fromkeys("quad qquad enspace thinspace negthinspace medspace thickspace".split(), " ")
-    | dict.fromkeys("dfrac tfrac cfrac".split(), "\\frac")
+    | dict.fromkeys("dfrac tfrac cfrac nicefrac sfrac".split(), "\\frac")
     | {"bigcup": "\\cup", "bigcap": "\\cap"}
     | dict.fromkeys("dbinom tbinom".split(), "\\binom")
     | dict.fromkeys("geqslant geq geqq".split(), "\\ge")
@@ -61,13 +66,13 @@ TABLE = (
     | dict.fromkeys("land wedge".split(), "\\text{and}")
     | dict.fromkeys("pmod bmod mod".split(), "\\pmod")
     | dict.fromkeys("ldots dots cdots dotsc".split(), "\\ldots")
-    | dict.fromkeys("dot bar".split(), "\\overline")
     | {"gt": ">", "lt": "<", "neq": "\\ne", "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "colon": ":", "ast": "*",
        "degree": "^{\\circ}", "varnothing": "\\emptyset", "varepsilon": "\\epsilon", "varphi": "\\phi", "vartheta": "\\theta",
        "tg": "\\tan", "ctg": "\\cot", "cotg": "\\cot", "cosec": "\\csc", "arctg": "\\arctan", "arcctg": "\\arccot", "lg": "\\log_{10}",
        "imath": "i", "jmath": "j", "infin": "\\infty", "Bbb": "\\mathbb", "R": "\\mathbb{R}", "Z": "\\mathbb{Z}", "Q": "\\mathbb{Q}",
        "N": "\\mathbb{N}", "C": "\\mathbb{C}", "reals": "\\mathbb{R}", "smallsetminus": "\\setminus", "backslash": "\\setminus",
-       "cdotp": "\\cdot", "lang": "\\langle", "rang": "\\rangle", "prime": "'"}
+       "cdotp": "\\cdot", "bar": "\\overline", "overrightarrow": "\\vec", "widehat": "\\hat", "widetilde": "\\tilde",
+       "AA": "\\text{ angstrom}", "lang": "\\langle", "rang": "\\rangle", "prime": "'"}
 )  # fmt: skip
 ENVIRONMENT = re.compile(
     r"\\(begin|end)\s*\{(?:[pbvBV]?matrix|smallmatrix|array|cases|aligned|align\*?|gathered|split)\}\s*(?:(?<=array\})\{[^{}]*\})?"
@@ -76,23 +81,39 @@ SYSTEM = re.compile(r"^\s*\\\{\s*(\\begin\{matrix\}(?:(?!\\end).)*\\end\{matrix\
 COLUMN = re.compile(r"\(\s*\\begin\{matrix\}([^&\\{}]*)\\\\([^&\\{}]*)\\end\{matrix\}\s*\)")
 MEASURED = re.compile(r"\s*(-?[0-9][0-9.,/]*)\s*([A-Za-z].*)", re.DOTALL)
 UNIT_LETTERS = re.compile(rf"[{LETTERS}](?:[\s/.^0-9{{}}-]+[{LETTERS}])+(?:\^[\d{{}}-]+)?|[{LETTERS}]\^[\d{{}}-]+")
-REDUNDANT = re.compile(r"(?<![\\A-Za-z}\]_^])\{(\\frac\{[^{}]*\}\{[^{}]*\})\}|\{\{([^{}]*)\}\}|\{ ?\((-?\d+)\) ?\}")
-LEAD = re.compile(r"^\\text\{[^{}]*(?:\bis|:|=)\} ?(?=.)")
-DOMAIN = re.compile(  # k\pi, k \in Z
-    r"(?<=\S)\s*(?:,\s*|\(\s*|\\text\{ ?(?:for|where)[a-z ]*\}\s*)[a-z](?:,[a-z])*\s*\\in\s*\\mathbb\{[ZN]\}[+*^{}0-9]*\s*\)?$"
+REDUNDANT = re.compile(
+    r"(?<![\\A-Za-z}\]_^])\{(\\frac\{[^{}]*\}\{[^{}]*\})\}|\{\{([^{}]*)\}\}|\{ ?\((-?\d+)\) ?\}|(?<=[-+=])\{([0-9.]+|[A-Za-z])\}"
 )
-ARGUMENTS = {"\\frac": 2, "\\vec": 1, "\\hat": 1, "\\binom": 2, "\\sqrt": 1, "\\overline": 1, "^": 1, "_": 1}
+LEAD = re.compile(r"^\\text\{[^{}]*(?:\bis|:|=|\bRs\.?)\} ?(?=.)|^Rs\.? ?(?=[0-9])")
+DOMAIN = re.compile(  # k\pi, k \in Z
+    r"(?<=\S)\s*(?:,\s*|\(\s*|\\text\{ ?(?:for|where)[a-z ]*\}\s*)[a-z](?:,[a-z])*\s*\\in\s*\\mathbb\{[ZNRQC]\}[+*^{}0-9]*\s*\)?$"
+)
+DOT = re.compile(r"\\dot(?=\s*\{?\s*[0-9])")  # of a repeating decimal, not of a derivative
+BOLD_SET = re.compile(r"(^\s*|\\in\s*|\\setminus\s*)\\(?:mathbf|boldsymbol|bm)\s*\{?([RZNQC])\}?(?=\s*(?:$|[\\^,;.)}]))")
+ARGUMENTS = {
+    "\\frac": 2,
+    "\\vec": 1,
+    "\\hat": 1,
+    "\\tilde": 1,
+    "\\dot": 1,
+    "\\ddot": 1,
+    "\\binom": 2,
+    "\\sqrt": 1,
+    "\\overline": 1,
+    "^": 1,
+    "_": 1,
+}
 PIECE = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 SHORT_ARGUMENT = re.compile(
-    r"(?:\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|bar|dot|vec|hat)|[\^_])\s*[^{\s]|\\(?:[dtc]?frac|[dt]?binom)\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}\s*[^{\s]"
+    r"(?:\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|d?dot|vec|hat|tilde)|[\^_])\s*[^{\s]|\\(?:[dtc]?frac|[dt]?binom)\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}\s*[^{\s]"
 )
 LONG_EXPONENT = re.compile(r"\^\s*([+-]\s*(?:\d+|[A-Za-z])|\d{2,})")  # x^10 and x^-1 as people mean them
 DOTTED = re.compile(r"(?<=[0-9.])\\overline ?\{([0-9])\}([0-9]*)\\overline ?\{([0-9])\}")
 ELLIPSIS = re.compile(r"([0-9]{0,12}\.[0-9]{0,12}?)([0-9]{1,6}?)\2{2,}(?:\.\.\.|\\ldots)")
 DEGREE = re.compile(r"\s*\^ ?\{? ?\\circ(?![A-Za-z]) ?\}?(?: ?[CF](?![A-Za-z]))?")
 ANGLE = re.compile(r"(\\frac\{[^{}]*\}\{[^{}]*\}|[0-9]+(?:\.[0-9]+)?|\([^()]*\)|\{[^{}\\]*\}|[A-Za-z]|\\[a-z]+)" + DEGREE.pattern)
-OF_ANGLES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|cis)(?![a-z])|\^\{[^{}]*i[^{}]*\\circ")
-CIS = re.compile(r"\\cis ?(\([^()]*\)|\{[^{}]*\}|\\frac\{[^{}]*\}\{[^{}]*\}|\\?[A-Za-z]+|[0-9.]+)")
+OF_ANGLES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|cis|exp)(?![a-z])|(?<![A-Za-z\\])e ?\^ ?\{")
+CIS = re.compile(r"\\cis *(\([^()]*\)|\{[^{}]*\}|\\frac\{[^{}]*\}\{[^{}]*\}|\\?[A-Za-z]+|[0-9.]+)")
 APPROXIMATELY = re.compile(r"^\s*\\(?:approx|sim)|(?<=\S)\s*\\approx.*", re.DOTALL)
 NAMED_APPROXIMATELY = re.compile(r"^\s*([A-Za-z])\s*\\approx")
 REVERSED_BRACKETS = re.compile(r"\](\s*[^\[\](),]+,[^\[\](),]+)([\[\]])|([\[(])([^\[\](),]+,[^\[\](),]+)\[(?=\s*(?:$|\\cup))")
@@ -116,7 +137,7 @@ def normalise(answer: str) -> str:
     if " " in text or "\n" in text or "*" in text:
         text = " ".join(text.replace("**", "").split())
     text = text.rstrip(".,;: ")
-    if text.startswith("\\text"):
+    if text.startswith(("\\text", "Rs")):
         text = LEAD.sub("", text)
     if not text[-1:].isdigit() or "^" in text:
         text = without_unit(text)
@@ -128,9 +149,8 @@ def normalise(answer: str) -> str:
 
 
 def _latex(text: str) -> str:
-    if text.startswith((r"\(", r"\[")) and text.endswith((r"\)", r"\]")):
-        text = text[2:-2]
-    text = GROUPING.sub("", text)
+    text = FORMULA_MARKS.sub("", text)
+    text = GROUPING.sub(lambda between: between.group("group") or "", text)
     if (
         "\\text" in text
         or "\\math" in text
@@ -140,13 +160,17 @@ def _latex(text: str) -> str:
         or "\\emph" in text
         or "\\underline" in text
     ):
-        text = STYLE.sub(_upright, STYLE.sub(_upright, text))
+        text = STYLE.sub(_upright, STYLE.sub(_upright, BOLD_SET.sub(r"\1\\mathbb{\2}", text)))
+    if "\\dot" in text:
+        text = DOT.sub(r"\\overline", text)
     text = COMMAND.sub(_command, SPACING.sub(" ", text))
     if "\\begin" in text:
         text = SYSTEM.sub(r"\1", ENVIRONMENT.sub(_environment, text))
         text = COLUMN.sub(lambda column: _binomial(column, text), text)
     if "\\over" in text or "\\choose" in text:
         text = _over(text)
+    if "\\{" in text:
+        text = DIFFERENCE.sub(r" \\setminus ", text)
     if "\\mathbb" in text:
         text = re.sub(r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}", text)
     if "^" in text:
@@ -165,8 +189,8 @@ def _latex(text: str) -> str:
         text = CIS.sub(r"e^{i(\1)}", text)
     if "\\approx" in text or "\\sim" in text:
         text = APPROXIMATELY.sub("", NAMED_APPROXIMATELY.sub(r"\1=", text))
-    if "{{" in text or "{(" in text or "{\\frac" in text:
-        text = REDUNDANT.sub(lambda group: group.group(1) or f"{{{group.group(2) or group.group(3)}}}", text)
+    if "{" in text:
+        text = REDUNDANT.sub(lambda group: group.group(1) or group.group(4) or f"{{{group.group(2) or group.group(3)}}}", text)
     text = DOMAIN.sub("", text) if "\\mathbb" in text else text
     while text.startswith("{") and _closes_at_the_end(text):
         text = text[1:-1].strip()
@@ -297,5 +321,7 @@ def _usual_brackets(match: re.Match[str]) -> str:
 
 
 def same_spelling(first: str, second: str) -> bool:
-    """Whether two normalised answers differ in white space at most."""
+    r"""Whether two normalised answers differ in white space and `\text{}` at most."""
+    if "\\text" in first or "\\text" in second:
+        first, second = (re.sub(r"\\text\{([^{}]*)\}", r"\1", text) for text in (first, second))
     return first.replace(" ", "") == second.replace(" ", "")

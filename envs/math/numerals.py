@@ -9,10 +9,11 @@ MAX_DIGITS = 40  # of one number
 
 PLAIN_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++"
 DECIMAL = re.compile(rf"([+-]?) ?({PLAIN_NUMBER}|[0-9]++\.)(?:[eE]([+-]?[0-9]{{1,3}}))?")
-SIGNED = r" ?([+-]?) ?([0-9]+) ?"
+DIGITS = r"[0-9]++(?:\.[0-9]*+)?"
+SIGNED = rf" ?([+-]?) ?({DIGITS}) ?"
 FRACTION = re.compile(
     rf"([+-]?) ?(?:([0-9]+)(?: ?\\text\{{ ?and\}} ?| ?))?\\frac ?\{{{SIGNED}\}} ?\{{{SIGNED}\}}"
-    r"|([+-]?) ?(?:([0-9]+)(?: ?\\text\{and\} ?| and | ))?()([0-9]+) ?/ ?([+-]?)([0-9]+)"
+    rf"|([+-]?) ?(?:([0-9]+)(?: ?\\text\{{and\}} ?| and | ))?()({DIGITS}) ?/ ?([+-]?)({DIGITS})"
 )
 REPEATING = re.compile(r"([+-]?) ?([0-9]*)\.([0-9]*)(?:\\overline ?\{([0-9]+)\}|\(([0-9]+)\))")
 POWER_OF_TEN = re.compile(r" ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?(?:\{ ?([+-]?[0-9]{1,3}) ?\}|([0-9])(?![0-9]))")
@@ -84,9 +85,13 @@ def _fraction(answer: str) -> tuple[Fraction, int] | None:
     if not match or match.end() > 3 * MAX_DIGITS:
         return None
     sign, whole, first, above, second, below = match.groups()[:6] if match.group(6) else match.groups()[6:]
-    if int(below) == 0 or (whole and (first or second)):
+    decimal = "." in above or "." in below
+    if whole and (first or second or decimal):
         return None
-    value = int(whole or 0) + Fraction(int(above), int(below))
+    numerator, denominator = (Fraction(above), Fraction(below)) if decimal else (int(above), int(below))
+    if denominator == 0:
+        return None
+    value = int(whole or 0) + Fraction(numerator, denominator)
     return -value if (sign == "-") ^ (first == "-") ^ (second == "-") else value, match.end()
 
 

@@ -7,6 +7,7 @@ program ends when its standard input is closed.
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
@@ -41,6 +42,13 @@ WARM_UP = (  # what the program compares before its first child: their imports a
     (r"x(x(x(1)))+abcdefghijklm", r"\sin(\cos(\sin(x)))+||x||-\arcsin(9)"),
     (r"e^{x^{9}}-\frac{1}{1+\frac{1}{1+\frac{1}{x}}}", r"+1-1+1-1+\binom{n}{k}\binom{k}{n}-\lfloor x\lfloor y\rfloor\rfloor"),
     (r"e^{\frac{i\pi}{3}}", r"\sqrt[3]{2}-2^{1/3}+n!+\frac{a}{b}c"),
+    (r"x(x(x(x(x(x(1))))))+(((((x+1)))))(((((x+2)))))", r"|x-|x-|x-|x-|x-1|||||+f(g(h(f(g(x)))))+f''(x)"),
+    (r"(1,2)", r"\mathbb{R}\setminus\{\frac{\pi}{7},\frac{2\pi}{7}\}"),
+    (r"\frac{\pi}{4}", r"0\le x\le 100"),
+    (r"2", r"1\pmod{7^{99}}"),
+    (r"\exp(\exp(\exp(x)))-e^{e^{2}}", r"\sqrt{x+\sqrt{x+\sqrt{x+\sqrt{x+x}}}}+x^{\log_{2}\log_{3}x}"),
+    (r"\tan^{9}(x)\cdot\sin^{2}(3x)\cdot\cos^{3}\theta", r"9^{\log_{2}9}+\frac{1}{1+\frac{1}{1+\frac{1}{x}}}"),
+    (r"\lfloor e^{10}\rfloor+\arctan\frac{1}{2}+\sin\frac{\pi}{7}", r"\binom{9n}{8n}+x_1x_2x_3+(1+i)^{80}"),
 )
 
 
@@ -56,6 +64,8 @@ def serve() -> None:
     logging.disable(logging.CRITICAL)
     for gold, answer in WARM_UP:
         compare(shapes.read(gold), shapes.read(answer))
+    gc.collect()
+    gc.freeze()  # a full collection over the libraries takes longer than most checks, and would copy their pages into each child
     busy = mmap.mmap(-1, 1)  # shared with the child: 1 while a reply is owed
     write(1, {"ready": True})
     while True:

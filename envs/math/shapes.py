@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 
 from .numerals import enclosed
+from .units import without_unit
 
 Shape = list  # ["kind", ...]
 
@@ -32,6 +33,9 @@ JOINERS = {
     "\\text{or}": "or",
     "\\text{and}": "and",
     "\\text{either}": "",
+    "equivalently": "",
+    "\\text{equivalently}": "",
+    "\\text{or equivalently}": "or",
     "\\text{ or}": "or",
     "\\text{ and}": "and",
 }
@@ -48,6 +52,8 @@ RELATIONS = {
     "\\in": "in",
     "\\equiv": "=",
 }
+ORDERS = frozenset(("<", ">", "<=", ">="))
+UNIT_BEFORE_JOINER = re.compile(r"\\text\{([^{}]*[a-z]) (and|or) ?\}")
 SETS = {"\\cup": "union", "\\cap": "intersection", "\\setminus": "minus"}
 BUILDER = re.compile(r"\\\{ ?([A-Za-z]) ?(?:\\in ?\\mathbb ?\{? ?R ?\}? ?)?(?:\\mid(?![a-z])|\||:|\\text\{such that\})(.+)\\\}", re.DOTALL)
 MODULUS = re.compile(r"(.*?)(?:\(? ?\\pmod(?![a-z]) ?|\(? ?\\text\{ ?mod(?:ulo)? ?\} ?|\(?\bmod )\{?\(?([^{}()]+)\)?\}?\)?", re.DOTALL)
@@ -59,15 +65,48 @@ def read(text: str) -> Shape:
     text = text.strip(" ,;.")
     if ALL_REAL.fullmatch(text):
         return ["formula", "\\mathbb{R}"]
-    text = text.removeprefix("either ")
+    text = UNIT_BEFORE_JOINER.sub(r"\\text{\1}\\text{\2}", text.removeprefix("either "))
     tokens = TOKEN.findall(text)
+    if systems := _systems(tokens):
+        return ["list", "or", systems]
     pieces, joiners = _split(tokens, JOINERS)
-    if joiners and (pieces := [piece for piece in pieces if piece]):
+    if joiners and (pieces := [without_unit(piece) for piece in pieces if piece]):
         words = [joiner for joiner in joiners if joiner not in ("", ",")]
         if len(pieces) == 1:
             return read(pieces[0])
-        return ["list", words[0] if words else ",", _excluded([shape for piece in pieces for shape in _spread(read(piece))])]
+        shapes = _excluded([shape for piece in pieces for shape in _spread(read(piece))])
+        return ["list", "or", shapes] if "or" in words else _chained(shapes) or ["list", words[0] if words else ",", shapes]
     return _without_commas(text, tokens)
+
+
+def _systems(tokens: list[str]) -> list[Shape] | None:
+    """`x=1, y=2 or x=2, y=1`: solutions that are each a list of equations with names of their own. None for anything else."""
+    for separators in (("or", "\\text{or}", "\\text{ or}"), (";",)):
+        pieces, _ = _split(tokens, dict.fromkeys(separators, "or"))
+        if len(pieces) > 1 and all(pieces):
+            shapes = [read(piece) for piece in pieces]
+            if all(
+                shape[0] == "list" and len(shape[2]) > 1 and len({_left(item) for item in shape[2]} - {None}) == len(shape[2])
+                for shape in shapes
+            ):
+                return shapes
+    return None
+
+
+def _left(shape: Shape) -> str | None:
+    return str(shape[1][0]) if shape[0] == "relation" and shape[2] == ["="] else None
+
+
+def _chained(shapes: list[Shape]) -> Shape | None:
+    """`a<b, b<c` as the chain `a<b<c`. None for anything else."""
+    if any(shape[0] != "relation" or not set(shape[2]) <= ORDERS for shape in shapes):
+        return None
+    terms, signs = list(shapes[0][1]), list(shapes[0][2])
+    for _, more, also in shapes[1:]:
+        if more[0] != terms[-1]:
+            return None
+        terms, signs = terms + more[1:], signs + also
+    return ["relation", terms, signs]
 
 
 def _spread(shape: Shape) -> list[Shape]:
@@ -131,7 +170,7 @@ def _atom(text: str) -> Shape:
         if len(column) == len(rows) and all(cell[0] == "relation" for cell in column):  # a system of equations
             return ["list", ",", column]
         return ["matrix", rows]
-    ratio, colons = _split(TOKEN.findall(text), {":": ":", "\\text{to}": ":", "to": ":"})
+    ratio, colons = _split(TOKEN.findall(text), {":": ":", "\\text{to}": ":", "\\text{ to}": ":", "to": ":"})
     if colons and all(ratio):
         return (
             ["formula", f"\\frac{{{ratio[0]}}}{{{ratio[1]}}}"] if len(ratio) == 2 else ["tuple", ":", ":", [read(part) for part in ratio]]

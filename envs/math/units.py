@@ -21,9 +21,10 @@ LETTERS = "msghlLJNWVAKCFTd"  # units of one letter, which are variables unless 
 TAIL = re.compile(r"(?:\\text\{[^{}]*\}|[A-Za-z]+|\^ ?\{-?[0-9]\}|\^ ?-?[0-9]|[ /().*²³-]|\\cdot(?![A-Za-z]))+$")
 TOKEN = re.compile(r"\\text\{[^{}]*\}|[A-Za-z]+\.?|\^ ?\{?-?[0-9]\}?|[²³]|\\cdot| +|.")
 FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}]*\})\}\{(\\text\{[^{}]*\}|[a-zA-Z])\}$")
-BARE = re.compile(
-    r"(.*[0-9}\])]) ?(?:[mk]?m ?/ ?(?:s|h|min)(?:\^\{?2\}?)?|mm|[ckdn]?m|k?g|mg|m?s|h|hr|mi|in|[mk]?[LlJNWVAK]|d|ft|lb)", re.DOTALL
-)
+LETTER_UNIT = r"(?:(?:\\mu ?|[numcdkhMG])?(?:m(?:ol)?|s|g|[LlJNWVAK]|Pa|Hz|eV|\\Omega)|h|hr|min|mi|in|d|ft|lb)"
+SYMBOL = rf"(?:{LETTER_UNIT}|\\text\{{ ?{LETTER_UNIT} ?\}})(?: ?\^ ?\{{?-?[0-9]\}}?)?"
+PRODUCT = rf"{SYMBOL}(?:(?: ?[/*] ?| ?\\cdot ?| ){SYMBOL}){{0,5}}"
+BARE = re.compile(rf"(.*?[0-9}}\])]) ?(?:{PRODUCT}|\\frac ?\{{{PRODUCT}\}} ?\{{{PRODUCT}\}})", re.DOTALL)
 
 FACTOR = re.compile(r"(.*[0-9}]) ?(?:\\text\{ ?)?([a-z]+)(?: (?:dollars|people|miles|years|km|meters|units))?\}?", re.DOTALL)
 FACTORS = {
@@ -37,9 +38,10 @@ NOT_UNITS = frozenset(
     "i e pi or and to plus minus times over choose squared cubed factorial point dozen dozens hundred hundreds thousand "
     "thousands lakh lakhs lac lacs crore crores half halves quarter quarters myriad gross am pm noon midnight sqrt frac sin "
     "cos tan cot sec csc log ln exp mod modulo base not less more than divided multiplied by negative mil mn bn k".split()
-    + "tens score kilo mega giga if for when where such that with is are odd even integer integers real".split()
+    + "mille permil permille tens score kilo mega giga if for when where such that with is are odd even integer integers real".split()
     + NUMBER_WORDS
 )
+ANOTHER_NUMBER = re.compile(r"(?<![A-Za-z0-9^{-])[0-9]")  # 3 hours 45 minutes is not 3
 SCALE = re.compile(
     r"(?:\w*illi(?:on|ard)(?:th)?s?|\w*(?:hundred|thousand)th?s?|thirds?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|elevenths?|twelfths?|\w+te?enths?|\w+tieths?)"
 )
@@ -103,7 +105,7 @@ def _bare_word_is_unit(word: str, glued: bool, slashed: bool) -> bool:
 
 def _words_are_unit(text: str) -> bool:
     words = re.findall(r"[a-z]+", text.replace("K", "kelvin").lower().replace(".", ""))
-    letters = re.fullmatch(r"[A-Za-z0-9 .,'/()^{}~²³*-]*", text) is not None
+    letters = re.fullmatch(r"[A-Za-z0-9 .,'/()^{}~²³*-]*", text) is not None and not ANOTHER_NUMBER.search(text)
     return letters and bool(words) and not NOT_UNITS.intersection(words) and not any(SCALE.fullmatch(word) for word in words)
 
 
