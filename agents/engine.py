@@ -114,7 +114,7 @@ class TransformersEngine:
         waiting = list(enumerate(requests))[::-1]
         if not waiting:
             return
-        check_tokens((request.prompt_ids for _, request in waiting), self.model)
+        check_tokens([request.prompt_ids for _, request in waiting], self.model)
         session_of = {index: request.session for index, request in waiting if request.session is not None}
         max_tokens = max(request.sampling.max_tokens for _, request in waiting)
         width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
@@ -149,10 +149,12 @@ class TransformersEngine:
         self.sessions.clear()
 
 
-def check_tokens(prompts: Iterable[Sequence[int]], model: PreTrainedModel) -> None:
-    """Raises UserError for a token that the model has no embedding of: its tokenizer is that of another model."""
+def check_tokens(prompts: Sequence[Sequence[int]], model: PreTrainedModel) -> None:
+    """Raises UserError for a token that the model has no embedding of: its tokenizer is that of another model; and for no token at all."""
     known = len(cast("torch.Tensor", model.get_input_embeddings().weight))
-    if (highest := max((max(ids, default=0) for ids in prompts), default=0)) >= known:
+    if not all(prompts):
+        raise UserError("model.path: the chat template or the tokenizer of the model makes no token of a prompt; take the model's own")
+    if (highest := max(map(max, prompts))) >= known:
         raise UserError(f"model.path: the tokenizer gives token {highest}, and the model knows {known}; take the model's own tokenizer")
 
 

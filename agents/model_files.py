@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,8 @@ def check_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        if torch.device(name).type == "meta":
-            raise ValueError("it holds no values")
+        if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+            raise ValueError("this program takes no such device")
         torch.empty(0, device=name)
     except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0][:100]

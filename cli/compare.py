@@ -32,10 +32,10 @@ def compare(
       onelayer compare runs/grpo runs/gigpo runs/eval-alfworld-random
       onelayer compare runs/grpo-seed-* runs/dr_grpo-seed-* --output runs/grpo-or-dr_grpo
     """
+    from ..common.console import Console
     from ..common.files import make_writable
     from ..pages.compare_page import render_terminal, write_comparison
     from ..studies.compare import compare as put_side_by_side
-    from .console import Console
 
     comparison = put_side_by_side([entry for path in runs for entry in read(path)])
     directory = output or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"

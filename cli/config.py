@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ..agents.config import prompt_fault
 from ..common.errors import UserError
-from ..common.reading import LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
+from ..common.reading import DEEPEST_YAML, LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..envs import parse_suite
 from ..envs.config import model_of
 from ..trainers.algorithms import ALGORITHMS
@@ -103,7 +103,7 @@ def compose(overrides: Sequence[str]) -> Config:
 def compose_suite(suite: str, overrides: Sequence[str]) -> tuple[Config, str]:
     """The default configuration with the environment that a suite names, and its split; overrides count from there."""
     env, split = parse_suite(suite)
-    return compose([f"env={env.model_dump_json()}", *overrides]), split
+    return compose([f"env={json.dumps(env.model_dump(mode='json'))}", *overrides]), split
 
 
 def _validated(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str]) -> Config:
@@ -121,12 +121,12 @@ def _validated(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key,
 
 def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> None:
     dotted, equals, text = override.partition("=")
-    if not equals or not all(dotted.split(".")):
-        raise UserError(f"override {override}: write SECTION.KEY=VALUE, for example trainer.lr=1e-5")
+    where = f"override {override if len(override) <= 100 else override[:97] + '...'}"
+    if not equals or not all(dotted.split(".")) or dotted.count(".") > DEEPEST_YAML:
+        raise UserError(f"{where}: write SECTION.KEY=VALUE, for example trainer.lr=1e-5")
     *sections, last = key = tuple(dotted.split("."))
     for place in [place for place in places if place[: len(key)] == key]:
         del places[place]
-    where = f"override {override if len(override) <= 100 else override[:97] + '...'}"
     for depth, section in enumerate(sections, 1):
         if key[:depth] == ALGORITHM and isinstance(tree.get(section), str):
             tree[section] = {"name": tree[section]}

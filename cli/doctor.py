@@ -51,7 +51,7 @@ def doctor() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from .console import Console
+    from ..common.console import Console
 
     findings = list(examine())
     table = Table("what", "found", "what brings it", title="onelayer doctor", title_justify="left", box=box.SIMPLE_HEAD)

@@ -75,8 +75,8 @@ def check_environment(
     """
     from rich.markup import escape
 
+    from ..common.console import Console
     from ..envs.check_process import check_apart
-    from .console import Console
 
     config, split = _compose(env, overrides)
     marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
@@ -193,9 +193,9 @@ def generate_games(
     """
     from rich.progress import Progress
 
+    from ..common.console import Console
     from ..common.errors import UserError
     from ..envs.alfworld.sources import generate
-    from .console import Console
 
     if env != "alfworld":
         raise UserError(f"{env}: no games to generate; it can be alfworld")

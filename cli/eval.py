@@ -68,11 +68,11 @@ def evaluate(
       onelayer eval --suite paper-math --endpoint http://localhost:8000/v1 --model NAME agent.max_tokens=2048
       onelayer eval --suite math500 --responses theirs.jsonl
     """
+    from ..common.console import Console
     from ..common.errors import UserError
     from ..envs import load
     from ..evals import suites
     from ..evals.evaluator import first_items
-    from .console import Console
 
     others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
     if len(given := [name for name, value in others.items() if value]) > 1:
@@ -137,12 +137,12 @@ def check_place(directory: Path, several: bool) -> None:
 
 def play(cast: Cast, config: Config, split_name: str, directory: Path, responses: Path | None):
     """Evaluate on one suite, and show the figures."""
+    from ..common.console import Console
     from ..envs import load
     from ..envs.pool import open_pool
     from ..evals.evaluator import evaluate, first_items
     from ..pages.report import render_evaluation
     from ..trainers.run import recipe_of
-    from .console import Console
 
     split = load(config.env, split_name)
     agent, policy = cast(config, split_name, first_items(split, config.eval.items))
@@ -214,12 +214,12 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
 
 def harness(suite: str, overrides: list[str], patches: list[Path], directory: Path):
     """Evaluate on a task of lm-evaluation-harness, and show the figures."""
+    from ..common.console import Console
     from ..evals.harness import evaluate
     from ..evals.suites import LM_EVAL
     from ..pages.report import render_evaluation
     from ..trainers.run import recipe_of
     from .config import compose
-    from .console import Console
 
     config = compose(overrides)
     result = evaluate(

@@ -39,13 +39,13 @@ def grade_math(
     """
     from rich.progress import track
 
+    from ..common.console import Console
     from ..common.errors import UserError
     from ..common.files import make_writable, write_atomically
     from ..envs.math.golds import unreadable_golds
     from ..envs.math.grader import Verdict, grade_many
     from ..envs.math.sources import read_lines
     from ..evals.statistics import wilson
-    from .console import Console
 
     if output is not None:
         make_writable(output.parent)

@@ -92,8 +92,8 @@ def check_all(samples: Sequence[tuple[Problem, str]]) -> list[Result]:
 
     from rich.progress import track
 
+    from ..common.console import Console
     from ..envs.code.grader import check
-    from .console import Console
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:

@@ -44,7 +44,7 @@ def list_runs(
     from rich.table import Table
     from rich.text import Text
 
-    from .console import Console
+    from ..common.console import Console
 
     table = Table("directory", "kind", "state", "what", "result", box=None)
     for entry in entries:

@@ -147,7 +147,7 @@ class PoolConfig(BaseModel, extra="forbid", frozen=True):
     """The processes that step environments, and when one counts as broken."""
 
     workers: int | None = Field(
-        default=None, ge=0, description="worker processes; 0 steps in this process; null: 0 for onelayer/Math-v0, else one a core"
+        default=None, ge=0, le=1024, description="worker processes; 0 steps in this process; null: 0 for onelayer/Math-v0, else one a core"
     )
     step_seconds: float = Field(default=120.0, gt=0, allow_inf_nan=False, description="a reset or step that takes longer has hung")
     memory_gib: float = Field(default=4.0, gt=0, allow_inf_nan=False, description="a worker that takes more memory has a leak")

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents.agent import Agent, Player, derive_seed
@@ -28,6 +27,7 @@ from ..agents.episodes import Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded
 from ..agents.patch import Patch
 from ..agents.policy import Base
+from ..common.console import Console
 from ..common.cost import Cost, Meter, git_commit, hardware, versions
 from ..common.errors import UserError
 from ..common.files import owned, write_atomically
@@ -308,7 +308,7 @@ def _play(
     read, has_tokens = prompt_reader(agent), agent.engine.returns_tokens
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     missing = {decoding: [one for one in wanted.values() if one.decoding is decoding and one.key not in there] for decoding in Decoding}
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console or Console(), transient=True) as progress:
         for decoding, due in missing.items():
             if not due:
                 continue

@@ -14,12 +14,11 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
-
 from ..agents import patch
 from ..agents.agent import make_agent
 from ..agents.episodes import assert_prompts_fit
 from ..agents.policy import Base
+from ..common.console import Console
 from ..common.errors import UserError
 from ..common.files import owned
 from ..envs import check_disjoint, load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ def kept_steps(run: Path) -> list[int]:
     found: list[int] = []
     for path in sorted((run / EPISODES).glob("*.parquet")):
         with suppress(UserError):
-            found += sorted(set(read_table(path, ["step"])["step"].to_pylist()))
+            found += sorted(set(read_table(path, ["step"])["step"].drop_null().to_pylist()))
     return found
 
 
@@ -33,7 +34,7 @@ class KeptEpisodes:
         self._directory, self._read = run / EPISODES, prompt_reader(agent)
         self._rows: list[dict[str, Any]] = []
         for path in self._directory.glob("*.parquet"):
-            if int(path.stem.partition("-")[2]) >= done:
+            if (named := re.fullmatch(r"\d{6,9}-(\d{6,9})", path.stem)) and int(named[1]) >= done:  # others are not ours
                 path.unlink()
 
     def add(self, step: int, played: Sequence[Episode], advantages: Mapping[int, Sequence[float]]) -> None:

@@ -27,12 +27,12 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..agents import patch
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
+from ..common.console import Console
 from ..common.cost import Cost, Hardware, Meter, git_commit, hardware, versions
 from ..common.errors import UserError, first_problem
 from ..common.files import GrowingFile, growing, owned, write_atomically

@@ -36,15 +36,15 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
             raise UserError(f"trained_set {spec!r}: {type(model).__name__} has no head")
         modules = [head]
         first = 0 if embeddings.weight is head.weight else len(layers)  # tied: training the head trains the embeddings
-    elif match := re.fullmatch(r"mid:(\d+)", spec):
+    elif match := re.fullmatch(r"mid:(\d{1,9})", spec):
         size = int(match[1])
         if not 1 <= size <= len(layers):
             raise UserError(f"trained_set {spec!r}: the model has {len(layers)} layers, so K of mid:K is 1 to {len(layers)}")
         first = (len(layers) - size) // 2
         modules = list(layers[first : first + size])
-    elif match := re.fullmatch(r"except:(\d+(?:,\d+)*)", spec):
+    elif match := re.fullmatch(r"except:(\d{1,9}(?:,\d{1,9})*)", spec):
         modules, left_out = decoder, [layers[index] for index in indices_of(match[1], spec, len(layers))]
-    elif match := re.fullmatch(r"layers?:(\d+(?:,\d+)*)(?:\.(mlp|attn))?", spec):
+    elif match := re.fullmatch(r"layers?:(\d{1,9}(?:,\d{1,9})*)(?:\.(mlp|attn))?", spec):
         indices = indices_of(match[1], spec, len(layers))
         modules = [layers[index] if match[2] is None else _part(layers[index], match[2]) for index in indices]
         first = min(indices)

@@ -20,7 +20,7 @@ GRAMMAR = "random:P or random:P@SEED (P parameters spread over all layers)"
 
 def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
     """Raises UserError where the layers have fewer parameters than are asked for."""
-    match = re.fullmatch(r"random:(\d+)(?:@(\d+))?", spec)
+    match = re.fullmatch(r"random:(\d{1,18})(?:@(\d{1,18}))?", spec)
     if match is None:
         return None
     wanted, drawn_with = int(match[1]), int(match[2] or 0)

@@ -8,7 +8,7 @@ from typing import Any
 from rich import console
 from rich.segment import Segment
 
-from ..common.text import shown
+from .text import shown
 
 
 class Console(console.Console):
