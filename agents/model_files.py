@@ -28,6 +28,7 @@ JSON_FILES = (
     "vocab.json",
     "chat_template.json",
     "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
 )
 LARGEST_JSON = 256 << 20  # bytes; a tokenizer of 250,000 tokens has some 30 MiB
 LARGEST_SIZES = {
@@ -63,12 +64,16 @@ def check_device(name: str) -> str:
 def check_files(path: Path) -> None:
     """Look at the files of a directory that hold sizes. Whatever else they hold is for transformers to refuse.
 
-    Raises UserError with the file for what is damaged, cut, too large or nested too deeply, and for a configuration that asks for more
-    than twice the weights that are there.
+    Raises UserError with the file for what is damaged, cut, too large or nested too deeply, is no regular file or named outside of the
+    directory, and for a configuration that asks for more than twice the weights that are there.
     """
+    if odd := next((file for file in sorted(path.iterdir()) if not file.is_file() and not file.is_dir()), None):
+        raise UserError(f"{odd}: no regular file; remove it")
     found = {name: read_json_object(path / name, LARGEST_JSON) for name in JSON_FILES if (path / name).exists()}
     for name in ("config.json", "generation_config.json"):
         _check_numbers(path / name, found.get(name, {}))
+    for name in (name for name in found if name.endswith(".index.json")):
+        _check_index(path / name, found[name].get("weight_map"))
     headers = [safetensors_header(file) for file in sorted(path.glob("*.safetensors"))]
     if headers and "quantization_config" not in found.get("config.json", {}):  # which packs several weights into one number
         there = sum(math.prod(entry["shape"]) for header in headers for name, entry in header.items() if name != "__metadata__")
@@ -77,6 +82,14 @@ def check_files(path: Path) -> None:
             wanted = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config, trust_remote_code=False).parameters())
         if wanted > 2 * there:
             raise UserError(f"{path}: config.json describes {wanted} weights, and {there} are in its files; fetch the directory again")
+
+
+def _check_index(path: Path, parts: object) -> None:
+    """The files that an index names lie beside it."""
+    names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
+    wrong = [name for name in sorted(names) if Path(name).name != name or not (path.parent / name).is_file()]
+    if wrong:
+        raise UserError(f"{path}: names {wrong[0][:100]!r}, and no such file is beside it; fetch the directory again")
 
 
 def _check_numbers(path: Path, found: dict[str, Any]) -> None:

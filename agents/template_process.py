@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from pathlib import Path
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
-SECONDS, MEMORY, LONGEST = 5, 4 << 30, 1 << 20  # of processor time; bytes; characters
+SECONDS, MEMORY, LONGEST = 5, 1 << 30, 1 << 20  # of processor time; bytes; characters
 ASKED = {"role": "user", "content": "0"}
 CONVERSATIONS = [[ASKED], [ASKED, {"role": "assistant", "content": "1"}, ASKED]]
 
@@ -22,11 +23,14 @@ def main() -> None:
     spent = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(spent.ru_utime + spent.ru_stime) + SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    there = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (there + MEMORY, there + MEMORY))
     try:
         texts = render_jinja_template(CONVERSATIONS, chat_template=told["template"], add_generation_prompt=True, **told["special"])
     except Exception as error:  # a template may raise anything
         sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())[:150]}")
+    if not all(text.strip() for text in texts[0]):
+        sys.exit("it makes nothing of a conversation")
     if (longest := max(map(len, texts[0]))) > LONGEST:
         sys.exit(f"it makes {longest} characters of a conversation of three")
 

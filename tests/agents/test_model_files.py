@@ -68,6 +68,15 @@ def test_files_that_are_cut_or_of_another_kind(model: Path) -> None:
     assert "tokenizer.json: no regular file" in refusal(model)
 
 
+@pytest.mark.parametrize("name", ["../../dev/zero", "/dev/zero", "", "nowhere.safetensors", "zero"])
+def test_an_index_names_files_beside_it(model: Path, name: str) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"model.norm.weight": name}}))
+    assert "index.json: names" in refusal(model)
+    (model / "zero").symlink_to("/dev/zero")
+    assert "zero: no regular file" in refusal(model)
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
@@ -76,6 +85,8 @@ def test_files_that_are_cut_or_of_another_kind(model: Path) -> None:
         ("{% for %}", "TemplateSyntaxError"),
         ("{{ 'a' * 10**8 }}", "100000000 characters"),
         ("{{ 'a' * 10**11 }}", "MemoryError"),
+        ("{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}", "MemoryError"),
+        ("", "makes nothing"),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "took too long"),
         ("{% if messages|length > 1 %}{{ 'a' * 10**8 }}{% endif %}0", "100000001 characters"),
     ],
