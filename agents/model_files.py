@@ -43,6 +43,7 @@ LARGEST_SIZES = {
 }
 """The sizes of a configuration, and the most that each may be."""
 LARGEST_TOKEN = 1 << 31
+LONGEST_REPLACEMENT = 1000  # characters that a tokenizer puts in the place of others
 TEMPLATE_SECONDS = 60.0
 """Wall clock; the process limits its own processor time, which does not depend on how busy the machine is."""
 
@@ -74,6 +75,8 @@ def check_files(path: Path) -> None:
         _check_numbers(path / name, found.get(name, {}))
     for name in (name for name in found if name.endswith(".index.json")):
         _check_index(path / name, found[name].get("weight_map"))
+    for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        _check_replacements(path / "tokenizer.json", found.get("tokenizer.json", {}).get(name))
     headers = [safetensors_header(file) for file in sorted(path.glob("*.safetensors"))]
     if headers and "quantization_config" not in found.get("config.json", {}):  # which packs several weights into one number
         there = sum(math.prod(entry["shape"]) for header in headers for name, entry in header.items() if name != "__metadata__")
@@ -90,6 +93,14 @@ def _check_index(path: Path, parts: object) -> None:
     wrong = [name for name in sorted(names) if Path(name).name != name or not (path.parent / name).is_file()]
     if wrong:
         raise UserError(f"{path}: names {wrong[0][:100]!r}, and no such file is beside it; fetch the directory again")
+
+
+def _check_replacements(path: Path, section: object) -> None:
+    """What a part of a tokenizer puts into every text is short."""
+    if isinstance(section, dict) and any(len(str(section.get(key, ""))) > LONGEST_REPLACEMENT for key in ("content", "prepend")):
+        raise UserError(f"{path}: puts more than {LONGEST_REPLACEMENT} characters in the place of some; fetch the file again")
+    for part in section.values() if isinstance(section, dict) else section if isinstance(section, list) else ():
+        _check_replacements(path, part)
 
 
 def _check_numbers(path: Path, found: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ PROGRAM = """
 import glob, json, os, signal, sys, time, traceback
 import duckdb, pyarrow.parquet, transformers.models.qwen3.modeling_qwen3
 import onelayer.cli.verify, onelayer.cli.eval, onelayer.agents.agent, onelayer.agents.policy, onelayer.evals.evaluator
-import onelayer.evals.submissions.verification, onelayer.trainers.run, onelayer.trainers.train, onelayer.evals.viewer.server
+import onelayer.studies.submissions.verification, onelayer.trainers.run, onelayer.trainers.train, onelayer.pages.viewer.server
 from onelayer.cli.main import main
 folder = sys.argv[1]
 for line in sys.stdin:

@@ -35,8 +35,7 @@ def study(
 
         print_study(config)
         return
-    from rich.console import Console
-
+    from ..common.console import Console
     from ..pages.report import render_table, write_report
     from ..studies.study import study as run
 

@@ -163,7 +163,10 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_verb_prints_what_a_terminal_would_obey(command: str, evil: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_verb_prints_what_a_terminal_would_obey(
+    command: str, evil: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(evil)
     code = cli.main([word.replace("{}", str(evil)).replace("EVIL", EVIL) for word in command.split()])
     out, err = capfd.readouterr()
     for text in (out, err):
