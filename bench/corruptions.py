@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python bench/corruptions.py [--only WORDS]
 
 Every file of `FILES` is damaged in every way of `DAMAGES`, and each command of its row is given the directory anew. It is a fault where a
-command ends in a traceback, in another code than 0 or 2 (or 1, with which `env check` tells of a broken contract), with 2 and not one line, above 1 GiB or 30 s of processor, or where it ends well
-and what it has continued differs from what an undamaged run ends in. Then training and evaluation are killed (SIGKILL) at every moment of
-`KILLS` and continued.
+command ends in a traceback, in another code than 0 or 2 (or 1, with which `env check` tells of a broken contract), with 2 and not one line,
+above 1 GiB or 30 s of processor, or where it ends well and what it has continued differs from what an undamaged run ends in. Then training,
+an evaluation and a study are killed (SIGKILL) at every moment of `KILLS` and continued.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     began, counts, faults = time.monotonic(), {"0": 0, "2": 0, "same": 0, "continued": 0, "cases": 0}, []
-    worst_memory, worst_seconds = (0, ""), (0.0, "")
+    worst_memory, worst_seconds, processor = (0, ""), (0.0, ""), 0.0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in ("whole", "said"):
@@ -217,6 +217,7 @@ def main() -> None:
                 bad = bad or found.memory > MEMORY or found.processor_seconds > SECONDS or (make is killed and found.code != 0)
                 faults += [name] * bad
                 counts["cases"] += 1
+                processor += found.processor_seconds
                 counts["continued"] += identical != ""
                 counts["same"] += identical == "yes"
                 counts[str(found.code)] = counts.get(str(found.code), 0) + 1
@@ -232,7 +233,9 @@ def main() -> None:
         command.close()
     print(f"{len(FILES) * len(DAMAGES)} corruptions and {sum(len(moments) for moments, _ in KILLS.values())} kills, {counts}")
     print(f"worst: {worst_memory[0] >> 20} MiB ({worst_memory[1]}); {worst_seconds[0]:.1f} s of processor ({worst_seconds[1]})")
-    print(f"{time.monotonic() - began:.0f} s in all, {len(faults)} faults: {'; '.join(faults) or 'none'}")
+    print(
+        f"{time.monotonic() - began:.0f} s in all, {processor:.0f} s of processor for the commands; {len(faults)} faults: {'; '.join(faults) or 'none'}"
+    )
 
 
 if __name__ == "__main__":
