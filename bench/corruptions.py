@@ -233,9 +233,8 @@ def main() -> None:
         command.close()
     print(f"{len(FILES) * len(DAMAGES)} corruptions and {sum(len(moments) for moments, _ in KILLS.values())} kills, {counts}")
     print(f"worst: {worst_memory[0] >> 20} MiB ({worst_memory[1]}); {worst_seconds[0]:.1f} s of processor ({worst_seconds[1]})")
-    print(
-        f"{time.monotonic() - began:.0f} s in all, {processor:.0f} s of processor for the commands; {len(faults)} faults: {'; '.join(faults) or 'none'}"
-    )
+    print(f"{time.monotonic() - began:.0f} s in all, {processor:.0f} s of processor for the commands")
+    print(f"{len(faults)} faults: {'; '.join(faults) or 'none'}")
 
 
 if __name__ == "__main__":

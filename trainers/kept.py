@@ -33,6 +33,8 @@ class KeptEpisodes:
         """done: steps that the checkpoint holds; what was written of later ones is removed, since they are about to be done again."""
         self._directory, self._read = run / EPISODES, prompt_reader(agent)
         self._rows: list[dict[str, Any]] = []
+        for path in self._directory.glob(".*.tmp"):  # of a write that was killed
+            path.unlink()
         for path in self._directory.glob("*.parquet"):
             if (named := re.fullmatch(r"\d{6,9}-(\d{6,9})", path.stem)) and int(named[1]) >= done:  # others are not ours
                 path.unlink()
