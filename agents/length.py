@@ -14,8 +14,8 @@ from .config import AgentConfig
 SMALL_MODEL = 10_000_000
 """Parameters below which a model is one like the tiny bases, whose replies are a line long."""
 SMALL_LENGTH = 40
-MATH_LENGTH = 2048  # what Qwen2.5-Math's evaluation allows (`max_tokens_per_call`)
-CODE_LENGTH = 768  # EvalPlus's own default (`max_new_tokens`)
+MATH_LENGTH = 2048  # the default of `--max_tokens_per_call` in evaluation/math_eval.py of QwenLM/Qwen2.5-Math
+CODE_LENGTH = 768  # the default of `max_new_tokens` in evalplus/provider/base.py, EvalPlus 0.3.1
 LENGTHS = {
     **dict.fromkeys(("math", "math500", "aime24", "aime25", "amc23"), MATH_LENGTH),
     **dict.fromkeys(("humaneval+", "mbpp+"), CODE_LENGTH),

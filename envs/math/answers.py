@@ -17,7 +17,7 @@ MAX_WRITTEN = 1024  # characters of an answer as it is written
 MAX_LISTED = 256  # characters of the boxes that are listed together
 
 THOUGHT = re.compile(r"<(?:(/)?(?:think(?:ing)?|thoughts?|reasoning)\s?|\|(?:begin|(end))_of_thought\|)>", re.IGNORECASE)
-BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?:(\{)|(-?[0-9][0-9.,/]*|[A-Za-z](?![A-Za-z])))?")  # \boxed 5 has no braces
+BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?:(\{)|(-?[0-9][0-9.,/]*+|[A-Za-z](?![A-Za-z]))(?!\s*\}))?")  # \boxed 5 has no braces
 PLACEHOLDER = re.compile(r"(?:\\text\{)?(?:(?:your|the)?\s*(?:final)?\s*answer(?:\s+here)?|\.\.\.|\?|\\[lc]?dots)?\}?", re.IGNORECASE)
 JOINED_BOXES = re.compile(
     r"(?=.*(?:\b(?:or|and)\b|,))(?:[\s,;$*()]|\\[\[\]()]|\\text\{|\}|\b(?:or|and|either)\b)*", re.IGNORECASE | re.DOTALL
