@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .grade_code import grade_code
+
+if TYPE_CHECKING:
+    from ..envs.math.golds import Gold
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 CHUNK = 256  # responses between two updates of the progress bar
@@ -30,7 +34,9 @@ def grade_math(
 ) -> None:
     """Grade math responses against gold answers and print the pass rate with its 95% interval (Wilson).
 
-    Other fields pass through. Verdicts are correct, wrong, unparsed and timeout; docs/math-grading.md says how they come about.
+    A line may hold what its benchmark allows: "precision" (absolute) or "relative", the error within which a number is right,
+    and "unit", one that an answer may leave out. Other fields pass through. Verdicts are correct, wrong, unparsed and timeout;
+    docs/math-grading.md says how they come about.
     The output is written whole or not at all.
 
     \b
@@ -50,9 +56,9 @@ def grade_math(
     if output is not None:
         make_writable(output.parent)
     records = read_lines(input)
-    pairs = [(_text(input, r.number, r.values, "response"), _text(input, r.number, r.values, "gold")) for r in records]
+    pairs = [(_text(input, r.number, r.values, "response"), _gold(input, r.number, r.values)) for r in records]
     for at in unreadable_golds([gold for _, gold in pairs]):
-        raise UserError(f"{input}:{records[at].number}: the gold answer {pairs[at][1]!r} can not be read by the grader; correct it")
+        raise UserError(f"{input}:{records[at].number}: the gold answer {pairs[at][1].text!r} can not be read by the grader; correct it")
     verdicts: list[Verdict] = []
     for start in track(range(0, len(pairs), CHUNK), "grading", console=Console(stderr=True), transient=True):
         verdicts += grade_many(pairs[start : start + CHUNK])
@@ -63,6 +69,19 @@ def grade_math(
     low, high = wilson(counts[Verdict.CORRECT], len(verdicts))
     print(f"pass rate {counts[Verdict.CORRECT] / len(verdicts):.4f} (95% interval {low:.4f} to {high:.4f})")
     print(", ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict) + f", of {len(verdicts)}")
+
+
+def _gold(path: Path, number: int, values: Any) -> Gold:
+    from ..common.errors import UserError
+    from ..envs.math.golds import Gold
+
+    allowed: dict[str, Any] = {key: value for key in ("precision", "relative", "unit") if (value := values.get(key)) is not None}
+    for key, value in allowed.items():
+        if key == "unit" and not isinstance(value, str):
+            raise UserError(f"{path}:{number}: 'unit' is no text")
+        if key != "unit" and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf):
+            raise UserError(f"{path}:{number}: {key!r} is {value!r}; it is a number above 0")
+    return Gold(_text(path, number, values, "gold"), **allowed)
 
 
 def _text(path: Path, number: int, values: Any, key: str) -> str:

@@ -88,9 +88,10 @@ def matrix(root: Path, table: Table, policies: Sequence[Entry], decoding: Decodi
 
 
 def voters(policies: Sequence[Entry]) -> list[Entry]:
-    """The single-layer policies, of one base and protocol."""
+    """The single-layer policies, of one base and protocol: those that most of them have."""
     layers = [entry for entry in policies if LAYER.fullmatch(entry.trained_set)]
-    return [entry for entry in layers if _alike(entry, layers[0])]
+    alike = [[entry for entry in layers if _alike(entry, one)] for one in layers]
+    return max(alike, key=len, default=[])
 
 
 def reference(policies: Sequence[Entry], everybody: Sequence[Entry]) -> Entry:
@@ -108,15 +109,19 @@ def overlap_text(root: Path, policies: Sequence[Entry], single: Entry, name: str
 
     Raises UserError where samples can not be read (any more); it and ValueError where there is nothing to measure.
     """
+    apart = len(policies)
+    policies = [entry for entry in policies if entry.protocol_sha256 == single.protocol_sha256]
+    apart -= len(policies)
+    left_out = f" Left out: {apart}, measured under another protocol than {name}." if apart else ""
     if len(policies) < 2:
-        raise UserError("it takes two policies")
+        raise UserError(f"it takes two policies of one protocol.{left_out}")
     found = jaccard([_solved(root / entry.directories[0], decoding)[1][:, 0] for entry in policies])
     replies_SI = _solved(root / single.directories[0], decoding)[1].T[: len(policies)]
     same = jaccard(replies_SI) if len(replies_SI) > 1 else None
     chance = f"{len(replies_SI)} replies of {name}, which differ by chance: {_interval(same)}. " if same else ""
     return (
         f"{_interval(found)}, the mean Jaccard index over all pairs of {len(policies)} policies: of the items "
-        f"that either solves, the share that both solve. {chance}95% over items; of each policy the first reply of its first run."
+        f"that either solves, the share that both solve. {chance}95% over items; of each policy the first reply of its first run.{left_out}"
     )
 
 

@@ -122,3 +122,18 @@ def test_a_broken_sample_leaves_the_output_alone(tmp_path: Path, line: object, m
     with pytest.raises(UserError, match=message):
         grade_code(write(tmp_path / "in.jsonl", [RIGHT, line]), str(solutions(tmp_path)), output)
     assert output.read_text() == "from before\n"
+
+
+def test_a_line_may_hold_the_tolerance_and_the_unit_of_its_gold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        {"response": "\\boxed{3.149}", "gold": "3.14", "precision": 0.01},
+        {"response": "\\boxed{3.149}", "gold": "3.14", "precision": None},
+        {"response": "\\boxed{2.9\\times10^{16}}", "gold": 2.88e16, "relative": 0.05},
+        {"response": "\\boxed{12xyz}", "gold": "12", "unit": "xyz"},
+    ]
+    output = tmp_path / "out.jsonl"
+    grade_math(write(tmp_path / "in.jsonl", lines), output)
+    assert [json.loads(line)["verdict"] for line in output.read_text().splitlines()] == ["correct", "wrong", "correct", "correct"]
+    for wrong in ({"precision": 0}, {"relative": "much"}, {"unit": 3}):
+        with pytest.raises(UserError, match=rf"in\.jsonl:1: '{next(iter(wrong))}'"):
+            grade_math(write(tmp_path / "in.jsonl", [lines[0] | {"precision": None} | wrong]), output)

@@ -230,6 +230,10 @@ def test_what_policies_do_together(ask: Ask, tmp_path: Path) -> None:
     assert f"{(1 + 5 / 3) / 6:.3f} [" in settled(ask, "/items"), "full is one of those shown: 1 with layer 1, 1/3 with the others"
     assert "votes are over sampled replies" in settled(ask, "/items?decoding=greedy")
     assert "it takes two policies" in settled(ask, "/items?q=layer:1")
+    make_run(tmp_path / "runs" / "turns", 0.9, trained_set="layer:4", env={"max_turns": 2})
+    apart = r"mean Jaccard index over all pairs of 3 policies.*Left out: 1, measured under another protocol than grpo full\."
+    wait_for(lambda: re.search(apart, texts(ask("/items?q=layer")[1])))
+    shutil.rmtree(tmp_path / "runs" / "turns")
     answered(tmp_path / "runs" / "1", [0, 1], answer=None)
     wait_for(lambda: "there is nothing to vote on: the environment names no answers" in texts(ask("/items?q=layer")[1]))
     for layer in (4, 5):
@@ -432,7 +436,7 @@ def test_figures_follow_new_evaluations(ask: Ask, tmp_path: Path) -> None:
     wait_for(lambda: "layer 4:" in texts(ask("/profiles")[1]) or "layer 4 " in texts(ask("/profiles")[1]).partition("Figures")[2])
 
 
-def wait_for(seen: Callable[[], bool]) -> None:
+def wait_for(seen: Callable[[], object]) -> None:
     for _ in range(2400):
         if seen():
             return
