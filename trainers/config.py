@@ -182,3 +182,8 @@ _Dumper.add_representer(str, _text)
 def dump(config: Config) -> str:
     """The configuration as YAML, every key written out; loading it gives an equal `Config`."""
     return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def decides(config: Config) -> dict[str, Any]:
+    """The part of a recipe that decides what is learned."""
+    return config.model_dump(include={"env", "agent", "trainer"}, exclude={"agent": {"engine", "kv_cache_gib", "max_batch"}})

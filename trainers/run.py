@@ -42,7 +42,7 @@ from ..envs.items import Split
 from ..evals.config import EvalConfig
 from ..evals.records import LARGEST_MANIFEST, Trained, schema_version
 from .algorithms.earlier import upgraded
-from .config import Config, dump
+from .config import Config, decides, dump
 from .kept import EPISODES, KeptEpisodes, kept_steps
 
 SCHEMA_VERSION = 2
@@ -166,7 +166,8 @@ class Run:
         if self.episodes:
             self.episodes.write()
         buffer = io.BytesIO()
-        torch.save(state | self._origin | {"cost": self._cost().model_dump(), "threads": torch.get_num_threads()}, buffer)
+        known = {"cost": self._cost().model_dump(), "threads": torch.get_num_threads(), "config": self.config.model_dump_json()}
+        torch.save(state | self._origin | known, buffer)
         write_atomically(self.directory / CHECKPOINT, buffer.getvalue())
         self._stop_if_asked()
 
@@ -203,12 +204,15 @@ class Run:
         return (self.checkpoint or {}).get("step", 0)
 
     def _check_history(self) -> None:
-        """What a checkpoint goes on from. Raises UserError where metrics or episodes of a step before it are missing.
+        """What a checkpoint goes on from. Raises UserError where metrics or episodes of a step before it are missing, or of another recipe.
 
         Warns where another number of threads computes from here on: sums are then added up in another order.
         """
         if self.checkpoint is None:
             return
+        if (made := self.checkpoint.get("config")) and decides(Config.model_validate(upgraded(json.loads(made)))) != decides(self.config):
+            place = self.directory / CONFIG
+            raise UserError(f"{place}: not the recipe that the checkpoint was made under; bring it back, or start a new run")
         kept = {self.directory / METRICS: [int(step["step"]) for step in read_metrics(self.directory / METRICS, self.done)]}
         if self.config.trainer.keep_episodes:
             kept[self.directory / EPISODES] = kept_steps(self.directory)

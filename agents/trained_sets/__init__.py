@@ -40,4 +40,4 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet:
     for kind in KINDS:
         if (found := kind.select(model, spec)) is not None:
             return found
-    raise UserError(f"trained_set {spec!r} is not one of: {GRAMMAR}")
+    raise UserError(f"trained_set {spec[:100]!r} is not one of: {GRAMMAR}")

@@ -169,6 +169,11 @@ def test_what_a_checkpoint_goes_on_from_must_be_there(tmp_path: Path, capsys: py
         said = message(capsys.readouterr().err)
         assert f"{run / 'episodes'}: the checkpoint has done" in said and "step 0 is missing or can not be read; bring it back" in said
     kept[0].write_bytes(content)
+    recipe = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(recipe[: recipe.index("  lr:")])  # still a recipe, of another training
+    assert main(["train", "--resume", str(run)]) == 2
+    assert "config.yaml: not the recipe that the checkpoint was made under" in message(capsys.readouterr().err)
+    (run / "config.yaml").write_text(recipe)
     checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
     torch.save(checkpoint | {"threads": 3}, run / "checkpoint.pt")
     shown = onelayer("train", "--resume", run).stderr
