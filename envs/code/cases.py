@@ -55,7 +55,7 @@ def cases_in(value: Any, function: str = "") -> Cases | None:
     Raises Ungradable for cases of a kind that is not known, and of several kinds.
     """
     if isinstance(value, Mapping) and {"inputs", "outputs"} <= value.keys():  # APPS, TACO
-        return Cases(_list(value["inputs"]), _list(value["outputs"]), value.get("fn_name") or "")
+        return Cases(_list(value["inputs"]), _list(value["outputs"]), _name(value["fn_name"]) if value.get("fn_name") else "")
     if not (isinstance(value, list) and value and all(isinstance(case, Mapping) and {"input", "output"} <= case.keys() for case in value)):
         return None
     kinds = {case.get("testtype") or case.get("type") or "stdin" for case in value}
@@ -67,12 +67,17 @@ def cases_in(value: Any, function: str = "") -> Cases | None:
     if kinds <= FUNCTION:
         metadata = first.get("metadata")
         function = first.get("fn_name") or (metadata.get("func_name") if isinstance(metadata, Mapping) else None) or function
-        if not isinstance(function, str) or not function.isidentifier():
-            raise Ungradable("it has tests of a function without its name")
+        function = _name(function)
     else:
         function = ""
     inputs, outputs = ([case[name] for case in value] for name in ("input", "output"))
     return Cases(inputs, outputs, function, published="testtype" in first or "type" in first, livecodebench="testtype" in first)
+
+
+def _name(function: Any) -> str:
+    if not isinstance(function, str) or not function.isidentifier():
+        raise Ungradable("it has tests of a function without its name")
+    return function
 
 
 def _list(value: Any) -> list[Any]:

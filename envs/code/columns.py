@@ -20,6 +20,7 @@ from .problems import Ungradable
 
 PROMPTS = ("prompt", "question", "text")
 PUBLISHED_PROMPTS = ("problem", "question_content")
+PUBLISHED_COLUMNS = frozenset((*PUBLISHED_PROMPTS, "starter_code", "test_info"))  # one of which every row of the published sets has
 TESTS = ("tests", "test_list", "test")
 PUBLISHED_TESTS = ("test_code", "input_output", "private_test_cases")
 SOLUTIONS = ("canonical_solution", "solution", "code", "solutions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -18,6 +19,7 @@ from .columns import (
     CHECKERS,
     IDS,
     PROMPTS,
+    PUBLISHED_COLUMNS,
     PUBLISHED_PROMPTS,
     PUBLISHED_TESTS,
     SOLUTIONS,
@@ -99,6 +101,9 @@ def _entry_point(name: str, record: Record) -> tuple[str, str]:
 
 
 def _asserts(given: Any, record: Record, key: str, entry_point: str, container: str, solution: str) -> Asserts:
+    published = not PUBLISHED_COLUMNS.isdisjoint(record.values)  # whose rows nobody here can correct
+    if published and not (given.strip() if isinstance(given, str) else given):
+        raise Ungradable("it has no tests")
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(isinstance(test, str) and test.strip() for test in texts):
         raise wrong(
@@ -111,6 +116,8 @@ def _asserts(given: Any, record: Record, key: str, entry_point: str, container: 
     try:
         return asserts(given, f"{container}().{entry_point}" if container else entry_point, solution, declared)
     except Unnamed as error:
+        if published:
+            raise Ungradable(f"{key!r} does not say which function it tests") from error
         has = ", ".join(record.values)
         raise wrong(record, f"no key 'entry_point', the name of the function that {key!r} calls; it has {has}") from error
     except Ungradable as error:
@@ -128,6 +135,10 @@ def _with_checker(tests: Calls | Programs, record: Record) -> Calls | Programs:
     checker = record.values[key]
     if not isinstance(checker, str) or not definition("check").search(checker):
         raise Ungradable(f"{key!r} defines no check(input, output, expected)")
+    try:
+        ast.parse(checker)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise Ungradable(f"{key!r} is no Python ({error})") from error
     return replace(tests, checker=checker)
 
 

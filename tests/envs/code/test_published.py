@@ -130,6 +130,9 @@ ROWS = {
         },
         {"problem": "Task 5.", "solutions": [SUM], "tests": json.dumps({"inputs": ["1 2\n"], "outputs": ["3\n"]})},
         {"problem": "Task 6.", "tests": json.dumps([{"type": "interactive", "input": "1", "output": "2"}])},
+        {"problem": "Task 7.", "tests": "[]"},
+        {"problem": "Task 8.", "tests": None},
+        {"problem": "Task 9.", "tests": "nothing"},
     ],
     "livecodebench": [
         livecodebench(1, TYPED),
@@ -154,6 +157,7 @@ ROWS = {
         taco(1),
         taco(2, input_output=json.dumps({"fn_name": "twoSum", "inputs": [[[2, 7], 9]], "outputs": [[0, 1]]}), starter_code=STARTER),
         taco(3, input_output=json.dumps({"inputs": [], "outputs": []})),
+        taco(4, input_output=json.dumps({"fn_name": "two sum", "inputs": [[1]], "outputs": [1]})),
     ],
     "kodcode": [
         kodcode(
@@ -188,15 +192,27 @@ ROWS = {
             DOUBLE,
             "def double(a):",
         ),
+        kodcode(7, "from solution import double\n\ndef test_double():\n    double(2)\n", DOUBLE, "def double(a):"),
+        kodcode(8, "", DOUBLE, "def double(a):"),
         kodcode(6, f"{DOUBLE}\n\ndef test_double():\n    assert double(2) == 4\n", DOUBLE, "def double(a):"),
     ],
 }
 SKIPPED = {
-    "deepcoder": {6: "it has tests of the type 'interactive'"},
+    "deepcoder": {
+        6: "it has tests of the type 'interactive'",
+        7: "it has no tests",
+        8: "it has no tests",
+        9: "'tests' does not say which function it tests",
+    },
     "livecodebench": {4: "it has tests of a function without its name", 5: "its private test cases cannot be unpacked (UnpicklingError"},
     "apps": {4: "it has no tests", 5: "it has 2 inputs and 1 outputs"},
-    "taco": {3: "it has 0 inputs and 0 outputs"},
-    "kodcode": {5: "'test' uses the fixture capsys", 6: "'test' defines double itself, and does not test the program's"},
+    "taco": {3: "it has 0 inputs and 0 outputs", 4: "it has tests of a function without its name"},
+    "kodcode": {
+        5: "'test' uses the fixture capsys",
+        6: "'test' defines double itself, and does not test the program's",
+        7: "'test' asserts nothing",
+        8: "it has no tests",
+    },
 }
 RIGHT = [SUM, TWO_SUM, DOUBLE, STACK, SORT]
 
@@ -252,7 +268,7 @@ def test_sets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     config, split = parse_suite("hub:agentica-org/DeepCoder-Preview-Dataset:lcbv5/test")
     assert isinstance(config, CodeConfig) and split == "test"
     found = load(config, split)
-    assert (len(found.items), len(found.skipped)) == (5, 1)
+    assert (len(found.items), len(found.skipped)) == (5, len(SKIPPED["deepcoder"]))
     assert seen == [("agentica-org/DeepCoder-Preview-Dataset", "lcbv5", "test")]
     with pytest.raises(UserError, match="these are tasks of code: write code: before the suite"):
         load(*parse_suite("hub:me/tasks/test"))
@@ -316,8 +332,13 @@ def test_a_checker_that_the_data_brings(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the checker of a task fails on the input '5"):
         grade("print(2, 3)", problem)
     script = {**row, "generated_checker": "import sys\nprint(open(sys.argv[1]).read())", "checker": None}
-    with pytest.raises(UserError, match=r"'generated_checker' defines no check\(input, output, expected\)"):
-        load(CodeConfig(suite=write(tmp_path / "script.jsonl", [script]), unreadable="refuse"), "all")
+    unread = {**row, "checker": "def check(:"}
+    for wrong, message in (
+        (script, r"'generated_checker' defines no check\(input, output, expected\)"),
+        (unread, "'checker' is no Python"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load(CodeConfig(suite=write(tmp_path / "wrong.jsonl", [wrong]), unreadable="refuse"), "all")
 
 
 def test_the_commands_take_a_file_of_code(tmp_path: Path) -> None:
@@ -326,7 +347,7 @@ def test_the_commands_take_a_file_of_code(tmp_path: Path) -> None:
         [sys.executable, "-m", "onelayer", "env", "check", f"{suite}/all"], capture_output=True, text=True, cwd=tmp_path
     )
     assert checked.returncode == 0, checked.stdout
-    assert "4 items" in checked.stdout and "2 skipped" in checked.stdout and "4 of 4 solved" in checked.stdout
+    assert "4 items" in checked.stdout and "4 skipped" in checked.stdout and "4 of 4 solved" in checked.stdout
     play = ["eval", "--suite", f"{suite}/all", "--baseline", "gold", "--n", "1", "--output", "records"]
     played = subprocess.run([sys.executable, "-m", "onelayer", *play], capture_output=True, text=True, cwd=tmp_path)
     assert played.returncode == 0 and "Algorithm_5_I ('test' uses the fixture capsys)" in played.stdout + played.stderr
