@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from e2e.commands import replies
 
 from onelayer.cli.leaderboard import settings
@@ -48,6 +50,34 @@ def copy(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(made, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return tmp_path / "copy"
+
+
+def as_written_before(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The section of a run under grpo as releases wrote it in which the keys of all algorithms stood side by side."""
+    others = {"gamma": 0.95, "step_weight": 1.0, "invalid_penalty": 0.01, "similarity": 1.0, "per_step_statistics": True}
+    return trainer | {"algorithm": "grpo", "scale_advantages": True, "loss_weights": "sequence_mean"} | others
+
+
+def test_runs_of_earlier_releases_are_read_and_pooled_with_others(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = json.loads(Path("one/run.json").read_text())
+    recipe = manifest["config"] | {"trainer": as_written_before(manifest["config"]["trainer"])}
+    Path("one/run.json").write_text(json.dumps(manifest | {"config": recipe}))
+    Path("one/config.yaml").write_text(yaml.safe_dump(recipe))
+    for complete in (True, False):
+        assert main(["compare", "one", "two", "--output", f"out-{complete}"]) == 0
+        (policy,) = json.loads(Path(f"out-{complete}/compare.json").read_text())["policies"]
+        assert (policy["name"], [(run["seed"], run["finished"]) for run in policy["runs"]]) == ("grpo full", [(0, complete), (1, True)])
+        if complete:
+            onelayer("leaderboard", ".", "--output", "board")
+            board = Leaderboard.model_validate_json(Path("board/leaderboard.json").read_bytes())
+            (entry,) = [entry for table in board.tables for entry in table.entries if "one/test" in entry.directories]
+            assert (entry.algorithm, entry.seeds) == ("grpo", [0, 1])
+            onelayer("runs", "list", ".")
+            assert "grpo full seed 0" in " ".join(capsys.readouterr().out.split())
+            Path("one/run.json").unlink()  # as one that is under way
+            shutil.rmtree("one/test")
+    assert main(["train", "--resume", "one"]) == 2
+    assert "what an earlier release has begun is continued with that release" in capsys.readouterr().err
 
 
 def test_runs_side_by_side(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
