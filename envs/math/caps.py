@@ -60,7 +60,9 @@ def admissible(answer: str) -> bool:
         return False
     tokens = TOKEN.findall(MATRIX.sub(" ", answer))
     counts = Counter(tokens)
-    if any(sum(counts[token] for token in among) > most for among, most in AT_MOST) or (r"\max" in counts and counts[","] > 6):
+    if any(sum(counts[token] for token in among) > most for among, most in AT_MOST) or (
+        counts[","] > 6 and counts.keys() & {r"\max", r"\min", r"\setminus"}
+    ):
         return False
     for token in tokens:
         if len(token) > (MAX_DIGITS if token[0].isdigit() else 2) and token[1:] not in COMMANDS:
