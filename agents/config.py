@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from string import Formatter
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 PLACES = ("observation", "task", "history", "admissible")
 HISTORY: dict[str, int | Literal["full"]] = {
@@ -76,6 +77,36 @@ class AgentConfig(BaseModel):
         if prompt is not None and (fault := prompt_fault(prompt)):
             raise ValueError(fault[1])
         return prompt
+
+
+class EndpointConfig(BaseModel):
+    """A server of OpenAI's chat completions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(description="address up to and with /v1; the requests go to URL/chat/completions")
+    key_variable: str | None = Field(
+        default=None,
+        description="environment variable that holds the API key (null: none is sent); the key is never written",
+    )
+    concurrency: int = Field(default=16, ge=1, description="most requests at once")
+    timeout_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False, description="of one request")
+    attempts: int = Field(
+        default=8, ge=1, description="times that a request is sent before the evaluation stops; the same command continues it"
+    )
+    body: dict[str, JsonValue] = Field(
+        default={}, description="further keys of every request, for example {top_k: -1}; null leaves one of ours out"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_plain(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be http://HOST/v1 or https://HOST/v1")
+        if parts.username or parts.password:
+            raise ValueError("holds a password, which would be written to the manifest; name a variable with key_variable")
+        return url.rstrip("/")
 
 
 def prompt_fault(prompt: str) -> tuple[int, str] | None:

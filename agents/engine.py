@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from ..common.errors import UserError
+from .length import context_of
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
 
 KEPT_BYTES = 256 * 2**20
@@ -75,6 +76,8 @@ class Engine(Protocol):
 
     returns_tokens: bool
     """False where only text comes back; training refuses such an engine."""
+    context: int
+    """Most tokens of prompt and reply together; UNLIMITED where nothing bounds them here."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions in the order in which they finish."""
@@ -84,8 +87,11 @@ class Engine(Protocol):
         """Forget what is kept of a conversation; also of one that never was."""
         ...
 
-    def sync(self, changed: Iterable[str] | None = None) -> None:
-        """Take over the named parameters of the base's model (null: all), which have changed."""
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take over changed weights, by parameter name; none: show that this engine could.
+
+        An engine begins with the weights of the base's model. Raises UserError where it cannot take over weights.
+        """
         ...
 
 
@@ -103,6 +109,7 @@ class TransformersEngine:
         self.model, self.max_batch, self.kv_bytes = model, max_batch, int(kv_cache_gib * 2**30)
         self._cache: _SlotCache | None = None
         self.end_ids = torch.tensor(sorted(end_ids), device=model.device)
+        self.context = context_of(model)
         self.sessions: dict[str, Kept] = {}
 
     @cached_property
@@ -144,8 +151,8 @@ class TransformersEngine:
     def end_session(self, session: str) -> None:
         self.sessions.pop(session, None)
 
-    def sync(self, changed: Iterable[str] | None = None) -> None:
-        """What is kept of conversations was computed with the old weights; the model itself is the base's."""
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """What is kept of conversations was computed with the old weights; the model itself is the base's, and has the new ones."""
         self.sessions.clear()
 
 

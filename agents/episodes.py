@@ -10,7 +10,8 @@ from queue import SimpleQueue
 from ..common.errors import UserError
 from ..envs.items import Split
 from ..envs.pool import ACTION_ERROR, InfrastructureError, Pool, PoolEnv, Turn
-from .agent import Agent, Dialogue, Player, derive_seed, played
+from .agent import Agent, Player, derive_seed
+from .dialogue import Dialogue, played
 from .engine import Completion, FinishReason, Request, Sampling
 from .length import UNLIMITED
 from .verdicts import CORRECT, ERROR, OVERLONG, WRONG

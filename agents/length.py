@@ -41,7 +41,9 @@ def with_length(config: AgentConfig, model: PreTrainedModel | None, *envs: EnvCo
 
 
 def left_for_prompts(context: int, reply_length: int) -> int:
-    """Most tokens of a prompt. Raises UserError where there are none."""
+    """Most tokens of a prompt, beside a reply as long. Raises UserError where there are none."""
+    if context >= UNLIMITED:
+        return UNLIMITED
     if reply_length >= context:
         raise UserError(
             f"agent.max_tokens is {reply_length}, and the model takes {context} tokens, prompt and reply together, which leaves no token "

@@ -18,54 +18,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+import torch
 
 from ..common.errors import UserError
 from ..common.reading import parse_json
-from ..envs.config import EnvConfig
-from .agent import Agent, default_prompt
-from .config import AgentConfig, history
+from .config import EndpointConfig
 from .engine import Completion, FinishReason, Request
-from .length import UNLIMITED, with_length
+from .length import UNLIMITED
 
 ROLES = {"\ue000": "user", "\ue001": "assistant"}  # private characters of Unicode: no text that means anything holds them
 MARKS = {role: mark for mark, role in ROLES.items()}
 COUNTED: tuple[str, ...] = ("sent", "retried", "rate_limited", "timed_out", "broken", "refused")
 LONGEST_WAIT = 60.0
 ANSWER_LIMIT = 32 << 20  # bytes of one answer
-
-
-class EndpointConfig(BaseModel):
-    """A server of OpenAI's chat completions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str = Field(description="address up to and with /v1; the requests go to URL/chat/completions")
-    key_variable: str | None = Field(
-        default=None,
-        description="environment variable that holds the API key (null: none is sent); the key is never written",
-    )
-    concurrency: int = Field(default=16, ge=1, description="most requests at once")
-    timeout_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False, description="of one request")
-    attempts: int = Field(
-        default=8, ge=1, description="times that a request is sent before the evaluation stops; the same command continues it"
-    )
-    body: dict[str, JsonValue] = Field(
-        default={}, description="further keys of every request, for example {top_k: -1}; null leaves one of ours out"
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _is_plain(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("must be http://HOST/v1 or https://HOST/v1")
-        if parts.username or parts.password:
-            raise ValueError("holds a password, which would be written to the manifest; name a variable with key_variable")
-        return url.rstrip("/")
 
 
 class TextTokenizer:
@@ -125,6 +92,8 @@ class OpenAIEngine:
     """
 
     returns_tokens = False
+    context = UNLIMITED
+    """Not known: a prompt that the server finds too long is refused by it."""
 
     def __init__(self, config: EndpointConfig, model: str):
         """Raises UserError where the variable that is to hold the key is not set."""
@@ -149,7 +118,7 @@ class OpenAIEngine:
     def end_session(self, session: str) -> None:
         pass
 
-    def sync(self, changed: Iterable[str] | None = None) -> None:
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         pass
 
     def _complete(self, index: int, request: Request) -> Completion:
@@ -246,20 +215,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _opener = urllib.request.build_opener(_NoRedirect)
-
-
-def endpoint_agent(config: EndpointConfig, model: str, agent: AgentConfig, env: EnvConfig) -> Agent:
-    """An agent whose replies come from an endpoint, for one kind of environment."""
-    agent = with_length(agent, None, env)
-    context = UNLIMITED if agent.max_prompt is None else agent.max_prompt  # in characters
-    return Agent(
-        OpenAIEngine(config, model),
-        cast("Any", TextTokenizer()),
-        agent,
-        agent.prompt or default_prompt(env.id),
-        history(agent.history, env.id),
-        context,
-    )
 
 
 def _completion(index: int, answer: bytes) -> Completion:

@@ -12,6 +12,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from ..common.errors import UserError
+
+WORKER = "onelayer.agents.vllm_worker.WeightLoader"
+
 
 class WeightLoader:
     """Methods that `collective_rpc` calls on every worker; they return a dictionary, which passes a server unchanged."""
@@ -45,6 +49,13 @@ class WeightLoader:
             log.setLevel(level)
         refresh_heads(model, weights)
         return {}
+
+
+def raise_problems(results: Iterable[Mapping[str, str]]) -> None:
+    """Raises UserError where a worker could not take over the weights."""
+    for result in results:
+        if problem := result.get("problem"):
+            raise UserError(f"vLLM can not take over these weights: {problem}")
 
 
 def incomplete(model: torch.nn.Module, names: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ def main() -> None:
 
 def problems(base: Base, count: int, group: int) -> list[list[int]]:
     agent = make_agent(base, AgentConfig(), MathConfig())
-    return [agent.encode(item.question) for item in generate("train", count // group, 3, 0) for _ in range(group)]
+    return [agent.chat.encode(item.question) for item in generate("train", count // group, 3, 0) for _ in range(group)]
 
 
 def compare(base: Base, batch: int, case: str, prompts: list[list[int]], limit: int, end_ids: set[int], rounds: int) -> None:

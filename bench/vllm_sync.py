@@ -81,7 +81,7 @@ def measure(model: str, dtype: str, rounds: int, server: str | None) -> None:
         for name in names:
             parameters[name].add_(torch.randn_like(parameters[name]) * parameters[name].abs().mean(), alpha=1e-3)
         started = time.perf_counter()
-        engine.sync(names)
+        engine.load({name: parameters[name] for name in names})
         return time.perf_counter() - started
 
     before = difference()
@@ -94,7 +94,8 @@ def measure(model: str, dtype: str, rounds: int, server: str | None) -> None:
         seconds["full"].append(synced(full))
     layer, everything = (statistics.median(seconds[name]) for name in ("one", "full"))
     size = {
-        name: sum(weight.numel() for weight in whole_modules(base.model, names).values()) for name, names in (("one", one), ("full", full))
+        name: sum(weight.numel() for weight in whole_modules(base.model, {name: parameters[name] for name in names}).values())
+        for name, names in (("one", one), ("full", full))
     }
     print(
         f"{'server' if server else 'in process'}, {dtype}, {layers} layers: "

@@ -67,7 +67,7 @@ def main() -> None:
 
 def problems(count: int) -> list[dict[str, str]]:
     """Prompts and golds, in the environment's own words."""
-    from onelayer.agents.agent import default_prompt
+    from onelayer.agents.prompts import default_prompt
     from onelayer.envs.math.arithmetic import generate
 
     prompt = default_prompt("onelayer/Math-v0")

@@ -161,7 +161,7 @@ def play(cast: Cast, config: Config, split_name: str, directory: Path, responses
 
 def policies(config: Config, patches: list[Path], baseline: str | None, responses: Path | None) -> Cast:
     """Who plays; a model is loaded once for all suites."""
-    from ..evals.records import PolicyInfo, Source
+    from ..evals.records import PolicyInfo
 
     if responses:
         from ..evals.responses import read_responses
@@ -169,10 +169,9 @@ def policies(config: Config, patches: list[Path], baseline: str | None, response
         answers = read_responses(responses)
         return lambda config, split_name, split: (answers.agent(split, config.eval.seed), answers.policy())
     if baseline:
-        from ..agents.agent import BASELINES
+        from ..agents.baselines import BASELINES
 
-        policy = PolicyInfo(name=baseline, source=Source.BASELINE, base="none", identity=baseline)
-        return lambda config, split_name, split: (BASELINES[baseline](config.env, split_name), policy)
+        return lambda config, split_name, split: (BASELINES[baseline](config.env, split_name), PolicyInfo.baseline(baseline))
     if config.eval.endpoint:
         return _endpoint
     from ..agents.agent import make_agent
@@ -188,14 +187,12 @@ def policies(config: Config, patches: list[Path], baseline: str | None, response
 
 
 def _endpoint(config: Config, split_name: str, split: Split) -> tuple[Player, PolicyInfo]:
-    from ..agents.openai_engine import endpoint_agent
-    from ..evals.records import PolicyInfo, Source
+    from ..agents.agent import endpoint_agent
+    from ..evals.records import PolicyInfo
 
     assert config.eval.endpoint
-    place = config.eval.endpoint
-    identity = json.dumps([place.url, config.model.path, place.body], sort_keys=True)
-    policy = PolicyInfo(name=config.model.path, source=Source.ENDPOINT, model=config.model.path, base="none", identity=identity)
-    return endpoint_agent(place, config.model.path, config.agent, config.env), policy
+    place, model = config.eval.endpoint, config.model.path
+    return endpoint_agent(place, model, config.agent, config.env), PolicyInfo.endpoint(place, model)
 
 
 def read_patch(path: Path) -> tuple[Patch, Trained | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..agents.openai_engine import EndpointConfig
+from ..agents.config import EndpointConfig
 
 
 class EvalConfig(BaseModel):

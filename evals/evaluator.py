@@ -238,13 +238,13 @@ def protocol_of(agent: Player, split: str, policy: PolicyInfo, recipe: Mapping[s
     who = [policy.source, policy.identity, policy.base, *policy.patches]
     how: list[object] = [agent.prompt, agent.config.reply_length, type(agent.engine).__name__]
     if isinstance(agent, Agent):
-        how += [agent.history, agent.context, agent.encode(PROBE)]
+        how += [agent.history, agent.context, agent.chat.encode(PROBE)]
     return fingerprint(who, how, split, settings, model)
 
 
 def tokenizer_of(agent: Player) -> str:
     """SHA-256 over how a model reads prompts: the tokens of a fixed message, and the most tokens of a prompt. Empty for who reads none."""
-    return fingerprint(agent.context, agent.encode(PROBE)) if isinstance(agent, Agent) else ""
+    return fingerprint(agent.context, agent.chat.encode(PROBE)) if isinstance(agent, Agent) else ""
 
 
 def digest_of(item: Item) -> str:

@@ -6,6 +6,7 @@ not at all, and an evaluation without its manifest is not complete.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
 
+from ..agents.config import EndpointConfig
 from ..agents.verdicts import CORRECT, OVERLONG
 from ..common.cost import Cost, Hardware
 from ..common.errors import UserError, first_problem
@@ -88,6 +90,17 @@ class PolicyInfo(BaseModel):
     layers: int | None = Field(default=None, description="decoder layers of the model; null: not known")
     repeats: Decoding | None = Field(default=None, description="a decoding that is not measured; its records repeat the other's")
     identity: str = Field(default="", description="what else tells it from others: an endpoint's address, a file's SHA-256")
+
+    @classmethod
+    def endpoint(cls, place: EndpointConfig, model: str) -> PolicyInfo:
+        """A model behind an endpoint, known by address and name."""
+        identity = json.dumps([place.url, model, place.body], sort_keys=True)
+        return cls(name=model, source=Source.ENDPOINT, model=model, base="none", identity=identity)
+
+    @classmethod
+    def baseline(cls, name: str) -> PolicyInfo:
+        """A rule."""
+        return cls(name=name, source=Source.BASELINE, base="none", identity=name)
 
 
 class TypeScore(BaseModel):

@@ -13,11 +13,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..agents.agent import Agent, derive_seed
 from ..agents.engine import Completion, FinishReason, Request
-from ..agents.length import TOKENLESS
+from ..agents.length import TOKENLESS, UNLIMITED
 from ..agents.openai_engine import TextTokenizer, plain
 from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
@@ -108,6 +109,7 @@ class ResponsesEngine:
     """Gives back what was written for a seed; nothing where an episode has more turns than its line."""
 
     returns_tokens = False
+    context = UNLIMITED
 
     def __init__(self, answers: Mapping[tuple[Decoding, int], Completion]):
         self._answers = answers
@@ -121,7 +123,7 @@ class ResponsesEngine:
     def end_session(self, session: str) -> None:
         pass
 
-    def sync(self, changed: Iterable[str] | None = None) -> None:
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         pass
 
 

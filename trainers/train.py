@@ -60,7 +60,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
             f"training learns from the tokens that were sampled, and {type(agent.engine).__name__} returns only their text; "
             "take an engine that returns tokens, and use this one for evaluation"
         )
-    agent.engine.sync([])  # an engine that takes no weights says so before anything is made
+    agent.engine.load({})  # an engine that takes no weights says so before anything is made
     parts = part_hashes(trained)
     learner, losses, cut_off = Learner(base, trained, config), Losses(), False
     parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
@@ -71,7 +71,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         learner.load(run.checkpoint)
         if config.trainer.keep_episodes:
             run.episodes = KeptEpisodes(directory, agent, learner.step)
-        agent.engine.sync(trained.parameters)
+        agent.engine.load(trained.parameters)
         for step in run.steps(learner.step, config.trainer.steps):
             try:
                 with run.phase("rollout"):
@@ -90,7 +90,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
                 int(metrics["tokens_updated"] or 0), parameters, above, trained.count, config.trainer.epochs, config.trainer.kl_coef > 0
             )
             with run.phase("sync"):
-                agent.engine.sync(trained.parameters)
+                agent.engine.load(trained.parameters)
             seen = rollout_metrics(played, groups)
             if not cut_off and (warning := cut_off_warning(seen["truncated"], config.agent.reply_length)):
                 _log.warning("%s: step %d: %s", directory, step, warning)

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from ...agents.agent import Agent, Dialogue, Player, derive_seed
+from ...agents.agent import Agent, Player, derive_seed
+from ...agents.dialogue import Dialogue
 from ...agents.engine import Completion, FinishReason, Sampling
 from ...agents.episodes import Play, play
 from ...agents.openai_engine import plain as unmarked

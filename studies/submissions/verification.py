@@ -6,7 +6,6 @@ hash of a configuration that is at hand. replay.py plays them. docs/submissions.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,10 +18,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...agents import tiny
-from ...agents.agent import BASELINES, Agent, Player, make_agent
+from ...agents.agent import Agent, Player, endpoint_agent, make_agent
+from ...agents.baselines import BASELINES
 from ...agents.config import AgentConfig, ModelConfig
 from ...agents.length import TOKENLESS
-from ...agents.openai_engine import TextTokenizer, endpoint_agent
+from ...agents.openai_engine import TextTokenizer
 from ...agents.patch import Patch, applied, read, read_header
 from ...agents.policy import Base
 from ...agents.trained_sets import select
@@ -185,7 +185,7 @@ def _opened(claim: Claim, tools: Tools) -> Iterator[Subject]:
     records = Records(claim, split, recipe.eval, tools.foreign)
     # Their pool is not taken over: how long a step may take, and in how much memory, is for this machine to say.
     with open_pool(recipe.env, _split_name(manifest), PoolConfig()) as pool, applied(base, patches) if base else nullcontext():
-        player.engine.sync()
+        player.engine.load(dict(base.model.named_parameters()) if base else {})
         yield Subject(records, player, pool, base)
 
 
@@ -311,12 +311,10 @@ def _player(manifest: Evaluation, recipe: _Recipe, base: Base | None, patches: S
         return make_agent(base, recipe.agent, recipe.env), model_policy(base, manifest.model, patches, manifest.trained)
     if manifest.source is Source.BASELINE and name in BASELINES:
         player = BASELINES[name](recipe.env, _split_name(manifest))
-        return player, PolicyInfo(name=name, source=Source.BASELINE, base="none", identity=name)
+        return player, PolicyInfo.baseline(name)
     if manifest.source is Source.ENDPOINT and (endpoint := recipe.eval.endpoint):
-        identity = json.dumps([endpoint.url, model, endpoint.body], sort_keys=True)
-        policy = PolicyInfo(name=model, source=Source.ENDPOINT, model=model, base="none", identity=identity)
         quiet = endpoint.model_copy(update={"key_variable": None})  # nothing is sent
-        return endpoint_agent(quiet, model, recipe.agent, recipe.env), policy
+        return endpoint_agent(quiet, model, recipe.agent, recipe.env), PolicyInfo.endpoint(endpoint, model)
     if manifest.source is Source.RESPONSES:
         policy = PolicyInfo(name=name, source=Source.RESPONSES, model=manifest.model, base="none", repeats=manifest.repeats)
         return Agent(ResponsesEngine({}), TextTokenizer(), TOKENLESS, "{observation}", 0), policy  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from onelayer.agents.agent import Agent, Scripted, Window
+from onelayer.agents.agent import Agent
+from onelayer.agents.baselines import Scripted
 from onelayer.agents.config import AgentConfig
 from onelayer.agents.engine import Completion, FinishReason, Sampling
 from onelayer.agents.episodes import Play, play
@@ -73,7 +74,7 @@ def test_the_history_in_a_prompt_has_what_was_played() -> None:
             return "".join(map(chr, ids))
 
     agent: Any = Agent(None, Characters(), AgentConfig(), "{history}{observation}", history=2)  # type: ignore[arg-type]
-    window = Window(agent, 2)
+    window = agent.begin("an item", 0)
     window.hear("start", {"admissible": ["look"]})
     window.say(Completion(0, list(map(ord, "<Action>LOOK</Action>")), [], FinishReason.STOP))
     prompt = window.hear("seen", {"admissible": ["look"], "played": "look"})

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from e2e.commands import replies
 
-from onelayer.agents.agent import default_prompt
+from onelayer.agents.prompts import default_prompt
 from onelayer.cli.main import main
 
 TEXT = "Work it out: {observation}\nThe answer is a number, in \\boxed{{}}."

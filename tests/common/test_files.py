@@ -50,7 +50,7 @@ def test_a_growing_file_has_whole_lines_only(tmp_path: Path) -> None:
     """Where the disk is full in the middle of a line, what of it was written is taken back."""
     path = tmp_path / "lines"
     path.write_bytes(b"one\ntorn")
-    code = "import resource, sys; from pathlib import Path; from onelayer.envs.files import growing\n"
+    code = "import resource, sys; from pathlib import Path; from onelayer.common.files import growing\n"
     code += "resource.setrlimit(resource.RLIMIT_FSIZE, (12, resource.RLIM_INFINITY))\n"
     code += "with growing(Path(sys.argv[1]), 4) as file: file.write(b'two\\n'); file.sync(); file.write(b'three\\n')"
     found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
@@ -60,7 +60,7 @@ def test_a_growing_file_has_whole_lines_only(tmp_path: Path) -> None:
 
 def test_a_directory_has_one_owner_until_that_dies(tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    code = "import sys, time; from pathlib import Path; from onelayer.envs.files import owned\n"
+    code = "import sys, time; from pathlib import Path; from onelayer.common.files import owned\n"
     code += "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

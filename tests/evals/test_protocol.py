@@ -11,7 +11,7 @@ import pytest
 from made_runs import make_evaluation, outcomes
 from pydantic import BaseModel, ValidationError
 
-from onelayer.agents.agent import default_prompt
+from onelayer.agents.prompts import default_prompt
 from onelayer.envs.config import BUILT_IN, OtherConfig
 from onelayer.evals.protocol import OUTSIDE, TOKENIZER, UNRECORDED, is_outside, labels, protocol, who
 from onelayer.evals.records import MANIFEST, Decoding, Evaluation, Source, read_manifest

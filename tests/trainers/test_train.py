@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from onelayer.agents.agent import Silent
+from onelayer.agents.baselines import Silent
 from onelayer.agents.config import AgentConfig
 from onelayer.agents.episodes import Episode, Play, Step
 from onelayer.envs import UserError

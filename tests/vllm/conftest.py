@@ -19,7 +19,8 @@ import pytest
 from onelayer.agents import tiny
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.policy import Base, load_base
-from onelayer.agents.vllm_engine import WORKER, VllmEngine, in_process, on_server
+from onelayer.agents.vllm_engine import VllmEngine, in_process, on_server
+from onelayer.agents.vllm_worker import WORKER
 
 MakeEngine = Callable[[Base], VllmEngine]
 DEFAULTS = {"temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.2, "repetition_penalty": 1.8}

@@ -96,7 +96,7 @@ def test_a_batch_left_early_leaves_nothing_behind(base: Base, make_engine: MakeE
     replies = engine.generate(wanted)
     next(replies)
     replies.close()  # pyright: ignore[reportAttributeAccessIssue] (a generator)
-    engine.sync()
+    engine.load(dict(base.model.named_parameters()))
     assert [c.token_ids for c in generate(engine, wanted)] == [c.token_ids for c in expected]
 
 
@@ -134,6 +134,6 @@ def test_other_families(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         with torch.no_grad():
             for name in changed:
                 names[name].add_(torch.randn_like(names[name]), alpha=0.05)
-        engine.sync(changed)
+        engine.load({name: names[name] for name in changed})
         generate(engine, requests(base))
         assert engine.difference is not None and engine.difference.mean < 1e-4

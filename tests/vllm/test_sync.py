@@ -1,4 +1,4 @@
-"""Weight sync, and the ways in which vLLM would silently go on with other weights: each is refused or caught by the check."""
+"""Weights that are loaded, and the ways in which vLLM would silently go on with other weights: each is refused or caught by the check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from onelayer.agents import vllm_worker
 from onelayer.agents.engine import Completion, Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base
 from onelayer.agents.trained_sets import select
-from onelayer.agents.vllm_engine import InProcess, Server, VllmEngine, check_logprobs, in_process, on_server, whole_modules
+from onelayer.agents.vllm_engine import VllmEngine, check_logprobs, in_process, on_server, whole_modules
+from onelayer.agents.vllm_process import InProcess
+from onelayer.agents.vllm_server import Server
 from onelayer.common.errors import UserError
 
 MakeEngine = Callable[[Base], VllmEngine]
@@ -24,13 +26,13 @@ def long_requests(base: Base) -> list[Request]:
     return [Request(prompts[index % 2], index, Sampling(20)) for index in range(16)]
 
 
-def change(base: Base, spec: str) -> list[str]:
-    """Shift the named part of the base's model; returns the names of what has changed."""
+def change(base: Base, spec: str) -> dict[str, torch.Tensor]:
+    """Shift the named part of the base's model; returns what has changed."""
     parameters = select(base.model, spec).parameters
     with torch.no_grad():
         for parameter in parameters.values():
             parameter.add_(torch.randn_like(parameter), alpha=0.03)
-    return list(parameters)
+    return dict(parameters)
 
 
 def answer(engine: VllmEngine, base: Base) -> list[Completion]:
@@ -41,7 +43,7 @@ def answer(engine: VllmEngine, base: Base) -> list[Completion]:
 def test_after_a_sync_vllm_runs_the_new_weights(spec: str, base: Base, make_engine: MakeEngine):
     engine = make_engine(base)
     before = answer(engine, base)
-    engine.sync(change(base, spec))
+    engine.load(change(base, spec))
     answer(engine, base)
     assert engine.difference is not None and engine.difference.mean < 1e-4
     with pytest.raises(UserError, match="not those of the model in training"):
@@ -49,7 +51,7 @@ def test_after_a_sync_vllm_runs_the_new_weights(spec: str, base: Base, make_engi
 
 
 def test_a_new_engine_starts_with_the_weights_as_they_are_now(base: Base, make_engine: MakeEngine):
-    make_engine(base).sync(change(base, "layer:3"))  # an earlier run's, in the same vLLM
+    make_engine(base).load(change(base, "layer:3"))  # an earlier run's, in the same vLLM
     change(base, "layer:4")
     engine = make_engine(base)
     answer(engine, base)
@@ -57,10 +59,21 @@ def test_a_new_engine_starts_with_the_weights_as_they_are_now(base: Base, make_e
 
 
 def test_only_whole_layers_that_have_changed_are_sent(base: Base):
-    assert {name.split(".")[2] for name in whole_modules(base.model, ["model.layers.1.self_attn.q_proj.weight"])} == {"1"}
-    layer = {name for name, _ in base.model.named_parameters() if name.startswith("model.layers.1.")}
-    assert set(whole_modules(base.model, ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"])) == layer | {"model.norm.weight"}
-    assert whole_modules(base.model).keys() == dict(base.model.named_parameters()).keys()
+    there = dict(base.model.named_parameters())
+
+    def sent(*names: str) -> set[str]:
+        return set(whole_modules(base.model, {name: there[name] for name in names}))
+
+    layer = {name for name in there if name.startswith("model.layers.1.")}
+    assert sent("model.layers.1.self_attn.q_proj.weight") == layer
+    assert sent("model.layers.1.mlp.up_proj.weight", "model.norm.weight") == layer | {"model.norm.weight"}
+    assert sent(*there) == there.keys()
+
+
+def test_the_weights_that_are_given_are_sent(base: Base):
+    name = "model.layers.1.mlp.up_proj.weight"
+    given = torch.zeros_like(base.model.get_parameter(name))
+    assert whole_modules(base.model, {name: given})[name].data_ptr() == given.data_ptr()
 
 
 def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch):
@@ -73,10 +86,10 @@ def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, make_eng
             patch.setattr(backend, "_call", keep)
         elif isinstance(backend, InProcess):
             patch.setattr(backend.llm, "reset_prefix_cache", lambda: True)
-        engine.sync(change(base, "layer:3"))
+        engine.load(change(base, "layer:3"))
         with pytest.raises(UserError, match="not those of the model in training"):
             answer(engine, base)
-    engine.sync([])
+    engine.load({})
     answer(engine, base)
 
 
@@ -84,10 +97,10 @@ def test_a_stale_tied_head_is_caught(base: Base, monkeypatch: pytest.MonkeyPatch
     engine = in_process(base, 64, 0.25)
     with monkeypatch.context() as patch:
         patch.setattr(vllm_worker, "refresh_heads", lambda model, names: None)
-        engine.sync(change(base, "embed"))
+        engine.load(change(base, "embed"))
         with pytest.raises(UserError, match="not those of the model in training"):
             answer(engine, base)
-    engine.sync()
+    engine.load(dict(base.model.named_parameters()))
     answer(engine, base)
 
 
@@ -96,7 +109,7 @@ def test_part_of_a_fused_weight_is_refused_before_it_corrupts(part: str, base: B
     engine = make_engine(base)
     weights = {
         name: weight
-        for name, weight in whole_modules(base.model).items()
+        for name, weight in base.model.named_parameters()
         if f"layers.3.{part}" in name.replace("self_attn.", "").replace("mlp.", "")
     }
     assert len(weights) == 1
@@ -110,10 +123,10 @@ def test_part_of_a_fused_weight_would_corrupt_and_be_caught(base: Base, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(vllm_worker, "incomplete", lambda model, names: "")
         name = "model.layers.3.self_attn.q_proj.weight"
-        engine.backend.load({name: whole_modules(base.model)[name]})
+        engine.backend.load({name: base.model.get_parameter(name).detach()})
         with pytest.raises(UserError, match="not those of the model in training"):
             answer(engine, base)
-    engine.sync()
+    engine.load(dict(base.model.named_parameters()))
     answer(engine, base)
 
 
@@ -125,7 +138,7 @@ def test_unknown_weights_are_refused(base: Base, make_engine: MakeEngine):
 def test_a_sync_that_changes_nothing_is_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
     engine = in_process(base, 64, 0.25)
     monkeypatch.setattr(engine.backend, "load", lambda weights: None)
-    engine.sync(change(base, "layer:5"))
+    engine.load(change(base, "layer:5"))
     with pytest.raises(UserError, match="not those of the model in training"):
         answer(engine, base)
 
@@ -135,7 +148,7 @@ def test_weights_do_not_change_under_a_batch(base: Base):
     replies = engine.generate(long_requests(base))
     next(replies)
     with pytest.raises(RuntimeError, match="under way"):
-        engine.sync()
+        engine.load(dict(base.model.named_parameters()))
     list(replies)
 
 
@@ -144,7 +157,7 @@ def test_a_server_that_takes_no_weights_serves_its_own_only(base: Base, plain_se
     answer(engine, base)
     assert engine.difference is not None and engine.difference.mean < 1e-4
     with pytest.raises(UserError, match="can not take over weights"):
-        engine.sync(["model.norm.weight"])
+        engine.load({"model.norm.weight": base.model.get_parameter("model.norm.weight")})
     # It reports logprobs of temperature 1 whatever it samples at.
     cooler = [replace(request, sampling=Sampling(20, temperature=0.6)) for request in long_requests(base)]
     with pytest.raises(UserError, match="not those of the model in training"):

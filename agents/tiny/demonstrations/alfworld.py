@@ -14,8 +14,8 @@ from typing import cast
 
 from ....envs.alfworld.env import ALFWorldEnv
 from ....envs.config import ALFWorldConfig
-from ...agent import default_prompt, fill
 from ...config import HISTORY
+from ...prompts import default_prompt, fill
 
 PROMPT = default_prompt(ALFWorldConfig().id)
 TURNS = cast("int", HISTORY[ALFWorldConfig().id])

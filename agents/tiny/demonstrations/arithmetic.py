@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from ....envs.config import MathConfig
 from ....envs.math.arithmetic import RESULTS, expressions, split_of
 from ....envs.math.env import feedback
-from ...agent import default_prompt, fill
+from ...prompts import default_prompt, fill
 
 PROMPT = default_prompt(MathConfig().id)
 DIFFICULTIES = {2: 0.25, 3: 0.75}  # operations in a problem -> share of the demonstrations

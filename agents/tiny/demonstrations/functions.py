@@ -14,7 +14,7 @@ from ....envs.code.env import feedback
 from ....envs.code.functions import FAMILIES, enumerated, solution, task
 from ....envs.code.grader import grade
 from ....envs.config import CodeConfig
-from ...agent import default_prompt, fill
+from ...prompts import default_prompt, fill
 
 PROMPT = default_prompt(CodeConfig().id)
 RIGHT = {"right": 1.0}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onelayer.agents.agent import parse_action
+from onelayer.agents.dialogue import parse_action
 from onelayer.envs.alfworld.env import ALFWorldEnv
 from onelayer.envs.alfworld.spelling import reading
 
