@@ -16,12 +16,12 @@ from .baselines import Scripted
 from .chat import Chat
 from .config import AgentConfig, EndpointConfig, history
 from .dialogue import Conversation, Dialogue, Window
-from .engine import Engine, TransformersEngine
+from .engine import Engine
+from .engines import make_engine
 from .length import UNLIMITED, left_for_prompts, with_length
 from .openai_engine import OpenAIEngine, TextTokenizer
 from .policy import Base
 from .prompts import default_prompt
-from .vllm_engine import in_process, on_server
 
 
 class Agent:
@@ -84,15 +84,6 @@ def agent_on(engine: Engine, tokenizer: PreTrainedTokenizerBase, config: AgentCo
     longest = left_for_prompts(engine.context, config.reply_length)
     prompt = config.prompt or default_prompt(env.id)
     return Agent(engine, tokenizer, config, prompt, history(config.history, env.id), min(longest, config.max_prompt or longest))
-
-
-def make_engine(base: Base, config: AgentConfig) -> Engine:
-    """What `agent.engine` names. Raises UserError where there is no vLLM, or no server."""
-    if config.engine == "transformers":
-        return TransformersEngine(base.model, base.end_ids, config.max_batch, config.kv_cache_gib)
-    if config.engine == "vllm":
-        return in_process(base, config.max_batch, config.kv_cache_gib)
-    return on_server(base, config.engine, config.max_batch)
 
 
 def derive_seed(*parts: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from string import Formatter
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,14 @@ HISTORY: dict[str, int | Literal["full"]] = {
     "onelayer/Math-v0": 0,
     "onelayer/Code-v0": 0,
 }  # the latter two repeat what is needed
+SERVER = "URL"
+ENGINES = {
+    "transformers": "engine:in_model",
+    "vllm": "vllm_engine:in_process",
+    SERVER: "vllm_engine:on_server",
+}
+"""The module beside this one and the function in it that makes an engine of a base and an `AgentConfig`."""
+OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class ModelConfig(BaseModel):
@@ -59,8 +68,8 @@ class AgentConfig(BaseModel):
     max_batch: int = Field(default=256, ge=1, description="most sequences decoded together")
     engine: str = Field(
         default="transformers",
-        pattern=r"^(transformers|vllm|https?://.+)$",
-        description="what makes the tokens: transformers (the model in training itself), vllm (in this process) or a vLLM server's URL",
+        description="what makes the tokens: transformers (the model in training itself), vllm (in this process), a vLLM server's URL, or "
+        "package.module:Class, an engine of your own (docs/adding-an-engine.md)",
     )
     kv_cache_gib: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="memory for keys and values of vllm in this process")
 
@@ -70,6 +79,14 @@ class AgentConfig(BaseModel):
         if self.max_tokens is None:
             raise ValueError("agent.max_tokens is null, and no model has been asked for its number")
         return self.max_tokens
+
+    @field_validator("engine")
+    @classmethod
+    def _is_an_engine(cls, engine: str) -> str:
+        if engine_row(engine) is None and not OWN_ENGINE.fullmatch(engine):
+            names = ", ".join(name for name in ENGINES if name != SERVER)
+            raise ValueError(f"no engine {engine[:60]!r}; give {names}, the URL of a vLLM server or package.module:Class")
+        return engine
 
     @field_validator("prompt")
     @classmethod
@@ -123,6 +140,13 @@ def prompt_fault(prompt: str) -> tuple[int, str] | None:
             return number, f"only {named} may stand in braces, and literal braces are written twice ({error!r})"
         shows = shows or one != two
     return None if shows else (1, "without {observation}, where the question belongs")
+
+
+def engine_row(engine: str) -> str | None:
+    """The row of `ENGINES` that makes it; None: it is a user's own."""
+    if engine.startswith(("http://", "https://")):
+        return SERVER
+    return engine if engine in ENGINES and engine != SERVER else None
 
 
 def history(wanted: int | Literal["full"] | None, env_id: str) -> int | Literal["full"]:

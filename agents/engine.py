@@ -15,7 +15,9 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from ..common.errors import UserError
+from .config import AgentConfig
 from .length import context_of
+from .policy import Base
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
 
 KEPT_BYTES = 256 * 2**20
@@ -154,6 +156,11 @@ class TransformersEngine:
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """What is kept of conversations was computed with the old weights; the model itself is the base's, and has the new ones."""
         self.sessions.clear()
+
+
+def in_model(base: Base, config: AgentConfig) -> TransformersEngine:
+    """The engine on the base's model itself."""
+    return TransformersEngine(base.model, base.end_ids, config.max_batch, config.kv_cache_gib)
 
 
 def check_tokens(prompts: Sequence[Sequence[int]], model: PreTrainedModel) -> None:

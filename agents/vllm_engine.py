@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..common.errors import UserError
+from .config import AgentConfig
 from .decoder import decoder_layers
 from .engine import Completion, FinishReason, Request
 from .length import context_of
@@ -105,18 +106,18 @@ class VllmEngine:
             )
 
 
-def in_process(base: Base, max_batch: int = 256, kv_cache_gib: float = 1.0) -> VllmEngine:
+def in_process(base: Base, config: AgentConfig) -> VllmEngine:
     """The engine on vLLM in this process, on the device vLLM chooses; one model is loaded once and then used again.
 
-    max_batch: most sequences decoded together. kv_cache_gib: memory for keys and values. Raises UserError where there is no vLLM,
-    or where it can not run the model.
+    Raises UserError where there is no vLLM, or where it can not run the model.
     """
-    return VllmEngine(base, started(base.model.name_or_path, str(base.model.dtype).removeprefix("torch."), max_batch, kv_cache_gib))
+    dtype = str(base.model.dtype).removeprefix("torch.")
+    return VllmEngine(base, started(base.model.name_or_path, dtype, config.max_batch, config.kv_cache_gib))
 
 
-def on_server(base: Base, url: str, max_batch: int = 256) -> VllmEngine:
-    """The engine on a vLLM server, at most `max_batch` requests at a time. Raises UserError where there is none, or one unfit."""
-    return VllmEngine(base, Server(url, max_batch))
+def on_server(base: Base, config: AgentConfig) -> VllmEngine:
+    """The engine on the vLLM server at `agent.engine`. Raises UserError where there is none, or one unfit."""
+    return VllmEngine(base, Server(config.engine, config.max_batch))
 
 
 def whole_modules(model: PreTrainedModel, changed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

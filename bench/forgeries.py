@@ -402,7 +402,7 @@ class Verifier:
     PROGRAM = """
 import json, os, signal, sys, time, traceback
 import duckdb, pyarrow.parquet, transformers.models.qwen3.modeling_qwen3
-import onelayer.cli.verify, onelayer.evals.submissions.verification, onelayer.trainers.run
+import onelayer.cli.verify, onelayer.studies.submissions.verification, onelayer.trainers.run
 from onelayer.cli.main import main
 for line in sys.stdin:
     started = time.perf_counter()

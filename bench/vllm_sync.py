@@ -22,11 +22,12 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from onelayer.agents import tiny
-from onelayer.agents.config import ModelConfig
+from onelayer.agents.config import AgentConfig, ModelConfig
 from onelayer.agents.engine import Request, Sampling
+from onelayer.agents.engines import make_engine
 from onelayer.agents.policy import load_base
 from onelayer.agents.trained_sets import select
-from onelayer.agents.vllm_engine import check_logprobs, in_process, on_server, whole_modules
+from onelayer.agents.vllm_engine import check_logprobs, whole_modules
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
 @torch.no_grad()
 def measure(model: str, dtype: str, rounds: int, server: str | None) -> None:
     base = load_base(ModelConfig.model_validate({"path": model, "dtype": dtype, "device": "auto"}))
-    engine = on_server(base, server, 64) if server else in_process(base, 64, 1.0)
+    engine = make_engine(base, AgentConfig(engine=server or "vllm", max_batch=64))
     layers = base.model.config.get_text_config().num_hidden_layers
     parameters = dict(base.model.named_parameters())
     prompt = base.tokenizer.encode("12+30=?")

@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents.agent import Agent, Player, derive_seed
+from ..agents.config import engine_row
 from ..agents.decoder import decoder_layers
 from ..agents.engine import Sampling
 from ..agents.episodes import Play, assert_prompts_fit, play
@@ -238,6 +239,7 @@ def protocol_of(agent: Player, split: str, policy: PolicyInfo, recipe: Mapping[s
     who = [policy.source, policy.identity, policy.base, *policy.patches]
     how: list[object] = [agent.prompt, agent.config.reply_length, type(agent.engine).__name__]
     if isinstance(agent, Agent):
+        how += [agent.config.engine] if engine_row(agent.config.engine) is None else []  # classes of the same name may be different
         how += [agent.history, agent.context, agent.chat.encode(PROBE)]
     return fingerprint(who, how, split, settings, model)
 

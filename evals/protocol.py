@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from ..agents.config import history
+from ..agents.config import SERVER, engine_row, history
 from .records import Decoding, Evaluation, Source
 
 UNTRAINED = "none"
@@ -103,8 +103,8 @@ def recipe_settings(recipe: Mapping[str, Any]) -> dict[str, JsonValue]:
     found = {key: value for key, value in recipe.items() if value is not None and key.startswith(SECTIONS) and not is_outside(key)}
     if any(key.startswith("agent.") for key in recipe):
         found["agent.history"] = history(found.get("agent.history"), str(found.get("env.id")))
-    if found.get("agent.engine", "transformers") != "transformers":
-        found["agent.engine"] = "vllm"  # in this process or behind a URL
+    if engine_row(str(found.get("agent.engine"))) == SERVER:
+        found["agent.engine"] = "vllm"  # the same wherever it runs
     return {key.removeprefix("agent.") if key in ("agent.prompt", "agent.max_tokens") else key: value for key, value in found.items()}
 
 

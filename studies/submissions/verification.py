@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ...agents import tiny
 from ...agents.agent import Agent, Player, endpoint_agent, make_agent
 from ...agents.baselines import BASELINES
-from ...agents.config import AgentConfig, ModelConfig
+from ...agents.config import SERVER, AgentConfig, ModelConfig, engine_row
 from ...agents.length import TOKENLESS
 from ...agents.openai_engine import TextTokenizer
 from ...agents.patch import Patch, applied, read, read_header
@@ -212,8 +212,8 @@ def _check_trust(place: str, manifest: Evaluation, recipe: _Recipe, tools: Tools
             env = env.model_copy(update={"size": manifest.items})
     if recipe.model.path not in tiny.PATHS and tools.model is None:
         raise refuse(f"its base is {recipe.model.path}; give --model with a directory or hub name of it")
-    if agent.engine not in ("transformers", "vllm"):
-        raise refuse(f"its engine is {agent.engine}, a server of somebody else")
+    if engine_row(agent.engine) in (None, SERVER):
+        raise refuse(f"its engine is {agent.engine}, code or a server of somebody else")
     here = {name: AgentConfig.model_fields[name].default for name in ("max_batch", "kv_cache_gib")}
     model = recipe.model.model_copy(update={"device": "auto"})
     return recipe.model_copy(update={"env": env, "model": model, "agent": agent.model_copy(update=here)})

@@ -428,7 +428,7 @@ def test_a_consistent_forgery_passes_every_check_but_making_samples_again(opened
 def test_lost_samples_are_played_again(opened: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     """A right reply told as lost is found; what is lost here, too, keeps the evaluation from being marked as regenerated."""
     victim = next(row for row in read_samples(opened / "evaluation-0" / SAMPLES) if row.correct)
-    monkeypatch.setattr("onelayer.evals.submissions.recorded.LOST_LIMIT", 0.2)
+    monkeypatch.setattr("onelayer.studies.submissions.recorded.LOST_LIMIT", 0.2)
     lost(lambda row: row.key == victim.key, "evaluation-0")(opened)
     seal(opened)
     assert check(opened, tools) == [Mark.CHECKED] * 2
@@ -537,8 +537,8 @@ def test_records_that_unfold_without_end_are_not_read(opened: Path, tools: Tools
     data = write_rows(path, [row] * 100, samples_schema())
     assert len(data) < 1 << 20
     edit(opened / LAYER / MANIFEST, lambda found: found.update(samples_sha256=hashlib.sha256(data).hexdigest()))
-    monkeypatch.setattr("onelayer.evals.submissions.recorded.TEXT_LIMIT", 50 << 20)
-    monkeypatch.setattr("onelayer.evals.submissions.recorded.read_columns", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("onelayer.studies.submissions.recorded.TEXT_LIMIT", 50 << 20)
+    monkeypatch.setattr("onelayer.studies.submissions.recorded.read_columns", lambda path: pytest.fail("it was read"))
     claim = Claim(opened / LAYER, read_manifest(opened / LAYER), [opened / RUN / PATCH])
     with pytest.raises(Refused, match="unfolds to 104") as caught:
         verify(claim, tools)

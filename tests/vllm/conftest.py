@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from vllm_engines import MakeEngine, at, here
 
 from onelayer.agents import tiny
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.policy import Base, load_base
-from onelayer.agents.vllm_engine import VllmEngine, in_process, on_server
 from onelayer.agents.vllm_worker import WORKER
 
-MakeEngine = Callable[[Base], VllmEngine]
 DEFAULTS = {"temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.2, "repetition_penalty": 1.8}
 """Sampling that a server takes over from the model's generation_config.json, for requests that do not say otherwise."""
 
@@ -66,13 +65,9 @@ def plain_server(servers: tuple[Callable[[], str], Callable[[], str]]) -> str:
 @pytest.fixture(params=["in process", "server"])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     if request.param == "in process":
-        return vllm
+        return here
     url = request.getfixturevalue("server")
-    return lambda base: on_server(base, url, max_batch=64)
-
-
-def vllm(base: Base) -> VllmEngine:
-    return in_process(base, max_batch=64, kv_cache_gib=0.25)
+    return lambda base: at(base, url)
 
 
 @contextmanager

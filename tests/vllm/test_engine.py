@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import families
 import pytest
 import torch
+from vllm_engines import MakeEngine, at, here
 
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.engine import Completion, Engine, FinishReason, Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base, load_base
-from onelayer.agents.vllm_engine import VllmEngine, in_process, on_server
 from onelayer.common.errors import UserError
 
-MakeEngine = Callable[[Base], VllmEngine]
 QUESTIONS = ["12+30=?", "7*8=?", "99-1=?", "(3+4)*5=?"]
 
 
@@ -75,13 +73,13 @@ def test_greedy_is_what_the_transformers_engine_decodes(base: Base, make_engine:
 
 def test_the_server_samples_what_the_process_samples(base: Base, server: str):
     wanted = requests(base)
-    for here, there in zip(generate(in_process(base, 64, 0.25), wanted), generate(on_server(base, server), wanted), strict=True):
-        assert (here.token_ids, here.finish) == (there.token_ids, there.finish)
-        assert here.logprobs == pytest.approx(there.logprobs, abs=1e-4)
+    for inside, outside in zip(generate(here(base), wanted), generate(at(base, server), wanted), strict=True):
+        assert (inside.token_ids, inside.finish) == (outside.token_ids, outside.finish)
+        assert inside.logprobs == pytest.approx(outside.logprobs, abs=1e-4)
 
 
 def test_completions_come_as_they_finish(base: Base):
-    engine = in_process(base, 64, 0.25)
+    engine = here(base)
     prompt = base.tokenizer.encode(QUESTIONS[0])
     long, short = Request(prompt, 1, Sampling(30)), Request(prompt, 2, Sampling(1))
     replies = engine.generate([long, short])
@@ -111,12 +109,12 @@ def test_what_vllm_would_not_follow_exactly_is_refused(base: Base, make_engine: 
 
 def test_a_reply_cut_off_early_is_refused(base: Base, plain_server: str):
     with pytest.raises(UserError, match="after 25 tokens of 40: the server was started with max_new_tokens"):
-        generate(on_server(base, plain_server), requests(base, max_tokens=40))
+        generate(at(base, plain_server), requests(base, max_tokens=40))
 
 
 def test_no_server_no_engine(base: Base):
     with pytest.raises(UserError, match="no answer from a vLLM server"):
-        on_server(base, "http://127.0.0.1:9")
+        at(base, "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral, sliding window", "gemma"])
@@ -128,7 +126,7 @@ def test_other_families(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     random.model.save_pretrained(tmp_path)
     random.tokenizer.save_pretrained(tmp_path)
     base = load_base(ModelConfig(path=str(tmp_path), device="cpu"))
-    engine = in_process(base, 64, 0.25)
+    engine = here(base)
     names = dict(base.model.named_parameters())
     for changed in ([], [name for name in names if ".layers.10." in name], list(names)):
         with torch.no_grad():

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 import torch
+from vllm_engines import MakeEngine, at, here
 
 from onelayer.agents import vllm_worker
 from onelayer.agents.engine import Completion, Request, Sampling, TransformersEngine
 from onelayer.agents.policy import Base
 from onelayer.agents.trained_sets import select
-from onelayer.agents.vllm_engine import VllmEngine, check_logprobs, in_process, on_server, whole_modules
+from onelayer.agents.vllm_engine import VllmEngine, check_logprobs, whole_modules
 from onelayer.agents.vllm_process import InProcess
 from onelayer.agents.vllm_server import Server
 from onelayer.common.errors import UserError
-
-MakeEngine = Callable[[Base], VllmEngine]
 
 
 def long_requests(base: Base) -> list[Request]:
@@ -94,7 +93,7 @@ def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, make_eng
 
 
 def test_a_stale_tied_head_is_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
-    engine = in_process(base, 64, 0.25)
+    engine = here(base)
     with monkeypatch.context() as patch:
         patch.setattr(vllm_worker, "refresh_heads", lambda model, names: None)
         engine.load(change(base, "embed"))
@@ -119,7 +118,7 @@ def test_part_of_a_fused_weight_is_refused_before_it_corrupts(part: str, base: B
 
 
 def test_part_of_a_fused_weight_would_corrupt_and_be_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
-    engine = in_process(base, 64, 0.25)
+    engine = here(base)
     with monkeypatch.context() as patch:
         patch.setattr(vllm_worker, "incomplete", lambda model, names: "")
         name = "model.layers.3.self_attn.q_proj.weight"
@@ -136,7 +135,7 @@ def test_unknown_weights_are_refused(base: Base, make_engine: MakeEngine):
 
 
 def test_a_sync_that_changes_nothing_is_caught(base: Base, monkeypatch: pytest.MonkeyPatch):
-    engine = in_process(base, 64, 0.25)
+    engine = here(base)
     monkeypatch.setattr(engine.backend, "load", lambda weights: None)
     engine.load(change(base, "layer:5"))
     with pytest.raises(UserError, match="not those of the model in training"):
@@ -144,7 +143,7 @@ def test_a_sync_that_changes_nothing_is_caught(base: Base, monkeypatch: pytest.M
 
 
 def test_weights_do_not_change_under_a_batch(base: Base):
-    engine = in_process(base, 64, 0.25)
+    engine = here(base)
     replies = engine.generate(long_requests(base))
     next(replies)
     with pytest.raises(RuntimeError, match="under way"):
@@ -153,7 +152,7 @@ def test_weights_do_not_change_under_a_batch(base: Base):
 
 
 def test_a_server_that_takes_no_weights_serves_its_own_only(base: Base, plain_server: str):
-    engine = on_server(base, plain_server, max_batch=64)
+    engine = at(base, plain_server)
     answer(engine, base)
     assert engine.difference is not None and engine.difference.mean < 1e-4
     with pytest.raises(UserError, match="can not take over weights"):
@@ -161,10 +160,10 @@ def test_a_server_that_takes_no_weights_serves_its_own_only(base: Base, plain_se
     # It reports logprobs of temperature 1 whatever it samples at.
     cooler = [replace(request, sampling=Sampling(20, temperature=0.6)) for request in long_requests(base)]
     with pytest.raises(UserError, match="not those of the model in training"):
-        list(on_server(base, plain_server).generate(cooler))
+        list(at(base, plain_server).generate(cooler))
     change(base, "layer:3")
     with pytest.raises(UserError, match="not those of the model in training"):
-        answer(on_server(base, plain_server), base)
+        answer(at(base, plain_server), base)
 
 
 def test_the_check_accepts_rounding_and_nothing_else(base: Base):
