@@ -16,6 +16,7 @@ from .baselines import Scripted
 from .chat import Chat
 from .config import AgentConfig, EndpointConfig, history
 from .dialogue import Conversation, Dialogue, Window
+from .ends import Ends, ends_of
 from .engine import Engine
 from .engines import make_engine
 from .length import UNLIMITED, left_for_prompts, with_length
@@ -29,7 +30,7 @@ class Agent:
 
     prompt: template of the user message, with {observation}, and {task}, {history}, {admissible} where an environment has them.
     history: how many past turns a prompt shows, each step a prompt of its own; or "full": one conversation that grows.
-    context: most tokens of a prompt.
+    context: most tokens of a prompt. ends: what ends a reply.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Agent:
         prompt: str = "{observation}",
         history: int | Literal["full"] = 0,
         context: int = UNLIMITED,
+        ends: Ends | None = None,
     ):
         self.engine, self.tokenizer, self.config = engine, tokenizer, config
-        self.chat, self.prompt, self.history, self.context = Chat(tokenizer), prompt, history, context
+        self.chat, self.prompt, self.history, self.context = Chat(tokenizer, config, ends), prompt, history, context
 
     @property
     def prompt_limit(self) -> str:
@@ -71,19 +73,24 @@ def make_agent(base: Base, config: AgentConfig, env: EnvConfig) -> Agent:
     Raises UserError where a reply as long as `max_tokens` leaves no token for the prompt, and as `make_engine` does.
     """
     config = with_length(config, base.model, env)
-    return agent_on(make_engine(base, config), base.tokenizer, config, env)
+    ends = ends_of(base, config.stop)
+    Chat(base.tokenizer, config, ends).check()
+    return agent_on(make_engine(base, config), base.tokenizer, config, env, ends)
 
 
 def endpoint_agent(endpoint: EndpointConfig, model: str, config: AgentConfig, env: EnvConfig) -> Agent:
-    """An agent whose replies come from an endpoint, for one kind of environment; its tokens are characters."""
-    return agent_on(OpenAIEngine(endpoint, model), cast("Any", TextTokenizer()), with_length(config, None, env), env)
+    """An agent whose replies come from an endpoint, for one kind of environment; its tokens are characters.
+
+    Raises UserError for what an endpoint cannot do.
+    """
+    return agent_on(OpenAIEngine(endpoint, model, config), cast("Any", TextTokenizer()), with_length(config, None, env), env)
 
 
-def agent_on(engine: Engine, tokenizer: PreTrainedTokenizerBase, config: AgentConfig, env: EnvConfig) -> Agent:
+def agent_on(engine: Engine, tokenizer: PreTrainedTokenizerBase, config: AgentConfig, env: EnvConfig, ends: Ends | None = None) -> Agent:
     """An agent on an engine, as its configuration and the environment have it."""
     longest = left_for_prompts(engine.context, config.reply_length)
     prompt = config.prompt or default_prompt(env.id)
-    return Agent(engine, tokenizer, config, prompt, history(config.history, env.id), min(longest, config.max_prompt or longest))
+    return Agent(engine, tokenizer, config, prompt, history(config.history, env.id), min(longest, config.max_prompt or longest), ends)
 
 
 def derive_seed(*parts: object) -> int:

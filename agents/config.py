@@ -15,6 +15,8 @@ HISTORY: dict[str, int | Literal["full"]] = {
     "onelayer/Math-v0": 0,
     "onelayer/Code-v0": 0,
 }  # the latter two repeat what is needed
+PLAIN = "none"
+"""The value of `agent.chat_template` for prompts without one."""
 SERVER = "URL"
 ENGINES = {
     "transformers": "engine:in_model",
@@ -34,6 +36,9 @@ class ModelConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="numeric format of the forward pass; trained weights keep a float32 master"
     )
+    trust_remote_code: bool = Field(
+        default=False, description="run the Python code that comes with the model; only for a model whose authors you trust"
+    )
     device: str = Field(default="auto", description="auto (cuda if there is one, else cpu), cpu, cuda or cuda:N")
 
 
@@ -45,8 +50,24 @@ class AgentConfig(BaseModel):
     prompt: str | None = Field(
         default=None,
         description="user message; {observation} is replaced by what the environment says, and where there are such {task}, {history} "
-        "and {admissible}; {file: PATH} takes the text of that file, from the working directory, without a last line break; a run's "
-        "config.yaml holds the text (null: the environment's file in agents/prompts)",
+        "and {admissible}; {file: PATH} takes the text of that file, from the working directory or of agents/prompts (no, r1, qwen_math), "
+        "without a last line break; a run's config.yaml holds the text (null: the environment's file in agents/prompts)",
+    )
+    system: str | None = Field(
+        default=None, min_length=1, description="system message before the user's; {file: PATH} as in agent.prompt (null: none)"
+    )
+    chat_template: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Jinja chat template, as text or {file: PATH}; none: prompts are plain text (null: the model's own)",
+    )
+    template_options: dict[str, JsonValue] = Field(
+        default={}, description="variables that the chat template is given, for example {enable_thinking: false}"
+    )
+    stop: list[Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0)]] = Field(
+        default=[],
+        description="what ends a reply besides the model's own end tokens: texts, which the reply's text does not hold any more, "
+        "and numbers of tokens",
     )
     history: Annotated[int, Field(ge=0)] | Literal["full"] | None = Field(
         default=None,

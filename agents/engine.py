@@ -16,6 +16,8 @@ from transformers.cache_utils import Cache
 
 from ..common.errors import UserError
 from .config import AgentConfig
+from .drawing import sample, uniform
+from .ends import Ends, ends_of
 from .length import context_of
 from .policy import Base
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
@@ -24,25 +26,32 @@ KEPT_BYTES = 256 * 2**20
 """A cache up to this size is kept from call to call, since fresh memory costs a page fault for every 4 KiB; a larger one is given back."""
 ENCODED_TOKENS = 8192
 """Padded tokens of the prompts that are encoded together."""
-SAMPLED_LOGITS = 2**24
-"""Logits that tokens are drawn from at a time."""
 
 
 class FinishReason(StrEnum):
     """Why a completion ended."""
 
     STOP = "stop"
-    """The model sampled an end token, which is the last of `token_ids`."""
+    """The model sampled an end: the last of `token_ids` is an end token, or completes a text that ends replies."""
     LENGTH = "length"
     """The reply reached `max_tokens` without an end token."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn; temperature 0 is greedy."""
+    """How tokens are drawn; temperature 0 is greedy. Training draws from all tokens: top_p and top_k are for evaluations alone."""
 
     max_tokens: int
     temperature: float = 1.0
+    top_p: float = 1.0
+    """The fewest likeliest tokens that have this probability together; 1: all."""
+    top_k: int = 0
+    """So many of the likeliest tokens, before `top_p`; 0: all."""
+
+    @property
+    def restricted(self) -> bool:
+        """Whether tokens are drawn from some alone."""
+        return self.temperature > 0 and (self.top_p < 1 or self.top_k > 0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """Sampled tokens, and their log-probabilities in nats under the distribution sampled from (temperature included;
+    """Sampled tokens, and their log-probabilities in nats under the distribution sampled from (temperature, top-p and top-k included;
     for greedy decoding, which has no such distribution, under temperature 1)."""
 
     index: int
@@ -107,10 +116,10 @@ class TransformersEngine:
 
     returns_tokens = True
 
-    def __init__(self, model: PreTrainedModel, end_ids: Iterable[int], max_batch: int = 256, kv_cache_gib: float = 1.0):
+    def __init__(self, model: PreTrainedModel, ends: Ends | Iterable[int], max_batch: int = 256, kv_cache_gib: float = 1.0):
         self.model, self.max_batch, self.kv_bytes = model, max_batch, int(kv_cache_gib * 2**30)
         self._cache: _SlotCache | None = None
-        self.end_ids = torch.tensor(sorted(end_ids), device=model.device)
+        self.ends = ends if isinstance(ends, Ends) else Ends(ends)
         self.context = context_of(model)
         self.sessions: dict[str, Kept] = {}
 
@@ -138,7 +147,7 @@ class TransformersEngine:
             if waiting and free >= max(1, slots // 4):
                 rows.admit([waiting.pop() for _ in range(min(free, len(waiting)))], uses, self.sessions)
             rows.step()
-            yield from rows.pop_finished(self.end_ids, session_of, self.sessions)
+            yield from rows.pop_finished(self.ends, session_of, self.sessions)
             self._forget_oldest()
         if slots * width * self._column_bytes > KEPT_BYTES:
             self._cache = None
@@ -160,7 +169,7 @@ class TransformersEngine:
 
 def in_model(base: Base, config: AgentConfig) -> TransformersEngine:
     """The engine on the base's model itself."""
-    return TransformersEngine(base.model, base.end_ids, config.max_batch, config.kv_cache_gib)
+    return TransformersEngine(base.model, ends_of(base, config.stop), config.max_batch, config.kv_cache_gib)
 
 
 def check_tokens(prompts: Sequence[Sequence[int]], model: PreTrainedModel) -> None:
@@ -185,9 +194,11 @@ class _Rows:
 
         self.index, self.seed = column(torch.long), np.zeros(slots, dtype=np.uint64)
         self.temperature, self.limit = column(torch.float32), column(torch.long)
+        self.top_p, self.top_k, self.restricted = column(torch.float32), column(torch.long), False
         self.start, self.end = column(torch.long), column(torch.long)  # first column of the prompt, column of `last`
         self.last, self.length = column(torch.long), column(torch.long)  # token to feed next, tokens sampled so far
         self.tokens, self.logprobs = column(torch.long, max_tokens), column(torch.float32, max_tokens)
+        self.columns = (self.index, self.temperature, self.limit, self.top_p, self.top_k, self.start, self.end, self.last, self.length)
 
     def admit(self, admitted: list[tuple[int, Request]], uses: Counter[tuple[int, ...]], sessions: dict[str, Kept]) -> None:
         """Give each request a row whose slot holds its prompt; `uses` counts the requests still to come of each prompt."""
@@ -213,8 +224,11 @@ class _Rows:
             (self.last, [key[-1] for key in keys]),
             (self.temperature, [float(request.sampling.temperature) for _, request in admitted]),
             (self.limit, [request.sampling.max_tokens for _, request in admitted]),
+            (self.top_p, [request.sampling.top_p for _, request in admitted]),
+            (self.top_k, [request.sampling.top_k for _, request in admitted]),
         ):
             column[at] = torch.tensor(values, dtype=column.dtype, device=column.device)
+        self.restricted = self.restricted or any(request.sampling.restricted for _, request in admitted)
         self.prompts |= {index: key for key, (index, _) in zip(keys, admitted, strict=True)}
         uses.subtract(keys)
         self.encoded = {key: place for key, place in self.encoded.items() if uses[key]}
@@ -238,7 +252,9 @@ class _Rows:
             self.cache,
         )
         logits_BV = head_logits(self.model, hidden_BRH[:, 0])
-        token_B, logprob_B = sample(logits_BV, self.temperature[live], uniform(self.seed[live], self.length[live].numpy(force=True)))
+        uniform_B = uniform(self.seed[live], self.length[live].numpy(force=True))
+        to_some = (self.top_p[live], self.top_k[live]) if self.restricted else None
+        token_B, logprob_B = sample(logits_BV, self.temperature[live], uniform_B, to_some)
         rows_B = torch.arange(self.count, device=end_B.device)
         self.tokens[rows_B, self.length[live]] = token_B
         self.logprobs[rows_B, self.length[live]] = logprob_B
@@ -246,10 +262,19 @@ class _Rows:
         self.length[live] += 1
         self.end[live] += 1
 
-    def pop_finished(self, end_ids: torch.Tensor, session_of: dict[int, str], sessions: dict[str, Kept]) -> list[Completion]:
+    def _stopped(self, ends: Ends) -> torch.Tensor:
+        """Which rows [B] have just sampled an end."""
+        live = slice(0, self.count)
+        stopped_B = torch.isin(self.last[live], torch.tensor(sorted(ends.ids), device=self.last.device))
+        if ends.texts:
+            tails = [ends.tail(self.tokens[row, :length].tolist()) for row, length in enumerate(self.length[live].tolist())]
+            stopped_B |= torch.tensor([ends.completed(tail) for tail in tails], device=stopped_B.device)
+        return stopped_B
+
+    def pop_finished(self, ends: Ends, session_of: dict[int, str], sessions: dict[str, Kept]) -> list[Completion]:
         """Completions of the rows that ended in this step, what they computed kept for their sessions; the rows behind them move up."""
         live = slice(0, self.count)
-        stopped_B = torch.isin(self.last[live], end_ids)
+        stopped_B = self._stopped(ends)
         done_B = stopped_B | (self.length[live] >= self.limit[live])
         done = done_B.nonzero().flatten()
         if not len(done):
@@ -264,7 +289,7 @@ class _Rows:
         self.count -= len(done)
         gaps = done[done < self.count]
         movers = (~done_B[self.count :]).nonzero().flatten() + self.count
-        for column in (self.index, self.temperature, self.limit, self.start, self.end, self.last, self.length, self.tokens, self.logprobs):
+        for column in (*self.columns, self.tokens, self.logprobs):
             column[gaps] = column[movers]
         self.seed[gaps.numpy(force=True)] = self.seed[movers.numpy(force=True)]
         self.cache.move(movers, gaps)
@@ -329,41 +354,3 @@ class _SlotCache(Cache):
             states[self._place] = new_BH1D[:, :, 0]
             held.append(states[: self._count, :, : self._columns])
         return tuple(held)
-
-
-def uniform(seed_B: np.ndarray, position_B: np.ndarray) -> np.ndarray:
-    """One number in [0, 1) per row, a pure function of (seed, position).
-
-    SplitMix64 of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), on the seed's own stream.
-    """
-    with np.errstate(over="ignore"):
-        z = _mix(seed_B.astype(np.uint64)) + (position_B.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        return (_mix(z) >> np.uint64(11)) * 2.0**-53
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def sample(logits_BV: torch.Tensor, temperature_B: torch.Tensor, uniform_B: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens [B] drawn by inverting the cumulative distribution (greedy where the temperature is 0), and their logprobs [B]."""
-    rows = max(1, SAMPLED_LOGITS // logits_BV.shape[1])
-    parts = [slice(start, start + rows) for start in range(0, len(logits_BV), rows)]
-    drawn = [_sample(logits_BV[part].float(), temperature_B[part], uniform_B[part]) for part in parts]
-    token_B, logprob_B = (torch.cat(column) for column in zip(*drawn, strict=True))
-    return token_B, logprob_B
-
-
-def _sample(logits_BV: torch.Tensor, temperature_B: torch.Tensor, uniform_B: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    greedy_B = temperature_B == 0
-    logprob_BV = (logits_BV / torch.where(greedy_B, 1.0, temperature_B)[:, None]).log_softmax(-1)
-    if greedy_B.all():
-        token_B = logits_BV.argmax(-1)
-        return token_B, logprob_BV.gather(1, token_B[:, None])[:, 0]
-    cumulative_BV = logprob_BV.exp().cumsum(-1, dtype=torch.float64)
-    threshold_B1 = torch.from_numpy(uniform_B).to(logits_BV.device)[:, None] * cumulative_BV[:, -1:]
-    token_B = torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0].clamp(max=logits_BV.shape[1] - 1)
-    token_B = torch.where(greedy_B, logits_BV.argmax(-1), token_B)
-    return token_B, logprob_BV.gather(1, token_B[:, None])[:, 0]

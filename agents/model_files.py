@@ -4,6 +4,7 @@ is a program, in a process of its own."""
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 
 from ..common.errors import UserError
 from ..common.reading import read_json_object, safetensors_header
+from .config import AgentConfig
 
 JSON_FILES = (
     "config.json",
@@ -44,6 +46,8 @@ LARGEST_SIZES = {
 """The sizes of a configuration, and the most that each may be."""
 LARGEST_TOKEN = 1 << 31
 LONGEST_REPLACEMENT = 1000  # characters that a tokenizer puts in the place of others
+RESERVED = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters) | {"messages"}
+"""Names that a variable of a template cannot have."""
 TEMPLATE_SECONDS = 60.0
 """Wall clock; the process limits its own processor time, which does not depend on how busy the machine is."""
 
@@ -62,7 +66,7 @@ def check_device(name: str) -> str:
     return name
 
 
-def check_files(path: Path) -> None:
+def check_files(path: Path, has_code: bool = False) -> None:
     """Look at the files of a directory that hold sizes. Whatever else they hold is for transformers to refuse.
 
     Raises UserError with the file for what is damaged, cut, too large or nested too deeply, is no regular file or named outside of the
@@ -78,7 +82,9 @@ def check_files(path: Path) -> None:
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         _check_replacements(path / "tokenizer.json", found.get("tokenizer.json", {}).get(name))
     headers = [safetensors_header(file) for file in sorted(path.glob("*.safetensors"))]
-    if headers and "quantization_config" not in found.get("config.json", {}):  # which packs several weights into one number
+    if (
+        headers and not has_code and "quantization_config" not in found.get("config.json", {})
+    ):  # which packs several weights into one number
         there = sum(math.prod(entry["shape"]) for header in headers for name, entry in header.items() if name != "__metadata__")
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         with torch.device("meta"):
@@ -118,28 +124,34 @@ def _check_number(path: Path, section: dict[str, Any], name: str, least: int, mo
             raise UserError(f"{path}: {name} is {str(one)[:40]!r}, and must be an integer from {least} to {most}; fetch the file again")
 
 
-def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+def check_template(tokenizer: PreTrainedTokenizerBase, config: AgentConfig | None = None) -> None:
     """Render two short conversations with the chat template, in a process of its own with little time and memory.
+
+    config: with the template, the system message and the options that it names; null: the model's own template alone.
 
     Raises UserError where that fails. A template that misbehaves with some texts alone is not found out.
     """
-    if tokenizer.chat_template is None:
+    given = config or AgentConfig()
+    if given.chat_template is None and tokenizer.chat_template is None:
         return
+    if taken := sorted(RESERVED & given.template_options.keys()):
+        raise UserError(f"agent.template_options: {taken[0]} is no variable of a template, but the program's own; leave it out")
     try:
-        template = tokenizer.get_chat_template()
+        template = given.chat_template or tokenizer.get_chat_template()
     except ValueError as error:
         raise UserError(f"model.path: the model has no chat template that could be chosen ({str(error)[:200]})") from error
     special = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-    _render(json.dumps({"template": template, "special": special}))
+    told = {"template": template, "special": special, "system": given.system, "options": given.template_options}
+    _render(json.dumps(told), "agent.chat_template: it" if given.chat_template else "model.path: the chat template of the model")
 
 
 @functools.lru_cache(maxsize=64)
-def _render(told: str) -> None:
+def _render(told: str, what: str) -> None:
     command = [sys.executable, "-m", f"{__package__}.template_process"]
     try:
         done = subprocess.run(command, input=told.encode(), capture_output=True, timeout=TEMPLATE_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise UserError("model.path: the chat template of the model does not end; take another template") from error
+        raise UserError(f"{what} does not end; take another template") from error
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200] if done.returncode == 1 else "it took too long"
-        raise UserError(f"model.path: the chat template of the model cannot be used ({reason}); take another template")
+        raise UserError(f"{what} cannot be used ({reason}); take another template")

@@ -24,11 +24,15 @@ import torch
 
 from ..common.errors import UserError
 from ..common.reading import parse_json
-from .config import EndpointConfig
+from .config import AgentConfig, EndpointConfig
 from .engine import Completion, FinishReason, Request
 from .length import UNLIMITED
 
-ROLES = {"\ue000": "user", "\ue001": "assistant"}  # private characters of Unicode: no text that means anything holds them
+ROLES = {
+    "\ue000": "user",
+    "\ue001": "assistant",
+    "\ue002": "system",
+}  # private characters of Unicode: no text that means anything holds them
 MARKS = {role: mark for mark, role in ROLES.items()}
 COUNTED: tuple[str, ...] = ("sent", "retried", "rate_limited", "timed_out", "broken", "refused")
 LONGEST_WAIT = 60.0
@@ -95,8 +99,12 @@ class OpenAIEngine:
     context = UNLIMITED
     """Not known: a prompt that the server finds too long is refused by it."""
 
-    def __init__(self, config: EndpointConfig, model: str):
-        """Raises UserError where the variable that is to hold the key is not set."""
+    def __init__(self, config: EndpointConfig, model: str, agent: AgentConfig | None = None):
+        """agent: what it says of stops and of the chat template, which the server applies, goes with every request.
+
+        Raises UserError where the variable that is to hold the key is not set, and for what an endpoint cannot do.
+        """
+        self._further = _further(agent or AgentConfig())
         self.config, self.model, self.counts = config, model, Counter(dict.fromkeys(COUNTED, 0))
         self._key = os.environ.get(config.key_variable, "") if config.key_variable else ""
         if config.key_variable and not self._key:
@@ -151,11 +159,12 @@ class OpenAIEngine:
             "messages": to_messages(request.prompt_ids),
             "max_tokens": request.sampling.max_tokens,
             "temperature": request.sampling.temperature,
-            "top_p": 1.0,
+            "top_p": request.sampling.top_p,
             "seed": request.seed % 2**31,  # more is refused by some
             "n": 1,
         }
-        return {name: value for name, value in (ours | self.config.body).items() if value is not None}
+        ours |= {"top_k": request.sampling.top_k} if request.sampling.top_k else {}
+        return {name: value for name, value in (ours | self._further | self.config.body).items() if value is not None}
 
     def _post(self, body: Mapping[str, Any]) -> bytes:
         """The answer as it came. Raises Trouble where there is none, UserError where there will be none."""
@@ -215,6 +224,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _opener = urllib.request.build_opener(_NoRedirect)
+
+
+def _further(agent: AgentConfig) -> dict[str, Any]:
+    """Keys of every request that the agent's configuration asks for."""
+    if agent.chat_template is not None:
+        raise UserError("agent.chat_template: an endpoint applies its own template; leave it out, or start the server with another")
+    if numbers := [one for one in agent.stop if isinstance(one, int)]:
+        raise UserError(f"agent.stop: an endpoint takes texts, not the number {numbers[0]} of a token; give the token's text")
+    found: dict[str, Any] = {"stop": agent.stop} if agent.stop else {}
+    return found | ({"chat_template_kwargs": agent.template_options} if agent.template_options else {})
 
 
 def _completion(index: int, answer: bytes) -> Completion:

@@ -59,13 +59,13 @@ def load_base(config: ModelConfig) -> Base:
     source, options = (str(Path(path).parent), {"gguf_file": Path(path).name}) if gguf else (path, {})
     try:
         if not gguf and Path(path).is_dir():
-            check_files(Path(path))
+            check_files(Path(path), config.trust_remote_code)
         model, loading = cast(
             "tuple[PreTrainedModel, dict[str, Any]]",
             AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=getattr(torch, config.dtype),
-                trust_remote_code=False,
+                trust_remote_code=config.trust_remote_code,
                 output_loading_info=True,
                 **options,
                 **({"quantization_config": GgufConfig(dequantize=True)} if gguf else {}),
@@ -73,7 +73,7 @@ def load_base(config: ModelConfig) -> Base:
         )
         missing = sorted(loading["missing_keys"])
         model.to(device)  # pyright: ignore[reportArgumentType] (its wrapper hides the signature)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code, **options)
     except ImportError as error:
         raise UserError(f"model.path: {path} cannot be read without further packages; pip install 'onelayer[gguf]'") from error
     except UserError:
@@ -81,7 +81,8 @@ def load_base(config: ModelConfig) -> Base:
     except Exception as error:  # what the files of others make transformers raise may be anything
         if "trust_remote_code" in str(error):
             raise UserError(
-                f"model.path: {path!r} brings Python code of its own, which is never run; take a model whose class transformers has"
+                f"model.path: {path!r} brings Python code of its own, which is not run; take a model whose class transformers has, or "
+                "set model.trust_remote_code=true if you trust its authors"
             ) from error
         raise UserError(f"model.path: cannot load {path!r} ({type(error).__name__}: {' '.join(str(error).split())[:300]})") from error
     if missing:

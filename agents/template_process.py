@@ -25,8 +25,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     there = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (there + MEMORY, there + MEMORY))
+    before = [{"role": "system", "content": told["system"]}] if told["system"] else []
+    variables = told["special"] | told["options"]
     try:
-        texts = render_jinja_template(CONVERSATIONS, chat_template=told["template"], add_generation_prompt=True, **told["special"])
+        conversations = [before + messages for messages in CONVERSATIONS]
+        texts = render_jinja_template(conversations, chat_template=told["template"], add_generation_prompt=True, **variables)
     except Exception as error:  # a template may raise anything
         sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())[:150]}")
     if not all(text.strip() for text in texts[0]):

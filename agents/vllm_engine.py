@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 from ..common.errors import UserError
 from .config import AgentConfig
 from .decoder import decoder_layers
+from .drawing import restrict
+from .ends import Ends, ends_of
 from .engine import Completion, FinishReason, Request
 from .length import context_of
 from .policy import Base
@@ -38,7 +40,7 @@ class Backend(Protocol):
     syncs: bool
     """Whether it can take over weights."""
 
-    def stream(self, requests: Sequence[Request], end_ids: Sequence[int]) -> Iterator[Completion]: ...
+    def stream(self, requests: Sequence[Request], ends: Ends) -> Iterator[Completion]: ...
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take over weights by parameter name, and forget all keys and values computed with the old ones.
@@ -53,8 +55,9 @@ class VllmEngine:
 
     returns_tokens = True
 
-    def __init__(self, base: Base, backend: Backend):
-        self.base, self.backend, self.context = base, backend, min(context_of(base.model), backend.max_len)
+    def __init__(self, base: Base, backend: Backend, ends: Ends):
+        self.base, self.backend, self.ends = base, backend, ends
+        self.context = min(context_of(base.model), backend.max_len)
         self.difference: Difference | None = None  # what the last check found
         self._unchecked = True
         if backend.syncs:  # it may hold what an earlier run left
@@ -69,7 +72,7 @@ class VllmEngine:
         wanted, sample = list(requests), []
         for request in wanted:
             self._refuse(request)
-        for completion in self.backend.stream(wanted, sorted(self.base.end_ids)) if wanted else ():
+        for completion in self.backend.stream(wanted, self.ends) if wanted else ():
             if self._unchecked:
                 sample.append(completion)
             if completion.finish is FinishReason.LENGTH and len(completion.token_ids) < wanted[completion.index].sampling.max_tokens:
@@ -112,12 +115,13 @@ def in_process(base: Base, config: AgentConfig) -> VllmEngine:
     Raises UserError where there is no vLLM, or where it can not run the model.
     """
     dtype = str(base.model.dtype).removeprefix("torch.")
-    return VllmEngine(base, started(base.model.name_or_path, dtype, config.max_batch, config.kv_cache_gib))
+    ends = ends_of(base, config.stop)
+    return VllmEngine(base, started(base.model.name_or_path, dtype, config.max_batch, config.kv_cache_gib, bool(ends.texts)), ends)
 
 
 def on_server(base: Base, config: AgentConfig) -> VllmEngine:
     """The engine on the vLLM server at `agent.engine`. Raises UserError where there is none, or one unfit."""
-    return VllmEngine(base, Server(config.engine, config.max_batch))
+    return VllmEngine(base, Server(config.engine, config.max_batch), ends_of(base, config.stop))
 
 
 def whole_modules(model: PreTrainedModel, changed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -154,8 +158,12 @@ def check_logprobs(model: PreTrainedModel, completions: Sequence[tuple[Request, 
         ids_1T = torch.tensor([prompt + reply], device=model.device)
         logits_RV = model(input_ids=ids_1T, use_cache=False, logits_to_keep=len(reply) + 1).logits[0, :-1].float()
         logprob_RV = (logits_RV / (request.sampling.temperature or 1.0)).log_softmax(-1)
+        if request.sampling.restricted:
+            to_some = torch.tensor([request.sampling.top_p]), torch.tensor([request.sampling.top_k])
+            logprob_RV = restrict(logprob_RV, *(one.to(logprob_RV.device).expand(len(logprob_RV)) for one in to_some))
         expected_R = logprob_RV.gather(1, ids_1T[0, len(prompt) :, None])[:, 0].cpu()
-        differences.append((expected_R - torch.tensor(completion.logprobs[:CHECKED_TOKENS])).abs())
+        difference_R = (expected_R - torch.tensor(completion.logprobs[:CHECKED_TOKENS])).abs()
+        differences.append(difference_R[expected_R.isfinite()])  # by rounding another token may be the last of the likeliest
     difference_T = torch.cat(differences)
     found = Difference(difference_T.mean().item(), difference_T.max().item(), len(difference_T), len(completions))
     if tolerance is None:

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 
 from ..common.errors import UserError
+from .ends import Ends
 from .engine import Completion, FinishReason, Request
 from .vllm_worker import WORKER, raise_problems
 
 
 @cache
-def started(path: str, dtype: str, max_batch: int, kv_cache_gib: float) -> InProcess:
+def started(path: str, dtype: str, max_batch: int, kv_cache_gib: float, reads: bool) -> InProcess:
     """vLLM on a model, begun once for each model and these settings."""
-    return InProcess(path, dtype, max_batch, kv_cache_gib)
+    return InProcess(path, dtype, max_batch, kv_cache_gib, reads)
 
 
 class InProcess:
@@ -27,7 +28,8 @@ class InProcess:
 
     syncs = True
 
-    def __init__(self, path: str, dtype: str, max_batch: int, kv_cache_gib: float):
+    def __init__(self, path: str, dtype: str, max_batch: int, kv_cache_gib: float, reads: bool = False):
+        """reads: with a tokenizer, which looks for texts that end replies."""
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # it shares this process's threads with the trainer
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -45,7 +47,7 @@ class InProcess:
                 kv_cache_memory_bytes=int(kv_cache_gib * 2**30),
                 enforce_eager=not torch.cuda.is_available(),
                 distributed_executor_backend="uni",
-                skip_tokenizer_init=True,
+                skip_tokenizer_init=not reads,
                 trust_remote_code=False,
                 logprobs_mode="processed_logprobs",
                 worker_extension_cls=WORKER,
@@ -56,7 +58,7 @@ class InProcess:
         self.max_len = int(self.llm.llm_engine.vllm_config.model_config.max_model_len)
         self._ids, self._busy = count(), False
 
-    def stream(self, requests: Sequence[Request], end_ids: Sequence[int]) -> Iterator[Completion]:
+    def stream(self, requests: Sequence[Request], ends: Ends) -> Iterator[Completion]:
         if self._busy:
             raise RuntimeError("vLLM is asked for new completions before all of the last ones were taken")
         engine = self.llm.llm_engine
@@ -66,7 +68,7 @@ class InProcess:
             for index, request in enumerate(requests):
                 key = str(next(self._ids))
                 index_of[key] = index
-                engine.add_request(key, {"type": "token", "prompt_token_ids": list(request.prompt_ids)}, self._sampling(request, end_ids))
+                engine.add_request(key, {"type": "token", "prompt_token_ids": list(request.prompt_ids)}, self._sampling(request, ends))
             while index_of:
                 for output in engine.step():
                     if output.finished:
@@ -86,15 +88,18 @@ class InProcess:
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept the keys and values of the old weights")
 
-    def _sampling(self, request: Request, end_ids: Sequence[int]) -> Any:
+    def _sampling(self, request: Request, ends: Ends) -> Any:
         return self.vllm.SamplingParams(
             temperature=request.sampling.temperature,
             max_tokens=request.sampling.max_tokens,
             seed=request.seed,
             logprobs=0,  # of the sampled token alone
-            stop_token_ids=list(end_ids),
-            ignore_eos=True,  # end_ids say it all
-            detokenize=False,
+            top_p=request.sampling.top_p,
+            top_k=request.sampling.top_k,
+            stop_token_ids=sorted(ends.ids),
+            ignore_eos=True,  # the ends say it all
+            stop=list(ends.texts),
+            detokenize=bool(ends.texts),
             output_kind=import_module("vllm.sampling_params").RequestOutputKind.FINAL_ONLY,
         )
 

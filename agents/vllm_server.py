@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors.torch import save_file
 
 from ..common.errors import UserError, first_problem
+from .ends import Ends
 from .engine import Completion, FinishReason, Request
 from .vllm_worker import WORKER, raise_problems
 
@@ -79,10 +80,10 @@ class Server:
         if self.description.get("logprobs_mode", "processed_logprobs") != "processed_logprobs":
             raise UserError(f"{url}: reports logprobs of temperature 1 whatever it samples at; start it with: {SERVE}")
 
-    def stream(self, requests: Sequence[Request], end_ids: Sequence[int]) -> Iterator[Completion]:
+    def stream(self, requests: Sequence[Request], ends: Ends) -> Iterator[Completion]:
         pool = ThreadPoolExecutor(min(self.max_batch, len(requests)))
         try:
-            futures = [pool.submit(self._complete, index, request, end_ids) for index, request in enumerate(requests)]
+            futures = [pool.submit(self._complete, index, request, ends) for index, request in enumerate(requests)]
             for future in as_completed(futures):
                 yield future.result()
         finally:
@@ -98,7 +99,7 @@ class Server:
         if not self._call("/reset_prefix_cache", _Reset, {}).success:
             raise UserError(f"{self.url}: kept the keys and values of the old weights; is it answering others at the same time?")
 
-    def _complete(self, index: int, request: Request, end_ids: Sequence[int]) -> Completion:
+    def _complete(self, index: int, request: Request, ends: Ends) -> Completion:
         body = {
             "model": self.model,
             "prompt": list(request.prompt_ids),
@@ -106,11 +107,19 @@ class Server:
             "temperature": request.sampling.temperature,
             "seed": request.seed,
             "logprobs": 0,
-            "stop_token_ids": list(end_ids),
+            "stop_token_ids": sorted(ends.ids),
+            "stop": list(ends.texts),
             "ignore_eos": True,
             "return_token_ids": True,
             # A server takes what is not named here from the model's generation_config.json.
-            **{"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+            **{
+                "top_p": request.sampling.top_p,
+                "top_k": request.sampling.top_k,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+                "presence_penalty": 0.0,
+                "frequency_penalty": 0.0,
+            },
         }
         (choice,) = self._call("/v1/completions", _Completions, body).choices
         tokens, logprobs = choice.token_ids, choice.logprobs.token_logprobs

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..agents.config import prompt_fault
+from ..agents.prompts import FOLDER as PROMPTS
 from ..common.errors import UserError
 from ..common.reading import DEEPEST_YAML, LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..envs import parse_suite
@@ -27,6 +28,8 @@ from ..trainers.config import Config
 from .reference import allowed, keys
 
 RECIPES = Path(__file__).parent.parent / "configs"
+FROM_FILES = ("prompt", "system", "chat_template")
+"""Keys of `agent` that take the text of a file."""
 
 ALGORITHM = ("trainer", "algorithm")
 """The section in whose place its name alone may stand."""
@@ -109,7 +112,7 @@ def compose_suite(suite: str, overrides: Sequence[str]) -> tuple[Config, str]:
 def _validated(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str]) -> Config:
     for override in overrides:
         _override(tree, override, places)
-    _read_prompt(tree, places)
+    _read_texts(tree, places)
     try:
         # Through JSON, because there strict mode takes mappings for sections and text for integer keys, and nothing else.
         return Config.model_validate_json(json.dumps(tree), strict=True)
@@ -140,23 +143,33 @@ def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> No
     tree[last] = value
 
 
-def _read_prompt(tree: dict[str, Any], places: dict[Key, str]) -> None:
-    """Put the text of a file in the place of `agent.prompt: {file: PATH}`: what is resolved does not depend on the file any more.
+def _read_texts(tree: dict[str, Any], places: dict[Key, str]) -> None:
+    """Put the text of a file in the place of `{file: PATH}`, where a key takes one: what is resolved does not depend on the file any more.
 
-    Raises UserError with the file and, where a brace is wrong in it, the line.
+    Raises UserError with the file and, where a brace is wrong in a prompt, the line.
     """
     agent = tree.get("agent")
-    if not isinstance(agent, dict) or not isinstance(found := agent.get("prompt"), dict):
+    if not isinstance(agent, dict):
         return
-    key = ("agent", "prompt")
+    for name in FROM_FILES:
+        if isinstance(found := agent.get(name), dict):
+            agent[name] = _read_file(found, ("agent", name), places)
+
+
+def _read_file(found: dict[str, Any], key: Key, places: dict[Key, str]) -> str:
+    dotted = _dotted(key)
     if list(found) != ["file"] or not isinstance(found["file"], str):
         wrong = (*key, next((name for name in found if name != "file"), "file"))
-        raise UserError(f"{places.get(wrong, places[key])}: agent.prompt must be text, {{file: PATH}} or null, found {_short(found)}")
+        raise UserError(f"{places.get(wrong, places[key])}: {dotted} must be text, {{file: PATH}} or null, found {_short(found)}")
     place, path = places[*key, "file"], Path(found["file"])
+    if not path.is_file() and (shipped := PROMPTS / f"{found['file']}.txt").is_file() and key[-1] == "prompt":
+        path = shipped
     if not path.is_file():
-        raise UserError(f"{place}: agent.prompt.file: no file {path}; a path counts from the working directory, {Path.cwd()}")
-    agent["prompt"] = text = _text(path, "a prompt").removesuffix("\n")
-    places[key] = f"{path}:{fault[0]}" if (fault := prompt_fault(text)) else str(path)
+        raise UserError(f"{place}: {dotted}.file: no file {path}; a path counts from the working directory, {Path.cwd()}")
+    text = _text(path, "a prompt" if key[-1] == "prompt" else "it").removesuffix("\n")
+    fault = prompt_fault(text) if key[-1] == "prompt" else None
+    places[key] = f"{path}:{fault[0]}" if fault else str(path)
+    return text
 
 
 def _text(path: Path, what: str) -> str:

@@ -86,6 +86,8 @@ def _kind(annotation: Any, several: bool = False) -> str:
         return _bounded(_kind(members[0], several), members[1].metadata)
     if get_origin(annotation) is Literal:
         return str(members[0]) if len(members) == 1 else f"one of {', '.join(map(str, members))}"
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_kind(member, several) for member in members)
     if get_origin(annotation) is list:
         return f"a list of {_kind(members[0], several=True)}"
     if get_origin(annotation) is dict:

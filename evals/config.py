@@ -19,6 +19,10 @@ class EvalConfig(BaseModel):
     items: int | None = Field(default=None, ge=2, description="use the first N items of the split (null: all)")
     n: int = Field(default=4, ge=1, description="samples of each item at the sampling temperature; greedy takes one more")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="sampling temperature")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="sampled replies take the fewest likeliest tokens that have this probability together (1: all)"
+    )
+    top_k: int = Field(default=0, ge=0, description="sampled replies take so many of the likeliest tokens, before eval.top_p (0: all)")
     seed: int = Field(default=0, ge=0, description="seed that every item's sampling seeds derive from")
     endpoint: EndpointConfig | None = Field(
         default=None, description="`onelayer eval`: a server of chat completions that plays in place of a model here"

@@ -23,7 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..agents.agent import Agent, Player, derive_seed
 from ..agents.config import engine_row
 from ..agents.decoder import decoder_layers
-from ..agents.engine import Sampling
 from ..agents.episodes import Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded
 from ..agents.patch import Patch
@@ -36,6 +35,7 @@ from ..common.text import plain
 from ..envs.items import Item, Split
 from ..envs.pool import Pool
 from .config import EvalConfig
+from .decoding import sampling_of
 from .failures import Failures
 from .journal import JOURNAL, Entries, RequestCounts, Spent, add_up, open_journal, read_journal
 from .protocol import fingerprint
@@ -222,13 +222,14 @@ def plan(split: Split, config: EvalConfig, samples: int, protocol: str) -> Itera
     """Every sample of an evaluation in the order in which it is written."""
     for decoding in Decoding:
         sampled = decoding is Decoding.SAMPLED
-        temperature = config.temperature if sampled else 0.0
+        drawn = sampling_of(config, decoding, 0)
+        how = [drawn.temperature, drawn.top_p, drawn.top_k] if drawn.restricted else drawn.temperature
         for group, item in enumerate(split.items):
             content, start = digest_of(item), env_seed(config.seed, item.id)
             kind = str(item.meta["type"]) if "type" in item.meta else None
             for sample in range(samples if sampled else 1):
                 seed = sample_seed(config.seed, item.id, sample)
-                key = fingerprint(protocol, temperature, content, start, sample, seed)[:32]
+                key = fingerprint(protocol, how, content, start, sample, seed)[:32]
                 yield Wanted(key, decoding, Play(item.id, group, seed, start), sample, kind)
 
 
@@ -240,6 +241,7 @@ def protocol_of(agent: Player, split: str, policy: PolicyInfo, recipe: Mapping[s
     how: list[object] = [agent.prompt, agent.config.reply_length, type(agent.engine).__name__]
     if isinstance(agent, Agent):
         how += [agent.config.engine] if engine_row(agent.config.engine) is None else []  # classes of the same name may be different
+        how += [{"stop": agent.config.stop}] if agent.config.stop else []
         how += [agent.history, agent.context, agent.chat.encode(PROBE)]
     return fingerprint(who, how, split, settings, model)
 
@@ -316,7 +318,7 @@ def _play(
                 continue
             of_all = sum(one.decoding is decoding for one in wanted.values())
             task = progress.add_task(f"evaluating {plain(policy.name)}, {decoding.value}", total=of_all, completed=of_all - len(due))
-            sampling = Sampling(agent.config.reply_length, config.temperature if decoding is Decoding.SAMPLED else 0.0)
+            sampling = sampling_of(config, decoding, agent.config.reply_length)
             for episode in play(agent, pool, [one.play for one in due], sampling):
                 one = due[episode.index]
                 meter.tokens += episode.tokens

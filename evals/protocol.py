@@ -23,6 +23,7 @@ UNTRAINED = "none"
 OUTSIDE = {
     "name": "it names directories",
     "model.path": "it names the base, whose fingerprint is compared apart",
+    "model.trust_remote_code": "whose code ran is part of the base, whose fingerprint is compared apart",
     "model.device": "a sample's seed fixes its tokens, wherever they are computed",
     "env.suite": "it names items, and the digest of the items is in the protocol",
     "env.size": "as env.suite",
@@ -40,6 +41,8 @@ OUTSIDE = {
     "eval.endpoint": "it names the policy",
 }
 """Keys and sections of a recipe that are no part of the protocol, with the reason. Every other key of env, agent and model is."""
+EVERYTHING = {"top_p": 1.0, "top_k": 0}
+"""What of `eval` keeps replies to some tokens, with the value that leaves them all."""
 SECTIONS = ("env.", "agent.", "model.")
 """Sections of a recipe that episodes may rest on."""
 NOUNS = {"max_tokens": "token", "env.max_turns": "turn", "env.max_steps": "step"}
@@ -92,20 +95,28 @@ def protocol(seen: Evaluation, decoding: Decoding = Decoding.SAMPLED) -> Protoco
         everybody[UNRECORDED] = seen.samples_sha256 or seen.finished  # equal to those of no other evaluation
     reading = {name: value for name, value in recorded.items() if name.startswith("agent.") and name != "agent.engine"}
     reading |= {"prompt": seen.prompt, "max_tokens": seen.max_tokens}
-    reading |= {"temperature": seen.temperature} if decoding is Decoding.SAMPLED else {}
+    if decoding is Decoding.SAMPLED:
+        reading |= {"temperature": seen.temperature} | _restrictions(flatten(seen.config))
     engine = {name: value for name, value in recorded.items() if name == "agent.engine" or name.startswith("model.")}
     known = 2 if seen.source is Source.ENDPOINT else 1 if seen.base == UNTRAINED else 3
     return Protocol((everybody, reading, engine)[:known], seen.base, "" if seen.base == UNTRAINED else seen.tokenizer)
 
 
 def recipe_settings(recipe: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """Of a recipe with dotted keys those that episodes rest on. What is null, or did not exist when it was resolved, is left out."""
-    found = {key: value for key, value in recipe.items() if value is not None and key.startswith(SECTIONS) and not is_outside(key)}
+    """Of a recipe with dotted keys those that episodes rest on. What is null or empty, or did not exist then, is left out."""
+    given = {key: value for key, value in recipe.items() if value not in (None, [], {}) and key.startswith(SECTIONS)}
+    found = {key: value for key, value in given.items() if not is_outside(key)}
     if any(key.startswith("agent.") for key in recipe):
         found["agent.history"] = history(found.get("agent.history"), str(found.get("env.id")))
     if engine_row(str(found.get("agent.engine"))) == SERVER:
         found["agent.engine"] = "vllm"  # the same wherever it runs
     return {key.removeprefix("agent.") if key in ("agent.prompt", "agent.max_tokens") else key: value for key, value in found.items()}
+
+
+def _restrictions(recipe: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Of a recipe with dotted keys what keeps its sampled replies to some tokens."""
+    found = {name: recipe.get(f"eval.{name}", all_tokens) for name, all_tokens in EVERYTHING.items()}
+    return {name: value for name, value in found.items() if value != EVERYTHING[name]}
 
 
 def training_settings(recipe: Mapping[str, Any]) -> dict[str, JsonValue]:

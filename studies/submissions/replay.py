@@ -16,13 +16,15 @@ from pydantic import BaseModel
 
 from ...agents.agent import Agent, Player, derive_seed
 from ...agents.dialogue import Dialogue
-from ...agents.engine import Completion, FinishReason, Sampling
+from ...agents.ends import Ends
+from ...agents.engine import Completion, FinishReason
 from ...agents.episodes import Play, play
 from ...agents.openai_engine import plain as unmarked
 from ...agents.policy import Base
 from ...common.errors import UserError
 from ...common.text import plain
 from ...envs.pool import Pool
+from ...evals.decoding import sampling_of
 from ...evals.records import Decoding
 from ...evals.responses import ResponsesEngine
 from ...evals.samples import Sample, columns_of, prompt_reader
@@ -51,9 +53,9 @@ class Subject:
             self._grade([sample for sample in batch if sample.error is None])
 
     def _grade(self, samples: Sequence[Sample]) -> None:
-        if self.base:
-            self._check_ends(samples, self.base.end_ids)
         player = self.player
+        if self.base and isinstance(player, Agent):
+            self._check_ends(samples, player.chat.ends)
         if isinstance(player, Agent):  # the replies of a rule follow from item and seed
             player = copy(player)
             player.engine = ResponsesEngine(_replies(samples, self.base is not None))
@@ -80,13 +82,13 @@ class Subject:
             found = f"{len(there)} of the {len(samples)} that were lost are not when they are played again; {min(there)}; evaluate again"
             raise self.records.refuse(Reason.LOST, found)
 
-    def _check_ends(self, samples: Sequence[Sample], end_ids: set[int]) -> None:
-        """A reply ends with its first end token, or is as long as a reply may be."""
+    def _check_ends(self, samples: Sequence[Sample], ends: Ends) -> None:
+        """A reply ends with its first end, or is as long as a reply may be."""
         longest = self.records.claim.manifest.max_tokens
         for sample in samples:
             for step in sample.steps:
                 ids = step.token_ids or []
-                ended, within = bool(ids) and ids[-1] in end_ids, any(token in end_ids for token in ids[:-1])
+                ended, within = ends.passed(ids), ends.passed(ids[:-1])
                 whole = ended if not step.truncated else not ended and len(ids) == longest
                 if within or not whole or len(ids) > longest:
                     raise self.records.refuse(Reason.REPLY, f"{_name(sample)}: a reply of {len(ids)} tokens does not end as replies do")
@@ -111,10 +113,9 @@ class Subject:
         read, has_tokens = prompt_reader(player), self.base is not None
         for decoding in Decoding:
             due = [sample for sample in samples if sample.decoding == decoding]
-            temperature = self.records.claim.manifest.temperature if decoding is Decoding.SAMPLED else 0.0
             plays = [Play(sample.item, number, sample.seed, sample.env_seed) for number, sample in enumerate(due)]
             follower = _Follower(player, {sample.seed: sample for sample in due}, beyond) if beyond else player
-            sampling = Sampling(player.config.reply_length, temperature)
+            sampling = sampling_of(self.records.config, decoding, player.config.reply_length)
             for episode in play(cast("Player", follower), self.pool, plays, sampling) if due else ():
                 sample = due[episode.index]
                 same = {"key": sample.key, "decoding": sample.decoding, "type": sample.type, "sample": sample.sample}

@@ -215,7 +215,7 @@ def _check_trust(place: str, manifest: Evaluation, recipe: _Recipe, tools: Tools
     if engine_row(agent.engine) in (None, SERVER):
         raise refuse(f"its engine is {agent.engine}, code or a server of somebody else")
     here = {name: AgentConfig.model_fields[name].default for name in ("max_batch", "kv_cache_gib")}
-    model = recipe.model.model_copy(update={"device": "auto"})
+    model = recipe.model.model_copy(update={"device": "auto", "trust_remote_code": False})
     return recipe.model_copy(update={"env": env, "model": model, "agent": agent.model_copy(update=here)})
 
 

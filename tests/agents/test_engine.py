@@ -9,7 +9,8 @@ from families import FAMILIES, random_base
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onelayer.agents.engine import Completion, FinishReason, Request, Sampling, TransformersEngine, sample, uniform
+from onelayer.agents.drawing import sample, uniform
+from onelayer.agents.engine import Completion, FinishReason, Request, Sampling, TransformersEngine
 
 PROMPTS = [(1, 7, 9, 30, 44, 5, 6, 8, 12, 13, 14, 15, 16), (1, 200), (3,), (1, 7, 9, 31)]
 

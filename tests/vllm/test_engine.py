@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import families
@@ -9,9 +10,12 @@ import pytest
 import torch
 from vllm_engines import MakeEngine, at, here
 
-from onelayer.agents.config import ModelConfig
+from onelayer.agents.config import AgentConfig, ModelConfig
+from onelayer.agents.ends import ends_of
 from onelayer.agents.engine import Completion, Engine, FinishReason, Request, Sampling, TransformersEngine
+from onelayer.agents.engines import make_engine
 from onelayer.agents.policy import Base, load_base
+from onelayer.agents.vllm_engine import VllmEngine
 from onelayer.common.errors import UserError
 
 QUESTIONS = ["12+30=?", "7*8=?", "99-1=?", "(3+4)*5=?"]
@@ -135,3 +139,20 @@ def test_other_families(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         engine.load({name: names[name] for name in changed})
         generate(engine, requests(base))
         assert engine.difference is not None and engine.difference.mean < 1e-4
+
+
+@pytest.mark.parametrize("place", ["in process", "server"])
+def test_stops_and_restrictions_are_vllms_own(place: str, base: Base, request: pytest.FixtureRequest):
+    """A text ends greedy replies where it ends those of the Transformers engine; logprobs are of the likeliest tokens alone."""
+    config = AgentConfig(engine="vllm", max_batch=64, kv_cache_gib=0.25, stop=["2", "<think>"])
+    if place == "server":
+        config = config.model_copy(update={"engine": request.getfixturevalue("server")})
+    engine = make_engine(base, config)
+    greedy = requests(base, temperatures=(0.0,))
+    expected = generate(TransformersEngine(base.model, ends_of(base, config.stop)), greedy)
+    found = generate(engine, greedy)
+    assert [(one.token_ids, one.finish) for one in found] == [(one.token_ids, one.finish) for one in expected]
+    assert any("2" in base.tokenizer.decode(one.token_ids) for one in found)
+    engine.load({})
+    generate(engine, [replace(one, sampling=Sampling(20, 0.8, 0.7, 10)) for one in greedy])
+    assert isinstance(engine, VllmEngine) and engine.difference is not None and engine.difference.mean < 1e-4
