@@ -19,7 +19,7 @@ import numpy as np
 
 from onelayer.evals.records import Decoding, read_evaluation
 from onelayer.evals.statistics import Difference, FloatArray, Rate, paired_difference
-from onelayer.trainers.run import finished
+from onelayer.trainers.manifest import finished
 
 RECIPES = [f"{domain}/{algorithm}" for domain in ("math", "code", "alfworld") for algorithm in ("grpo", "dr_grpo", "gigpo")]
 

@@ -24,7 +24,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onelayer.cli.leaderboard import settings
 from onelayer.evals.records import MANIFEST
 from onelayer.evals.samples import ROWS_PER_GROUP, SAMPLES, samples_schema
 from onelayer.pages.viewer import episode_table
@@ -179,7 +178,7 @@ def main() -> None:
             print(f"{name}: {len(there.listing):,} samples, {size:.0f} MiB")
         episode_table._listing.cache_clear()
         episode_table._read_listed.cache_clear()
-        with Server("127.0.0.1", 0, Path(folder), settings) as server:
+        with Server("127.0.0.1", 0, Path(folder)) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             for name, (samples, _) in sizes.items():
                 at_the_server(server.server_port, name, samples, options.clicks)

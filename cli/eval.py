@@ -142,7 +142,7 @@ def play(cast: Cast, config: Config, split_name: str, directory: Path, responses
     from ..envs.pool import open_pool
     from ..evals.evaluator import evaluate, first_items
     from ..pages.report import render_evaluation
-    from ..trainers.run import recipe_of
+    from ..trainers.manifest import recipe_of
 
     split = load(config.env, split_name)
     agent, policy = cast(config, split_name, first_items(split, config.eval.items))
@@ -199,7 +199,7 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
     """A patch, and what the manifest beside it tells of its training; None where there is none, or one of another patch."""
     from ..agents import patch
     from ..common.errors import UserError
-    from ..trainers import run
+    from ..trainers import manifest as run
 
     found = patch.read(path)
     try:
@@ -215,7 +215,7 @@ def harness(suite: str, overrides: list[str], patches: list[Path], directory: Pa
     from ..evals.harness import evaluate
     from ..evals.suites import LM_EVAL
     from ..pages.report import render_evaluation
-    from ..trainers.run import recipe_of
+    from ..trainers.manifest import recipe_of
     from .config import compose
 
     config = compose(overrides)

@@ -21,9 +21,11 @@ def export(
       onelayer export --run runs/layer3 --output models/layer3
     """
     from ..agents import patch
+    from ..agents.config import ModelConfig
     from ..agents.policy import load_base
-    from ..trainers.run import finished, read_patch
+    from ..trainers.manifest import finished
+    from ..trainers.run import read_patch
 
-    config = finished(run).config
-    patch.export(load_base(config.model), [read_patch(run)], output)
+    base = load_base(ModelConfig.model_validate(finished(run).config.model))
+    patch.export(base, [read_patch(run)], output)
     print(output)

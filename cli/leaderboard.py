@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,17 +27,10 @@ def leaderboard(
     from ..studies.leaderboard.build import build
 
     make_writable(output)
-    board = build(runs, settings)
+    board = build(runs)
     page = write_site(board, output)
     for one in board.left_out:
         print(f"left out: {one.directory}: {one.problem}")
     measured = [table for table in board.tables if table.items]
     print(f"{sum(len(table.entries) for table in board.tables)} entries in {len(board.tables)} tables, {len(measured)} of them measured")
     print(f"page: {page}")
-
-
-def settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keys of a run's configuration that bear on the result, without the seed."""
-    from .compare import settings_of
-
-    return settings_of(dict(config))

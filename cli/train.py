@@ -52,7 +52,8 @@ def train(
 
         print_training(config)
         return
-    from ..trainers.run import NO_SIGNAL, finished, read_manifest
+    from ..trainers.manifest import finished, read_manifest
+    from ..trainers.run import NO_SIGNAL
     from ..trainers.train import train as run
 
     if resume is not None and (manifest := read_manifest(resume)) is not None:

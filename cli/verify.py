@@ -48,7 +48,6 @@ def verify(
     from ..agents.policy import Base, load_base
     from ..common.errors import UserError
     from ..studies.submissions.verification import Tools
-    from ..trainers.run import finished, trained
 
     if unpack and what.is_dir():
         raise UserError(f"--unpack: {what} is a directory already; leave it out")
@@ -65,7 +64,6 @@ def verify(
 
     tools = Tools(
         load_base=base_of,
-        trained=lambda run: trained(finished(run)),
         foreign=not what.is_dir(),
         model=model,
         environment=environment,

@@ -24,9 +24,8 @@ def view(
       ssh -L 8612:127.0.0.1:8612 MACHINE onelayer view runs
     """
     from ..pages.viewer.server import Server
-    from .leaderboard import settings
 
-    with Server(host, port, runs, settings) as server:
+    with Server(host, port, runs) as server:
         print(f"{runs} at {server.url} (Ctrl-C ends it)", flush=True)
         try:
             server.serve_forever()

@@ -7,9 +7,8 @@ protocol (protocol.py); for others the comparison holds the reason instead.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from pydantic import JsonValue
 
 from ..evals.protocol import UNTRAINED, Protocol, labels, protocol, training_settings, who
 from ..evals.records import Decoding, Evaluation, Recorded
-from ..evals.statistics import FloatArray, holm, mcnemar, paired_difference, pass_rate
+from ..evals.statistics import mcnemar
 from .compare_records import Compared, Comparison, Figures, Policy, Row, Section, TrainedSeed
 from .learning_curve import LearningCurve
+from .pairing import SeedRates, corrected, minus, pair, pooled
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
-class _Pool:
+class _Draft:
     """A policy in the making."""
 
     stem: str
     domain: str | None
     settings: Mapping[str, JsonValue]
-    runs: list[TrainedRun] = field(default_factory=list)
-    measured: list[tuple[int, Measurement]] = field(default_factory=list)
-    """With the training seed; 0 where no run is known."""
+    runs: Sequence[TrainedRun]
+    measured: Sequence[tuple[int, Measurement]]
+    """With the training seed; 0 where none is known."""
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _Line:
     """One policy on one split under one protocol, before it is compared."""
 
     policy: Policy
@@ -92,12 +92,13 @@ class _Measured:
     def protocols(self) -> dict[Decoding, Protocol]:
         return {decoding: protocol(self.one, decoding) for decoding in Decoding}
 
-    def differing(self, other: _Measured, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
+    def differing(self, other: _Line, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
         """What the two were measured with differently, so that pairing them would compare more than the policies."""
         return self.protocols[decoding].differing(other.protocols[decoding])
 
-    def rates(self, decoding: Decoding) -> dict[int, FloatArray]:
-        return {seed: measurement.recorded.outcomes(decoding).rate_I for seed, measurement in self.by_seed.items()}
+    def rates(self, decoding: Decoding) -> SeedRates:
+        by_seed = {seed: [measurement.recorded.outcomes(decoding).rate_I] for seed, measurement in self.by_seed.items()}
+        return SeedRates(by_seed, bool(self.policy.runs))
 
 
 def compare(entries: Sequence[TrainedRun | Measurement]) -> Comparison:
@@ -105,9 +106,9 @@ def compare(entries: Sequence[TrainedRun | Measurement]) -> Comparison:
 
     An evaluation of a run's patch counts as the run's, wherever it lies. What is given twice counts once.
     """
-    pools = _pools(_gathered(entries))
-    policies = [_policy(pool, *texts) for pool, *texts in zip(pools, _names(pools), _training_labels(pools), strict=True)]
-    measured = [row for pool, policy in zip(pools, policies, strict=True) for row in _measured(pool, policy)]
+    drafts = _drafts(_gathered(entries))
+    policies = [_policy(draft, *texts) for draft, *texts in zip(drafts, _names(drafts), _training_labels(drafts), strict=True)]
+    measured = [row for draft, policy in zip(drafts, policies, strict=True) for row in _measured(draft, policy)]
     splits = dict.fromkeys(row.one.split for row in measured)
     return Comparison(
         policies=policies, sections=[_section(split, [row for row in measured if row.one.split == split]) for split in splits]
@@ -139,63 +140,72 @@ def _patch(measurement: Measurement) -> str | None:
     return patches[0] if len(patches) == 1 else None
 
 
-def _pools(entries: Sequence[TrainedRun | Measurement]) -> list[_Pool]:
-    """Runs by what they agree in, each seed once: a run that was repeated tells nothing of other seeds. Evaluations by their policy."""
-    pools: dict[object, _Pool] = {}
-    repeated: Counter[object] = Counter()
-    for entry in entries:
-        if isinstance(entry, Measurement):
-            found = entry.manifest
-            pool = pools.setdefault(who(found), _Pool(found.policy, None, {"model.path": found.model}))
-            pool.measured.append((0, entry))
-            continue
-        settings = json.dumps(entry.settings, sort_keys=True)
-        again = repeated[entry.domain, settings, entry.seed]
-        repeated[entry.domain, settings, entry.seed] += 1
-        stem = f"{entry.settings['trainer.algorithm']} {entry.settings['trainer.trained_set']}"
-        pool = pools.setdefault((entry.domain, settings, again), _Pool(stem, entry.domain, entry.settings))
-        pool.runs.append(entry)
-        pool.measured.extend((entry.seed, measurement) for measurement in entry.measurements)
-    return list(pools.values())
+def _drafts(entries: Sequence[TrainedRun | Measurement]) -> list[_Draft]:
+    """Runs pooled over training seeds by what they agree in, evaluations without a run by their policy; in the order given."""
+
+    def policy(entry: TrainedRun | Measurement) -> str:
+        agree = (entry.domain, entry.settings) if isinstance(entry, TrainedRun) else (who(entry.manifest),)
+        return json.dumps(agree, sort_keys=True)
+
+    def seed(entry: TrainedRun | Measurement) -> object:
+        return entry.seed if isinstance(entry, TrainedRun) else None
+
+    def patch(entry: TrainedRun | Measurement) -> str | None:
+        return entry.patch if isinstance(entry, TrainedRun) else "measured again"
+
+    found = []
+    for by_seed in pooled(entries, policy, seed, patch):
+        members = [entry for there in by_seed.values() for entry in there]
+        if runs := [entry for entry in members if isinstance(entry, TrainedRun)]:
+            one = runs[0]
+            stem = f"{one.settings['trainer.algorithm']} {one.settings['trainer.trained_set']}"
+            measured = [(run.seed, measurement) for run in runs for measurement in run.measurements]
+            distinct = [there[0] for there in by_seed.values() if isinstance(there[0], TrainedRun)]
+            found.append(_Draft(stem, one.domain, one.settings, distinct, measured))
+        else:
+            measured = [(0, entry) for entry in members if isinstance(entry, Measurement)]
+            seen = measured[0][1].manifest
+            found.append(_Draft(seen.policy, None, {"model.path": seen.model}, [], measured))
+    return found
 
 
-def _names(pools: Sequence[_Pool]) -> list[str]:
+def _names(drafts: Sequence[_Draft]) -> list[str]:
     """Algorithm and trained set; where that is not unique in a domain with the one or two settings that differ, else with a number."""
     names = []
-    for pool in pools:
-        alike = [other for other in pools if (other.stem, other.domain) == (pool.stem, pool.domain)]
-        differ = sorted({key for other in alike for key in pool.settings if other.settings.get(key) != pool.settings[key]})
+    for draft in drafts:
+        alike = [other for other in drafts if (other.stem, other.domain) == (draft.stem, draft.domain)]
+        differ = sorted({key for other in alike for key in draft.settings if other.settings.get(key) != draft.settings[key]})
         settings = [tuple(json.dumps(other.settings.get(key)) for key in differ) for other in alike]
         if len(alike) == 1:
-            names.append(pool.stem)
+            names.append(draft.stem)
         elif 1 <= len(differ) <= 2 and len(set(settings)) == len(alike):
             short = {key: key.removesuffix(".path").rpartition(".")[2] for key in differ}
-            names.append(" ".join([pool.stem, *(f"{short[key]}={pool.settings[key]}" for key in differ)]))
+            names.append(" ".join([draft.stem, *(f"{short[key]}={draft.settings[key]}" for key in differ)]))
         else:
-            names.append(f"{pool.stem} #{1 + alike.index(pool)}")
+            names.append(f"{draft.stem} #{1 + alike.index(draft)}")
     return names
 
 
-def _training_labels(pools: Sequence[_Pool]) -> list[str]:
+def _training_labels(drafts: Sequence[_Draft]) -> list[str]:
     """How the episodes that each was trained on differ from those of others of its domain."""
     found = {}
-    for domain in {pool.domain for pool in pools}:
-        members = [at for at, pool in enumerate(pools) if pool.domain == domain and pool.runs]
-        found |= dict(zip(members, labels([[training_settings(pools[at].settings)] for at in members]), strict=True))
-    return [found.get(at, "") for at in range(len(pools))]
+    for domain in {draft.domain for draft in drafts}:
+        members = [at for at, draft in enumerate(drafts) if draft.domain == domain and draft.runs]
+        found |= dict(zip(members, labels([[training_settings(drafts[at].settings)] for at in members]), strict=True))
+    return [found.get(at, "") for at in range(len(drafts))]
 
 
-def _policy(pool: _Pool, name: str, apart: str) -> Policy:
-    if not pool.runs:
+def _policy(draft: _Draft, name: str, apart: str) -> Policy:
+    if not draft.runs:
         return Policy(name=name)
-    measured = next((run for run in pool.runs if run.patch), pool.runs[0])
+    measured = next((run for run in draft.runs if run.patch), draft.runs[0])
     return Policy(
         name=name,
-        domain=pool.domain,
-        model=str(pool.settings["model.path"]),
-        algorithm=str(pool.settings["trainer.algorithm"]),
-        trained_set=str(pool.settings["trainer.trained_set"]),
-        settings=dict(pool.settings),
+        domain=draft.domain,
+        model=str(draft.settings["model.path"]),
+        algorithm=str(draft.settings["trainer.algorithm"]),
+        trained_set=str(draft.settings["trainer.trained_set"]),
+        settings=dict(draft.settings),
         apart=apart,
         parameters=measured.parameters,
         share=measured.share,
@@ -208,25 +218,25 @@ def _policy(pool: _Pool, name: str, apart: str) -> Policy:
                 seconds=run.curve.seconds if run.seconds is None else run.seconds,
                 curve=run.curve,
             )
-            for run in pool.runs
+            for run in draft.runs
         ],
     )
 
 
-def _measured(pool: _Pool, policy: Policy) -> list[_Measured]:
-    """A row for each split and protocol. Of a seed measured twice in the same way the first counts."""
-    rows: list[_Measured] = []
-    for seed, measurement in pool.measured:
-        one = _Measured(policy, {seed: measurement})
+def _measured(draft: _Draft, policy: Policy) -> list[_Line]:
+    """A row for each split and protocol. Of a seed measured twice in the same way the one with the most samples counts."""
+    rows: list[_Line] = []
+    for seed, measurement in draft.measured:
+        one = _Line(policy, {seed: measurement})
         alike = (row for row in rows if (row.one.split, row.one.base) == (one.one.split, one.one.base) and not row.differing(one))
         if (row := next(alike, None)) is None:
             rows.append(one)
-        else:
-            row.by_seed.setdefault(seed, measurement)
+        elif seed not in row.by_seed or row.by_seed[seed].manifest.sampled.samples < measurement.manifest.sampled.samples:
+            row.by_seed[seed] = measurement
     return rows
 
 
-def _section(split: str, rows: list[_Measured]) -> Section:
+def _section(split: str, rows: list[_Line]) -> Section:
     apart = labels([row.protocols[Decoding.SAMPLED].levels for row in rows])
     rows = sorted((replace(row, apart=text) for row, text in zip(rows, apart, strict=True)), key=lambda row: not row.is_base)
     first = next((row for row in rows if not row.is_base), None)
@@ -243,56 +253,36 @@ def _section(split: str, rows: list[_Measured]) -> Section:
     )
 
 
-def _base_of(row: _Measured, rows: Sequence[_Measured]) -> _Measured | None:
+def _base_of(row: _Line, rows: Sequence[_Line]) -> _Line | None:
     """The row's own base, of several measurements the one that it is comparable with."""
     bases = [base for base in rows if base.is_base and base.one.base == row.one.base]
     return min(bases, key=lambda base: len(row.differing(base)), default=None)
 
 
-def _against(rows: Sequence[_Measured], others: Sequence[_Measured | None], decoding: Decoding) -> list[Compared | None]:
+def _against(rows: Sequence[_Line], others: Sequence[_Line | None], decoding: Decoding) -> list[Compared | None]:
     """Each row minus its other one, with p corrected over those that are comparable with the same one."""
     found = [other and _compared(row, other, decoding) for row, other in zip(rows, others, strict=True)]
-    families: defaultdict[int, dict[int, float]] = defaultdict(dict)
-    for at, (one, other) in enumerate(zip(found, others, strict=True)):
-        if one and one.difference:
-            families[id(other)][at] = one.difference.p
-    for family in families.values():
-        if len(family) > 1:
-            for at, p in zip(family, holm(list(family.values())), strict=True):
-                one = found[at]
-                found[at] = one and one.model_copy(update={"p_holm": p})
+    differences = [(id(other), one.difference.p) if one and one.difference else None for one, other in zip(found, others, strict=True)]
+    found = [one and one.model_copy(update={"p_holm": p}) for one, p in zip(found, corrected(differences), strict=True)]
     return found
 
 
-def _compared(row: _Measured, other: _Measured, decoding: Decoding) -> Compared:
+def _compared(row: _Line, other: _Line, decoding: Decoding) -> Compared:
     if reasons := row.differing(other, decoding):
         return Compared(other=other.label, difference=None, not_comparable=reasons)
     mine, theirs = row.rates(decoding), other.rates(decoding)
-    if row.policy.runs and other.policy.runs:
-        a_RI, b_RI = _by_seed(mine, theirs)
-    else:  # one of them has no training seed: it stands against every row of the other
-        a_RI, b_RI = (np.stack(list(rates.values())) for rates in (mine, theirs))
-        a_RI, b_RI = np.broadcast_arrays(a_RI, b_RI)
-    exact = mcnemar(a_RI[0], b_RI[0]) if decoding is Decoding.GREEDY and len(a_RI) == 1 else None
-    return Compared(other=other.label, difference=paired_difference(a_RI, b_RI), mcnemar=exact, seeds=len(a_RI))
+    found = minus(mine, theirs)
+    ((a_RI,), (b_RI,)) = pair(mine, theirs)
+    exact = mcnemar(a_RI[0], b_RI[0]) if decoding is Decoding.GREEDY and found.seeds == 1 else None
+    return Compared(other=other.label, difference=found.difference, mcnemar=exact, seeds=found.seeds)
 
 
-def _by_seed(a: dict[int, FloatArray], b: dict[int, FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Rates by item, (R, I) each, rows paired by the training seeds that both have.
-
-    Without a common seed the rows are paired in order: they are independent then, and any pairing gives an honest spread.
-    """
-    common = [seed for seed in a if seed in b]
-    pairs = list(zip(common, common, strict=True)) or list(zip(a, b, strict=False))
-    return np.stack([a[seed] for seed, _ in pairs]), np.stack([b[seed] for _, seed in pairs])
-
-
-def _figures(row: _Measured, decoding: Decoding, to_base: Compared | None, to_first: Compared | None) -> Figures:
-    rate_RI = np.stack(list(row.rates(decoding).values()))
+def _figures(row: _Line, decoding: Decoding, to_base: Compared | None, to_first: Compared | None) -> Figures:
+    rates = row.rates(decoding)
     scores = [measurement.manifest.scores(decoding) for measurement in row.by_seed.values()]
     return Figures(
-        pass_rate=pass_rate(rate_RI),
-        by_seed=rate_RI.mean(axis=1).tolist(),
+        pass_rate=rates.pass_rate,
+        by_seed=rates.means,
         mean_tokens=float(np.mean([score.mean_tokens for score in scores])),
         truncated=float(np.mean([score.truncated for score in scores])),
         errors=sum(score.errors for score in scores),
@@ -301,12 +291,12 @@ def _figures(row: _Measured, decoding: Decoding, to_base: Compared | None, to_fi
     )
 
 
-def _row(row: _Measured, sampled: Figures, greedy: Figures) -> Row:
+def _row(row: _Line, sampled: Figures, greedy: Figures) -> Row:
     trained, seen = bool(row.policy.runs), row.one
     return Row(
         policy=row.policy.name,
         trained_on=row.policy.domain,
-        seeds=list(row.by_seed) if trained else [],
+        seeds=sorted(row.by_seed) if trained else [],
         apart=row.apart,
         directories=[str(measurement.directory) for measurement in row.by_seed.values()],
         items=seen.items,

@@ -48,9 +48,7 @@ class Compared(BaseModel):
 
     other: str = Field(description="the label of the row it is compared with")
     difference: Difference | None = Field(description="paired by item, and by training seed where both have several")
-    p_holm: float | None = Field(
-        default=None, description="p corrected over the rows with the same other policy (Holm); null for a single row"
-    )
+    p_holm: float | None = Field(default=None, description="p corrected over the rows with the same other policy (Holm)")
     mcnemar: float | None = Field(
         default=None, description="exact McNemar p of greedy answers, not corrected; null: sampled, or over several training seeds"
     )

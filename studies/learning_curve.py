@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..common.errors import UserError, first_problem
-from ..common.reading import LARGEST_LINES, read_bytes
+from ..trainers.metrics import StepMetrics
 
 
 class Point(BaseModel):
@@ -34,40 +33,14 @@ class LearningCurve(BaseModel):
     seconds: float = 0
 
 
-class _Line(BaseModel):
-    """What a line of a run's metrics tells about progress."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    step: int
-    reward: float | None
-    success: float | None = None
-    tokens: float | None = 0
-    rollout_seconds: float
-    update_seconds: float
-    sync_seconds: float = 0
-    episodes: float | None = None
-    dropped: float | None = 0
-
-
-def read_curve(path: Path, episodes: int) -> LearningCurve:
-    """The learning curve in a run's metrics file. episodes: of one step, where the lines do not say.
-
-    A line that is being written is left out. Raises UserError with file and line for one that is broken.
-    """
-    try:
-        lines = read_bytes(path, LARGEST_LINES).split(b"\n")[:-1]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); bring it back, or leave this run out") from error
+def learning_curve(steps: Sequence[StepMetrics], episodes: int) -> LearningCurve:
+    """The learning curve of a run's steps. episodes: of one step, where its metrics do not say."""
     points: list[Point] = []
     spent = dict.fromkeys(("episodes", "tokens", "seconds"), 0.0)
-    for number, text in enumerate(lines, start=1):
-        try:
-            line = _Line.model_validate_json(text)
-            points.append(Point(step=line.step, reward=line.reward, success=line.success, **spent))
-        except ValidationError as error:
-            raise UserError(f"{path}:{number}: broken metrics ({first_problem(error)}); mend the line, or leave this run out") from error
-        played = episodes - (line.dropped or 0) if line.episodes is None else line.episodes
-        more = (played, line.tokens or 0, line.rollout_seconds + line.update_seconds + line.sync_seconds)
+    for step in steps:
+        points.append(Point(step=step.step, reward=step.reward, success=step.success, **spent))
+        played = episodes - (step.dropped or 0) if step.episodes is None else step.episodes
+        seconds = (step.rollout_seconds or 0) + (step.update_seconds or 0) + (step.sync_seconds or 0)
+        more = (played, step.tokens or 0, seconds)
         spent = {key: round(value + extra, 3) for (key, value), extra in zip(spent.items(), more, strict=True)}
     return LearningCurve(points=points, **spent)

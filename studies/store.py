@@ -18,18 +18,21 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..common.errors import UserError, first_problem
-from ..common.reading import open_regular, parse_json, read_bytes
+from ..common.reading import open_regular, read_bytes
+from ..envs.config import BUILT_IN, ALFWorldConfig
 from ..evals.journal import JOURNAL, progress
-from ..evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, read_manifest, schema_version
+from ..evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, read_manifest
 from ..evals.samples import SAMPLES, read_columns
 from ..evals.suites import SUITES, Suites
+from ..trainers.manifest import CONFIG as RECIPE
+from ..trainers.manifest import EPISODES, METRICS, PATCH
+from ..trainers.manifest import MANIFEST as RUN
+from ..trainers.manifest import read_manifest as read_run_manifest
 
 if TYPE_CHECKING:
     import duckdb
 
-RUN_SCHEMA = 2
-RUN, RECIPE, METRICS, STUDY, EPISODES = "run.json", "config.yaml", "metrics.jsonl", "study.yaml", "episodes"
-PATCH, SUBMISSION = "patch.safetensors", "submission.json"
+STUDY, SUBMISSION = "study.yaml", "submission.json"
 
 
 class Kind(StrEnum):
@@ -128,20 +131,12 @@ def _evaluation(directory: Path) -> Entry:
 
 
 def _run(directory: Path) -> Entry:
-    path = directory / RUN
-    if not path.exists():
+    manifest = read_run_manifest(directory)
+    if manifest is None:
         return Entry(directory, Kind.RUN, State.UNFINISHED, {"steps_done": _lines(directory / METRICS)})
-    data = read_bytes(path, LARGEST_MANIFEST)
-    if (version := schema_version(data)) != RUN_SCHEMA:
-        raise UserError(f"{path}: schema version {version}, this release reads {RUN_SCHEMA}")
-    manifest = parse_json(data)
-    if missing := [name for name in ("config", "base", "trained_set", "patch_sha256", "cost") if name not in manifest]:
-        raise UserError(f"{path}: without {missing[0]}; train again")
-    if not isinstance(manifest["config"], dict):
-        raise UserError(f"{path}: config is no mapping; train again")
     if not (directory / PATCH).is_file():
         raise UserError(f"{directory}: complete by its {RUN}, but without {PATCH}")
-    return Entry(directory, Kind.RUN, State.COMPLETE, manifest)
+    return Entry(directory, Kind.RUN, State.COMPLETE, manifest.model_dump(mode="json"))
 
 
 def _study(directory: Path) -> Entry:
@@ -163,6 +158,16 @@ def _lines(path: Path) -> int:
         return 0
     with open_regular(path) as file:
         return sum(line.endswith(b"\n") for line in file)
+
+
+def trained_on(recipe: Mapping[str, Any]) -> str:
+    """The suite that a run trains on, as its splits name it, from its configuration."""
+    env = recipe.get("env")
+    env = env if isinstance(env, Mapping) else {}
+    id, suite = str(env.get("id") or "unknown"), env.get("suite")
+    if BUILT_IN.get(id) is ALFWorldConfig:
+        return "ALFWorld" if suite == "generated" else f"ALFWorld {suite}"
+    return str(suite) if id in BUILT_IN else id
 
 
 def submission_of(directory: Path) -> Path | None:

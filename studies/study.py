@@ -28,11 +28,12 @@ from ..evals.config import EvalConfig
 from ..evals.evaluator import evaluate, first_items, model_policy
 from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..trainers.config import Config
-from ..trainers.run import METRICS, NO_SIGNAL, Interrupted, claim, finished, read_metrics, read_patch, recipe_of, trained
+from ..trainers.manifest import METRICS, finished, recipe_of, trained
+from ..trainers.metrics import read_metrics
+from ..trainers.run import NO_SIGNAL, Interrupted, claim, read_patch
 from ..trainers.train import Prepared, evaluation_suite, prepare, train
-from .study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
-
-CONFIG = "study.yaml"
+from .store import STUDY
+from .study_report import ArmRecords, Curve, LearningRateTrial, StudyReport, Training, build_report
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +47,12 @@ def study(config: Config, directory: Path) -> StudyReport:
     config, base, *_ = prepare_study(config)
     check_prompts(config, base)  # whether there is such an engine, and whether prompts fit, is known before anything is made
     with owned(directory):
-        claim(directory / CONFIG, config)
+        claim(directory / STUDY, config)
         try:
             arms = [ArmRecords("base", [_evaluation(directory / "base", config, base, "test", [])])]
             arms += [_arm(name, config, base, directory) for name in trained_sets(config)]
         except Interrupted as stop:
-            command = ["onelayer", "study", str(directory / CONFIG), "--output", str(directory)]
+            command = ["onelayer", "study", str(directory / STUDY), "--output", str(directory)]
             raise Interrupted(stop.signal, shlex.join(command)) from stop
         return _report(arms, config, base, time.perf_counter() - started)
 
@@ -119,7 +120,7 @@ def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
         seconds=sum(manifest.seconds for manifest in manifests),
         no_signal=[seed for seed, manifest in zip(config.study.seeds, manifests, strict=True) if manifest.no_signal],
     )
-    curves = [Curve(seed=seed, steps=_metrics(run)) for seed, run in zip(config.study.seeds, runs, strict=True)]
+    curves = [Curve(seed=seed, steps=read_metrics(run / METRICS)) for seed, run in zip(config.study.seeds, runs, strict=True)]
     return ArmRecords(name, [_evaluation(run / "test", config, base, "test", [run]) for run in runs], training, curves)
 
 
@@ -167,7 +168,3 @@ def _protocol(config: Config, which: str) -> tuple[EnvConfig, str, EvalConfig]:
     if which == "test":
         return *evaluation_suite(config), config.eval
     return config.env, "validation", config.eval.model_copy(update={"items": config.study.validation_items})
-
-
-def _metrics(run: Path) -> list[StepMetrics]:
-    return [StepMetrics.model_validate(line) for line in read_metrics(run / METRICS)]

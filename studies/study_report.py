@@ -13,26 +13,10 @@ from ..common.errors import UserError
 from ..envs.items import size_text
 from ..evals.protocol import protocol
 from ..evals.records import Decoding, Recorded, cut_off_warning
-from ..evals.statistics import Difference, FloatArray, Rate, holm, paired_difference, pass_rate
-from .contribution import Contribution, contribution
-
-
-class StepMetrics(BaseModel):
-    """One training step as the trainer's metrics file has it; other keys are left out."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    step: int = Field(ge=0, description="rollout-and-update round, from 0")
-    reward: float = Field(description="mean reward of the rollout, sampled before the update")
-    success: float | None = Field(default=None, description="share of solved episodes")
-    kl: float | None = Field(default=None, description="mean k3 estimate of the KL to the base; null where it was not computed")
-    entropy: float | None = Field(default=None, description="mean entropy of the sampling distribution, nats per token")
-    grad_norm: float | None = Field(default=None, description="gradient norm before clipping")
-    response_length: float | None = Field(default=None, description="tokens of a response, mean")
-    rollout_seconds: float | None = Field(default=None, description="wall-clock seconds of the rollout")
-    update_seconds: float | None = Field(default=None, description="wall-clock seconds of the update")
-    dropped: float | None = Field(default=None, description="episodes left out, since environments failed")
-    truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens")
+from ..evals.statistics import Difference, Rate
+from ..trainers.metrics import StepMetrics
+from .contribution import Contribution
+from .pairing import SeedRates, contribution_of, corrected, minus
 
 
 class Curve(BaseModel):
@@ -154,6 +138,11 @@ class ArmRecords:
     training: Training | None = None
     curves: Sequence[Curve] = field(default_factory=list)
 
+    def rates(self, decoding: Decoding) -> SeedRates:
+        seeds = self.training.seeds if self.training else [0]
+        by_seed = {seed: [one.outcomes(decoding).rate_I] for seed, one in zip(seeds, self.evaluations, strict=True)}
+        return SeedRates(by_seed, self.training is not None)
+
 
 def build_report(
     arms: Sequence[ArmRecords],
@@ -260,24 +249,20 @@ def _check_comparable(arm: ArmRecords, base: ArmRecords, full: ArmRecords) -> No
 def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], decoding: Decoding) -> dict[str, Measured]:
     """Every arm's figures under one decoding."""
 
-    def rates(arm: ArmRecords) -> FloatArray:
-        return np.stack([recorded.outcomes(decoding).rate_I for recorded in arm.evaluations])
-
-    base_I, full_RI = rates(base)[0], rates(full)
-    found = {arm.name: contribution(base_I, full_RI, rates(arm)) for arm in trained}
-    corrected = dict(zip(found, holm([value.to_full.p for value in found.values()]), strict=True))
+    found = {arm.name: arm.rates(decoding) for arm in (base, full, *trained)}
+    shares = {arm.name: contribution_of(found["base"], found["full"], found[arm.name]) for arm in trained}
+    p_holm = dict(zip(shares, corrected([("full", share.to_full.p) for share in shares.values()]), strict=True))
     result = {}
     for arm in (base, full, *trained):
-        rate_RI = rates(arm)
         scores = [recorded.manifest.scores(decoding) for recorded in arm.evaluations]
         result[arm.name] = Measured(
-            pass_rate=pass_rate(rate_RI),
-            by_seed=rate_RI.mean(axis=1).tolist(),
+            pass_rate=found[arm.name].pass_rate,
+            by_seed=found[arm.name].means,
             mean_tokens=float(np.mean([score.mean_tokens for score in scores])),
             truncated=float(np.mean([score.truncated for score in scores])),
             errors=sum(score.errors for score in scores),
-            to_base=None if arm is base else paired_difference(rate_RI, base_I),
-            contribution=found.get(arm.name),
-            p_holm=corrected.get(arm.name),
+            to_base=None if arm is base else minus(found[arm.name], found["base"]).difference,
+            contribution=shares.get(arm.name),
+            p_holm=p_holm.get(arm.name),
         )
     return result

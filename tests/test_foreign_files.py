@@ -39,10 +39,13 @@ from onelayer.pages.viewer.episode_table import Journal
 from onelayer.pages.viewer.run_index import Index
 from onelayer.studies import store
 from onelayer.studies.leaderboard.marks import mark_of
-from onelayer.studies.learning_curve import read_curve
+from onelayer.studies.learning_curve import learning_curve
 from onelayer.studies.submissions.archive import gather, pack, read_submission, unpack
 from onelayer.trainers import run
 from onelayer.trainers.config import Config
+from onelayer.trainers.manifest import Manifest, RecordedConfig
+from onelayer.trainers.manifest import read_manifest as read_run_manifest
+from onelayer.trainers.metrics import read_metrics
 
 MEMORY = 1 << 30
 """Bytes that one reading may take."""
@@ -120,8 +123,8 @@ CHANGES = st.lists(
 
 SAMPLES = outcomes(0.5, 1, items=4, samples=2)
 HARDWARE = Hardware(cpu="any", cores=1, threads=1, gpu=None)
-RUN = run.Manifest(
-    config=Config(),
+RUN = Manifest(
+    config=RecordedConfig.model_validate(Config().model_dump(mode="json")),
     base="f" * 64,
     trained_set="layer:1",
     trained_parameters=10,
@@ -197,8 +200,8 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], list[Callable[[Path], obj
     "recipe": ("recipe.yaml", lambda _: Config().model_dump_json().encode(), [lambda path: load_recipe(str(path)), run.recorded]),
     "suites file": ("suites.yaml", lambda _: lines({"groups": {"a": ["math500"]}, "overrides": ["a.b=1"]}), [read_suite_file]),
     "configuration of a run": ("config.yaml", lambda _: Config().model_dump_json().encode(), [view]),
-    "run.json": ("run.json", lambda _: RUN.model_dump_json().encode(), [lambda path: run.read_manifest(path.parent), view]),
-    "metrics": ("metrics.jsonl", lambda _: lines(STEP, STEP), [run.read_metrics, lambda path: read_curve(path, 8)]),
+    "run.json": ("run.json", lambda _: RUN.model_dump_json().encode(), [lambda path: read_run_manifest(path.parent), view]),
+    "metrics": ("metrics.jsonl", lambda _: lines(STEP, STEP), [lambda path: learning_curve(read_metrics(path), 8)]),
     "journal": ("journal.jsonl", journal, [read_journal, view_journal]),
     "evaluation.json": (
         "evaluation.json",

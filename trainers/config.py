@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -11,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ..agents.config import AgentConfig, ModelConfig
 from ..envs.config import EnvConfig, MathConfig, PoolConfig
 from ..evals.config import EvalConfig
+from ..evals.protocol import flatten
 from .algorithms import AlgorithmConfig
+from .algorithms.earlier import upgraded
 from .algorithms.grpo import GRPO
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -160,6 +163,21 @@ class Config(BaseModel):
     trainer: TrainerConfig = TrainerConfig()
     eval: EvalConfig = EvalConfig()
     study: StudyConfig = StudyConfig()
+
+
+WITHOUT_BEARING = ("name", "pool.", "eval.", "study.", "model.device", "agent.max_batch", "trainer.seed", "trainer.checkpoint_every")
+WITHOUT_BEARING += ("trainer.tensorboard", "trainer.keep_episodes", "trainer.tokens_per_forward", "trainer.skip_zero_rows")
+"""Keys of a recipe that have no bearing on what is learned: where a run computes, in which portions, how it is named and measured."""
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted keys of a run's configuration that bear on what it learns, without the seed: runs that agree in them are one policy.
+
+    The configuration may be of an earlier release; the keys are today's. `trainer.algorithm` is the algorithm's name.
+    """
+    flat = flatten(upgraded(dict(config)))
+    named = {"trainer.algorithm" if key == "trainer.algorithm.name" else key: value for key, value in flat.items()}
+    return {key: value for key, value in named.items() if not key.startswith(WITHOUT_BEARING)}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -13,8 +13,7 @@ from ..agents.agent import Agent
 from ..agents.episodes import Episode
 from ..common.errors import UserError
 from ..evals.samples import columns_of, prompt_reader, read_table, training_schema, write_rows
-
-EPISODES = "episodes"
+from .manifest import EPISODES
 
 
 def kept_steps(run: Path) -> list[int]:

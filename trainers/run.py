@@ -23,67 +23,29 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..agents import patch
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
 from ..common.console import Console
-from ..common.cost import Cost, Hardware, Meter, git_commit, hardware, versions
-from ..common.errors import UserError, first_problem
+from ..common.cost import Cost, Meter, git_commit, hardware, versions
+from ..common.errors import UserError
 from ..common.files import GrowingFile, growing, owned, write_atomically
-from ..common.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
-from ..envs.config import EnvConfig
+from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from ..envs.items import Split
-from ..evals.config import EvalConfig
-from ..evals.records import LARGEST_MANIFEST, Trained, schema_version
 from .algorithms.earlier import upgraded
 from .config import Config, decides, dump
-from .kept import EPISODES, KeptEpisodes, kept_steps
+from .kept import KeptEpisodes, kept_steps
+from .manifest import CHECKPOINT, CONFIG, EPISODES, MANIFEST, METRICS, PATCH, Manifest, RecordedConfig, finished
+from .metrics import read_metrics
 
-SCHEMA_VERSION = 2
-CONFIG, METRICS, CHECKPOINT, PATCH, MANIFEST = "config.yaml", "metrics.jsonl", "checkpoint.pt", "patch.safetensors", "run.json"
 NO_SIGNAL = "no group of any step had an advantage (all its episodes were paid alike), so nothing was learned and the patch is the base"
 
 _log = logging.getLogger(__name__)
-
-
-class Manifest(BaseModel):
-    """What a complete run was and what came of it (run.json)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: int = Field(default=SCHEMA_VERSION, description="version of this format")
-    config: Annotated[Config, BeforeValidator(upgraded)] = Field(description="the resolved configuration")
-    base: str = Field(description="fingerprint of the base model")
-    trained_set: str = Field(description="what was trained")
-    trained_parameters: int = Field(description="how many parameters that is")
-    total_parameters: int = Field(description="parameters of the whole model")
-    split: str = Field(description="name of the split trained on")
-    split_digest: str = Field(description="SHA-256 of its items")
-    skipped: int = Field(default=0, ge=0, description="what stands among them in the data and cannot be graded")
-    patch_sha256: str = Field(description="SHA-256 of patch.safetensors")
-    cost: Cost = Field(
-        description="what the training took, summed over resumptions; steps that were lost with a killed process are not in it"
-    )
-    dropped: int = Field(default=0, description="episodes left out of the training, since environments failed")
-    no_signal: bool = Field(default=False, description="no group of any step had an advantage: nothing was learned, the patch is the base")
-    truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens, mean over the steps")
-    hardware: Hardware = Field(description="the machine that finished it")
-    versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
-    git_commit: str | None = Field(
-        description="commit of the source that it ran from, with -dirty where files differed; null: an installed package"
-    )
-    finished: str = Field(description="UTC time of completion, ISO 8601")
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds of training."""
-        return self.cost.seconds
 
 
 class Interrupted(Exception):
@@ -174,9 +136,9 @@ class Run:
     def finish(self, result: patch.Patch) -> Path:
         """Write patch and manifest; the checkpoint has served its purpose."""
         path, steps = self.directory / PATCH, read_metrics(self.directory / METRICS)
-        cut = [step["truncated"] for step in steps if "truncated" in step]
+        cut = [step.truncated for step in steps if step.truncated is not None]
         manifest = Manifest(
-            config=self.config,
+            config=RecordedConfig.model_validate(self.config.model_dump(mode="json")),
             base=self._base.fingerprint,
             trained_set=self._trained.spec,
             trained_parameters=self._trained.count,
@@ -186,8 +148,8 @@ class Run:
             skipped=len(self._split.skipped),
             patch_sha256=patch.write(path, result),
             cost=self._cost(),
-            dropped=sum(int(step.get("dropped", 0)) for step in steps),
-            no_signal=not any(step.get("groups_kept", 1) for step in steps),
+            dropped=sum(int(step.dropped or 0) for step in steps),
+            no_signal=all(step.groups_kept == 0 for step in steps),
             truncated=sum(cut) / len(cut) if cut else None,
             hardware=hardware(),
             versions=versions(),
@@ -213,7 +175,7 @@ class Run:
         if (made := self.checkpoint.get("config")) and decides(Config.model_validate(upgraded(json.loads(made)))) != decides(self.config):
             place = self.directory / CONFIG
             raise UserError(f"{place}: not the recipe that the checkpoint was made under; bring it back, or start a new run")
-        kept = {self.directory / METRICS: [int(step["step"]) for step in read_metrics(self.directory / METRICS, self.done)]}
+        kept = {self.directory / METRICS: [step.step for step in read_metrics(self.directory / METRICS, self.done)]}
         if self.config.trainer.keep_episodes:
             kept[self.directory / EPISODES] = kept_steps(self.directory)
         for path, steps in kept.items():
@@ -296,70 +258,6 @@ def recorded(path: Path) -> Config | None:
         return Config.model_validate(upgraded(parse_yaml(read_bytes(path, LARGEST_YAML))))
     except ValueError:
         return None
-
-
-def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
-    """A mapping for each of the first `most` steps of a run (null: all); none where there is no such file.
-
-    What stands after the last line break is not there. Raises UserError for a line that can not be read.
-    """
-    lines = read_bytes(path, LARGEST_LINES).split(b"\n")[:-1][:most] if path.exists() else []
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(parse_json(line))
-            int(found[-1]["step"])
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise UserError(f"{path}:{number}: not the metrics of a step; bring the file back, or start a new run") from error
-    return found
-
-
-def read_manifest(directory: Path) -> Manifest | None:
-    """The manifest of a complete run, None where the run is not complete. Raises UserError for a damaged one."""
-    path = directory / MANIFEST
-    if not path.exists():
-        return None
-    try:
-        data = read_bytes(path, LARGEST_MANIFEST)
-        if (found := schema_version(data)) not in (None, SCHEMA_VERSION):
-            raise UserError(
-                f"{path}: schema version {found}, and this release reads {SCHEMA_VERSION}; take the release that wrote it, or train again"
-            )
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: not a manifest of this version ({first_problem(error)}); remove it and resume the run") from error
-
-
-def finished(directory: Path) -> Manifest:
-    """The manifest of a complete run. Raises UserError where the run is not complete."""
-    manifest = read_manifest(directory)
-    if manifest is None:
-        raise UserError(f"{directory}: no finished run here, it has no {MANIFEST}; `onelayer train` writes it at the end")
-    return manifest
-
-
-def trained(manifest: Manifest) -> Trained:
-    """What an evaluation tells of the run that its patch comes from."""
-    settings = manifest.config.trainer
-    return Trained(
-        algorithm=settings.algorithm.name,
-        trained_set=manifest.trained_set,
-        seed=settings.seed,
-        lr=settings.lr,
-        parameters=manifest.trained_parameters,
-        total_parameters=manifest.total_parameters,
-        recipe=manifest.config.name,
-        split=manifest.split,
-        split_digest=manifest.split_digest,
-        cost=manifest.cost,
-    )
-
-
-def recipe_of(config: Config, env: EnvConfig, settings: EvalConfig) -> dict[str, JsonValue]:
-    """The part of a recipe that an evaluation rests on."""
-    return config.model_copy(update={"env": env, "eval": settings}).model_dump(
-        mode="json", include={"model", "env", "agent", "pool", "eval"}
-    )
 
 
 def read_patch(directory: Path) -> patch.Patch:

@@ -33,9 +33,10 @@ from .algorithms.steps import Steps
 from .config import Config, TrainerConfig
 from .kept import KeptEpisodes
 from .learner import Learner
+from .manifest import CHECKPOINT, CONFIG, PATCH, finished, read_manifest
 from .optimizer import learning_rates
 from .rows import Row, make_rows, survivors
-from .run import CHECKPOINT, CONFIG, PATCH, Run, claim, finished, read_manifest, summary_writer
+from .run import Run, claim, summary_writer
 
 LOST_LEAST, LOST_WINDOW = 8, 256
 """A run stops where more than LOST_SHARE, and at least this many, of the last episodes were lost; see `Losses`."""

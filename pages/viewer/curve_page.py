@@ -7,12 +7,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from ...evals.protocol import algorithm_of, labels, training_settings
-from ...studies.leaderboard.measured import Settings
-from ...studies.store import Entry, State
+from ...studies.pairing import pooled
+from ...studies.store import Entry, State, trained_on
+from ...trainers.config import settings_of
 from .charts import COLORS, DASHES, Axis, Chart, Line, Mark, axis, polyline
 from .run_index import Point, section
 
@@ -63,20 +63,14 @@ class Domain:
     left_out: int
 
 
-def trained_policies(runs: Sequence[Run], settings: Settings) -> list[Policy]:
-    """Runs put together over seeds. settings: from a configuration to what of it bears on the result, without the seed."""
-    groups: dict[tuple[str, int], list[Run]] = {}
-    places = _places(runs, settings)
-    for run in runs:
-        key = json.dumps(found, sort_keys=True) if (found := _settings(run, settings)) else run[0]
-        for again in count():  # a run that was repeated is a line of its own
-            group = groups.setdefault((key, again), [])
-            if all(_trainer(other[2]).get("seed") != _trainer(run[2]).get("seed") for other in group):
-                group.append(run)
-                break
+def trained_policies(runs: Sequence[Run]) -> list[Policy]:
+    """Runs pooled over training seeds."""
+    places = _places(runs)
+    pools = pooled(runs, lambda run: json.dumps(_settings(run), sort_keys=True) if _settings(run) else run[0], _seed_of)
     alike: defaultdict[tuple[str, str], list[list[Run]]] = defaultdict(list)
-    for group in groups.values():
-        alike[places[group[0][0]], _stem(group[0])].append(group)
+    for pool in pools:
+        members = [run for there in pool.values() for run in there]
+        alike[places[members[0][0]], _stem(members[0])].append(members)
     found = []
     for (domain, stem), same in alike.items():
         rates = [str(_trainer(group[0][2]).get("lr")) for group in same]
@@ -86,23 +80,27 @@ def trained_policies(runs: Sequence[Run], settings: Settings) -> list[Policy]:
     return found
 
 
-def _settings(run: Run, settings: Settings) -> Mapping[str, Any]:
+def _seed_of(run: Run) -> str:
+    return json.dumps(_trainer(run[2]).get("seed"), default=str)
+
+
+def _settings(run: Run) -> Mapping[str, Any]:
     """As JSON holds them; empty where its configuration is none."""
     try:
-        return json.loads(json.dumps(settings(run[2]), default=str))
+        return json.loads(json.dumps(settings_of(run[2]), default=str))
     except (AttributeError, TypeError, ValueError):
         return {}
 
 
-def _places(runs: Sequence[Run], settings: Settings) -> dict[str, str]:
+def _places(runs: Sequence[Run]) -> dict[str, str]:
     """By directory the suite that each trains on, and how its episodes differ from those of other runs on it: they are another measure."""
-    by_domain: defaultdict[str, list[Run]] = defaultdict(list)
+    by_suite: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        by_domain[_domain(run)].append(run)
+        by_suite[trained_on(run[2])].append(run)
     found = {}
-    for domain, members in by_domain.items():
-        apart = labels([[training_settings(_settings(run, settings))] for run in members])
-        found |= {run[0]: f"{domain}, {text}" if text else domain for run, text in zip(members, apart, strict=True)}
+    for suite, members in by_suite.items():
+        apart = labels([[training_settings(_settings(run))] for run in members])
+        found |= {run[0]: f"{suite}, {text}" if text else suite for run, text in zip(members, apart, strict=True)}
     return found
 
 
@@ -113,13 +111,6 @@ def _trainer(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
 def _stem(run: Run) -> str:
     trainer = _trainer(run[2])
     return f"{algorithm} {trainer['trained_set']}" if (algorithm := algorithm_of(trainer)) and "trained_set" in trainer else run[0]
-
-
-def _domain(run: Run) -> str:
-    """The suite that a run trains on, as its configuration names it."""
-    env = section(run[2], "env")
-    suite, name = env.get("suite"), str(env.get("id") or "unknown")
-    return f"{suite}" if suite and "Math" in name else " ".join(str(part) for part in (name, suite) if part)
 
 
 def _seed(run: Run) -> Seed:

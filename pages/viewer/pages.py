@@ -18,7 +18,6 @@ from ...common.errors import UserError
 from ...common.text import shown
 from ...evals.records import Decoding
 from ...studies.leaderboard.build import build
-from ...studies.leaderboard.measured import Settings
 from ...studies.leaderboard.records import Entry as Standing
 from ...studies.leaderboard.records import Leaderboard, Table
 from ...studies.store import Entry, Kind, State
@@ -45,7 +44,6 @@ class Board:
     """The leaderboard of the directory, computed in the background when evaluations come or go."""
 
     root: Path
-    settings: Settings
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _of: Signature | None = None
     _future: Future[Leaderboard] | None = None
@@ -54,7 +52,7 @@ class Board:
     def get(self, signature: Signature) -> tuple[Leaderboard | None, bool]:
         """The newest there is, and whether a newer one is being computed."""
         if self._future is None or (self._of != signature and self._future.done()):
-            self._of, self._future = signature, self.worker.submit(build, self.root, self.settings)
+            self._of, self._future = signature, self.worker.submit(build, self.root)
         with suppress(NotYet, UserError):  # the directory may be gone for the moment
             self._last = self._future.result(0 if self._last else PATIENCE)
         return self._last, not self._future.done()
@@ -85,12 +83,11 @@ class Later:
 class Site:
     """All pages of a directory of runs."""
 
-    def __init__(self, root: Path, settings: Settings):
+    def __init__(self, root: Path):
         self.root = root
         self.index = Index(root)
-        self._board = Board(root, settings)
+        self._board = Board(root)
         self._later = Later()
-        self._settings = settings
         self.pages: dict[str, Callable[[Query], str]] = {
             "": self.runs,
             "run": self.run,
@@ -219,7 +216,7 @@ class Site:
                 runs.append((name, entry, self.index.recipe(name, entry), points))
         there = {key: label for key, label in Y.items() if any(run[3][-1].get(key) is not None for run in runs)}
         x, y = _one_of(query, "x", X), _one_of(query, "y", there or Y)
-        domains = domain_charts(trained_policies(runs, self._settings), x, y)
+        domains = domain_charts(trained_policies(runs), x, y)
         return self.render("view_curves.html.j2", domains=domains, problems=problems, xs=X, ys=there, x=x, y=y, q=query.get("q", ""))
 
     def profiles(self, query: Query) -> str:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import UserError
-from ...common.reading import LARGEST_LINES, LARGEST_YAML, parse_json, parse_yaml, read_bytes
+from ...common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from ...evals.journal import JOURNAL
 from ...evals.protocol import algorithm_of
 from ...evals.records import MANIFEST
 from ...evals.samples import SAMPLES
 from ...evals.suites import SUITES
 from ...studies import store
-from ...studies.learning_curve import read_curve
+from ...studies.learning_curve import learning_curve
 from ...studies.store import METRICS, RECIPE, RUN, STUDY, Entry, Kind, State
+from ...trainers.metrics import read_metrics
 from .episode_table import Episodes, Journal, Version, open_episodes
 
 LOOK_EVERY = 1.0
@@ -81,9 +82,9 @@ class Index:
         if self._curves.get(name, (None,))[0] != version:
             settings = section(self.recipe(name, entry), "trainer")
             sizes = [settings.get(key) for key in ("prompts_per_step", "group_size")]
-            curve = read_curve(version.path, math.prod(size if isinstance(size, int) else 0 for size in sizes))
-            lines = read_bytes(version.path, LARGEST_LINES).split(b"\n")
-            self._curves[name] = version, [parse_json(line) | point.model_dump() for line, point in zip(lines, curve.points, strict=False)]
+            steps = read_metrics(version.path)
+            curve = learning_curve(steps, math.prod(size if isinstance(size, int) else 0 for size in sizes))
+            self._curves[name] = version, [step.model_dump() | point.model_dump() for step, point in zip(steps, curve.points, strict=True)]
         return self._curves[name][1]
 
     def _look(self) -> dict[str, tuple[Signature, Entry]]:

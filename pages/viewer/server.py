@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ...common.errors import UserError
 from ..page import TEMPLATES
 from .episode_page import NotFound
-from .pages import Settings, Site
+from .pages import Site
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; form-action 'self'; "
@@ -50,11 +50,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024  # connections not taken yet; with the library's 5, those made at the same moment are lost
 
-    def __init__(self, host: str, port: int, root: Path, settings: Settings):
+    def __init__(self, host: str, port: int, root: Path):
         """port: 0 takes one that is free. Raises UserError where the directory can not be read, or the port not be had."""
         if not root.is_dir():
             raise UserError(f"{root}: {'a file, not a directory' if root.exists() else 'no such directory'}; name a directory of runs")
-        self.site = Site(root, settings)
+        self.site = Site(root)
         self.script = (TEMPLATES / "view.js").read_bytes()
         self.named = host
         self._told: set[str] = set()

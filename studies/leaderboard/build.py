@@ -19,11 +19,10 @@ from ...envs.items import size_text
 from ...evals.protocol import Settings as ProtocolSettings
 from ...evals.protocol import labels
 from ...evals.records import Decoding, Evaluation, Trained
-from ...evals.statistics import Difference, FloatArray, holm, mean_difference, mean_pass_rate
-from ..contribution import contribution_over_tasks
+from ..pairing import Paired, contribution_of, corrected, minus
 from ..paper import published
 from .marks import Mark
-from .measured import Measured, Pool, Settings, averaged, collect, pools
+from .measured import Measured, Pool, averaged, collect, pools
 from .published import published_averages, published_tables
 from .records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
 
@@ -32,12 +31,12 @@ SHOWN = ("temperature", "max_tokens", "prompt", "seed")
 DRAWS = 1  # of the bootstrap beside Fieller's set, which the leaderboard does not show
 
 
-def build(root: Path, settings: Settings) -> Leaderboard:
+def build(root: Path) -> Leaderboard:
     """The leaderboard of a directory of runs. What is broken in it is named and left out.
 
     Raises UserError where `root` is no directory that can be read.
     """
-    found, averages, broken = collect(root, settings)
+    found, averages, broken = collect(root)
     by_table: defaultdict[tuple[object, ...], list[Measured]] = defaultdict(list)
     for one in [*(Measured((one,)) for one in found), *averaged(found, [*averages, *published_averages()])]:
         by_table[one.table].append(one)
@@ -83,44 +82,35 @@ class _Draft:
     """The figures of an entry under one decoding, before they are compared with those of others."""
 
     def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None, full_differs: list[str]):
-        rate_TRI = pool.rates(decoding)
         self.pool, self.decoding, self.protocol = pool, decoding, pool.one.protocol(decoding)
-        self.rate, self.by_seed = mean_pass_rate(rate_TRI), np.mean([rate_RI.mean(axis=1) for rate_RI in rate_TRI], axis=0).tolist()
-        self.to_base: tuple[Difference, int] | None = None
-        self.to_full: tuple[Difference, int] | None = None
-        self.share: Share | None = None
+        self.rates = pool.rates(decoding)
+        self.rate = self.rates.pass_rate
+        self.base, self.full = None, full if full and full.has(decoding) else None
         self.base_differs = base.one.differing(pool.one, decoding) if base else []
         self.full_differs = full_differs
-        base_TI = [rate_RI[0] for rate_RI in base.rates(decoding)] if base and not self.base_differs and base.has(decoding) else None
-        if base_TI:
-            self.to_base = _minus(rate_TRI, base_TI), len(pool.by_seed)
-        common = sorted(pool.by_seed.keys() & full.by_seed.keys()) if full and full.has(decoding) else []
-        if full and common:
-            layer_TRI, full_TRI = pool.rates(decoding, common), full.rates(decoding, common)
-            self.to_full = _minus(layer_TRI, full_TRI), len(common)
-            if base_TI:
-                found = contribution_over_tasks(base_TI, full_TRI, layer_TRI, draws=DRAWS)
-                self.share = Share(point=found.point, interval=found.fieller)
+        if base and not self.base_differs and base.has(decoding):
+            self.base = base
+        self.to_base, self.to_full = (other and minus(self.rates, other.rates(decoding)) for other in (self.base, self.full))
+        self.share: Share | None = None
+        if self.base and self.full:
+            found = contribution_of(self.base.rates(decoding), self.full.rates(decoding), self.rates, draws=DRAWS)
+            self.share = Share(point=found.point, interval=found.fieller)
 
     def is_like(self, other: _Draft) -> bool:
         """Whether the two were measured in the same way, as far as it bears on both."""
         return not self.pool.one.differing(other.pool.one, self.decoding)
 
 
-def _minus(these: Sequence[FloatArray], those: Sequence[FloatArray]) -> Difference:
-    """Mean over tasks of a paired difference."""
-    return mean_difference([this - that for this, that in zip(these, those, strict=True)])
-
-
 def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
     """With ranks, and p values corrected."""
-    to_base, to_full = (_corrected([getattr(draft, name) for draft in drafts], drafts) for name in ("to_base", "to_full"))
+    to_base = _corrected([(draft.base, draft.to_base) for draft in drafts])
+    to_full = _corrected([(draft.full, draft.to_full) for draft in drafts])
     return [
         Standing(
             rank=rank,
             pass_rate=draft.rate.mean,
             interval=(draft.rate.low, draft.rate.high),
-            by_seed=draft.by_seed,
+            by_seed=draft.rates.means,
             to_base=base,
             to_full=full,
             base_differs=draft.base_differs,
@@ -152,16 +142,13 @@ def ranks(intervals: Sequence[tuple[float, float]]) -> list[int]:
     return (1 + len(lows) - np.searchsorted(lows, highs, side="right")).tolist()
 
 
-def _corrected(found: Sequence[tuple[Difference, int] | None], drafts: Sequence[_Draft]) -> list[Compared | None]:
-    """With p values corrected over the entries that are measured alike, on the same base."""
-    families: defaultdict[object, list[int]] = defaultdict(list)
-    for at, (one, draft) in enumerate(zip(found, drafts, strict=True)):
-        if one:
-            families[draft.pool.one.base, draft.protocol].append(at)
-    p_holm: dict[int, float] = {}
-    for family in families.values():
-        p_holm |= dict(zip(family, holm([one[0].p for at in family if (one := found[at])]), strict=True))
-    return [one and Compared(difference=one[0], p_holm=p_holm[at], seeds=one[1]) for at, one in enumerate(found)]
+def _corrected(found: Sequence[tuple[Pool | None, Paired | None]]) -> list[Compared | None]:
+    """Differences to another entry, each with the entry, and with p values corrected."""
+    p_holm = corrected([(id(other), one.difference.p) if one else None for other, one in found])
+    return [
+        None if one is None or p is None else Compared(difference=one.difference, p_holm=p, seeds=one.seeds)
+        for (_, one), p in zip(found, p_holm, strict=True)
+    ]
 
 
 def _apart(found: Sequence[Pool]) -> list[str]:

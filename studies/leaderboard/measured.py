@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +21,14 @@ from ...evals.protocol import UNTRAINED, Protocol, fingerprint, protocol, who
 from ...evals.records import Decoding, Evaluation, Source, Trained
 from ...evals.samples import SAMPLES, open_samples
 from ...evals.statistics import FloatArray
+from ...trainers.config import settings_of
+from ..pairing import SeedRates, pooled
 from ..store import PATCH, RUN, STUDY, Entry, Kind, State, evaluations, scan, submission_of
 from .marks import Mark, mark_of, sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Settings = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""From a run's configuration to the keys of it that bear on the result, without the seed."""
 BY_LAYER = "trainer.lr_by_layer"
 
 
@@ -141,6 +141,11 @@ class Measured:
     def identity(self) -> str:
         return json.dumps([part.identity for part in self.parts], sort_keys=True)
 
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """How its base read the prompts of each part."""
+        return tuple(part.protocols[Decoding.SAMPLED].tokenizer for part in self.parts)
+
     @cached_property
     def training(self) -> object:
         """What a run must agree in with the full-parameter run that it is measured against."""
@@ -183,10 +188,8 @@ class Pool:
     def has(self, decoding: Decoding) -> bool:
         return all(one.has(decoding) for one in self.by_seed.values())
 
-    def rates(self, decoding: Decoding, seeds: Iterable[int] | None = None) -> list[FloatArray]:
-        """For each task its rates (R, I), of the seeds named (None: all)."""
-        by_seed = [self.by_seed[seed].rates(decoding) for seed in (sorted(self.by_seed) if seeds is None else seeds)]
-        return [np.stack(rate_RI) for rate_RI in zip(*by_seed, strict=True)]
+    def rates(self, decoding: Decoding) -> SeedRates:
+        return SeedRates({seed: one.rates(decoding) for seed, one in self.by_seed.items()}, self.one.trained is not None)
 
     def base_of(self, bases: Sequence[Pool]) -> Pool | None:
         """Its own base, of several measurements the one that it is comparable with; None for a base, and where it was not measured."""
@@ -212,7 +215,7 @@ class Pool:
         return None, min(differing, key=len, default=[])
 
 
-def collect(root: Path, settings: Settings) -> tuple[list[Evaluated], list[Average], dict[Path, str]]:
+def collect(root: Path) -> tuple[list[Evaluated], list[Average], dict[Path, str]]:
     """Every complete evaluation below `root`, the averages that were asked for, and by directory why others there can not be read.
 
     The settings of a patch are those of the run that made it, by its hash; a submission brings those of its own runs, and tells nothing of
@@ -228,7 +231,7 @@ def collect(root: Path, settings: Settings) -> tuple[list[Evaluated], list[Avera
             if sha256(entry.directory / PATCH) != patch:
                 broken[entry.directory] = f"{entry.directory / PATCH}: not the patch that {RUN} names; bring it back, or train again"
                 continue
-            recipes.setdefault((submission_of(entry.directory), patch), settings(entry.manifest["config"]))
+            recipes.setdefault((submission_of(entry.directory), patch), settings_of(entry.manifest["config"]))
     found: list[Evaluated] = []
     for directory, manifest in evaluations(entries):
         try:
@@ -335,20 +338,6 @@ def _coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], dict[str, int]]:
 
 
 def pools(rows: Sequence[Measured]) -> list[Pool]:
-    """Entries in the making, each seed once: what was measured again counts once, with the most samples; a run that was repeated is a
-    pool of its own."""
-    found: defaultdict[str, list[Pool]] = defaultdict(list)
-    for one in rows:
-        alike = found[one.identity]
-        free = (
-            pool
-            for pool in alike
-            if one.seed not in pool.by_seed or pool.by_seed[one.seed].manifest.patches == one.manifest.patches
-            if not pool.one.differing(one)
-        )
-        if (pool := next(free, None)) is None:
-            alike.append(pool := Pool({}))
-        there = pool.by_seed.get(one.seed)
-        if there is None or there.samples < one.samples:
-            pool.by_seed[one.seed] = one
-    return [pool for alike in found.values() for pool in alike]
+    """Entries in the making: what differs in its training seed alone is one. What was measured again counts once, with the most samples."""
+    found = pooled(rows, lambda one: (one.identity, one.tokenizers), lambda one: one.seed, lambda one: tuple(one.manifest.patches))
+    return [Pool({there[0].seed: max(there, key=lambda one: one.samples) for there in by_seed.values()}) for by_seed in found]

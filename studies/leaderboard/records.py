@@ -17,7 +17,7 @@ class Compared(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     difference: Difference = Field(description="paired by item, and by training seed where both have several")
-    p_holm: float = Field(description="p corrected over the entries of the table that are compared with the same kind of entry (Holm)")
+    p_holm: float = Field(description="p corrected over the entries that are compared with the same one (Holm)")
     seeds: int = Field(description="training seeds that the difference is over; one: its interval is over items only")
 
 

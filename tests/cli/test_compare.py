@@ -13,7 +13,6 @@ import pytest
 import yaml
 from e2e.commands import replies
 
-from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
 from onelayer.evals.records import Decoding
 from onelayer.pages.viewer.pages import Site
@@ -189,7 +188,7 @@ def test_two_studies_say_the_same_everywhere(tmp_path: Path, monkeypatch: pytest
             assert gains == [(expected["difference"], (expected["low"], expected["high"]))] * (arm["name"] != "full")
             checked += 1
     assert checked == 12
-    page = Site(Path("runs"), settings).curves({})
+    page = Site(Path("runs")).curves({})
     assert [text in page for text in ("arithmetic, 1 turn", "arithmetic, 2 turns", ">arithmetic<")] == [True, True, False]
 
 

@@ -16,7 +16,7 @@ from onelayer.envs.config import BUILT_IN, OtherConfig
 from onelayer.evals.protocol import OUTSIDE, TOKENIZER, UNRECORDED, is_outside, labels, protocol, who
 from onelayer.evals.records import MANIFEST, Decoding, Evaluation, Source, read_manifest
 from onelayer.trainers.config import Config
-from onelayer.trainers.run import recipe_of
+from onelayer.trainers.manifest import recipe_of
 
 OTHER = "my.module:mine/Mine-v0"
 ENVIRONMENTS = {**BUILT_IN, OTHER: OtherConfig}

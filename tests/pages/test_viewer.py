@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from made_runs import ITEMS, make_evaluation, make_run, outcomes, rewrite
 from scipy import stats
 
-from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
 from onelayer.common.errors import UserError
 from onelayer.common.text import shown
@@ -64,7 +63,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
 
 class serving:
     def __init__(self, root: Path):
-        self.server = Server("127.0.0.1", 0, root, settings)
+        self.server = Server("127.0.0.1", 0, root)
 
     def __enter__(self) -> Ask:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -121,7 +120,7 @@ def test_every_page_shows_what_it_should(all_of_it: Ask) -> None:
 def test_the_figures_are_those_of_the_leaderboard(made: Path, all_of_it: Ask) -> None:
     from onelayer.studies.leaderboard.build import build
 
-    board = build(made, settings)
+    board = build(made)
     entries = [entry for table in board.tables for entry in table.entries if entry.algorithm == "grpo" and entry.directories]
     entry = next(entry for entry in entries if entry.trained_set == "layer:3")
     assert entry.sampled and entry.sampled.contribution and entry.sampled.contribution.point
@@ -471,7 +470,7 @@ def test_what_can_not_be_served_is_one_line(tmp_path: Path, capsys: pytest.Captu
     assert main(["view", str(tmp_path), "--port", "70000"]) == 2
     capsys.readouterr()
     with pytest.raises(UserError, match="not an address of this machine"):
-        Server("203.0.113.1", 0, tmp_path, settings)
+        Server("203.0.113.1", 0, tmp_path)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.booleans())

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from onelayer.cli.leaderboard import settings
 from onelayer.pages.viewer import server as viewer
 from onelayer.pages.viewer.server import Server
 
@@ -24,7 +23,7 @@ SECONDS = 25.0  # the bound of each test's waiting
 @pytest.fixture
 def connect(tmp_path: Path) -> Iterator[Connect]:
     """Connects to a server of an empty directory and sends something. All ends with the test."""
-    with ExitStack() as stack, Server("127.0.0.1", 0, tmp_path, settings) as server:
+    with ExitStack() as stack, Server("127.0.0.1", 0, tmp_path) as server:
 
         def made(sent: bytes) -> socket.socket:
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=SECONDS))

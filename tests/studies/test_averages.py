@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from made_runs import make_evaluation, make_run, outcomes
 
-from onelayer.cli.leaderboard import settings
 from onelayer.evals.records import Decoding, Source, read_evaluation
 from onelayer.evals.statistics import FloatArray, mean_difference
 from onelayer.pages.viewer.profile_items import agreement
@@ -57,7 +56,7 @@ def rates(root: Path, name: str, suites: Mapping[str, int], greedy: bool = False
 
 
 def average(root: Path, domain: str) -> Table:
-    (table,) = [table for table in build(root, settings).tables if table.domain == domain and table.averaged]
+    (table,) = [table for table in build(root).tables if table.domain == domain and table.averaged]
     return table
 
 
@@ -106,7 +105,7 @@ def test_a_group_of_one_s_own_and_the_mean_of_groups(tmp_path: Path) -> None:
         assert found.sampled is None and found.greedy and found.greedy.pass_rate == pytest.approx((mine + yours) / 4 + theirs / 2)
         alone = named(sums, name).greedy
         assert alone and alone.pass_rate == pytest.approx((mine + yours) / 2)
-    assert not [table for table in build(root, settings).tables if table.domain == "words"], "a mean of one suite is that suite"
+    assert not [table for table in build(root).tables if table.domain == "words"], "a mean of one suite is that suite"
     layer = named(overall, "layer:3").greedy
     assert layer and layer.contribution and layer.to_full and overall.suite == "overall: average of sums, words"
 
@@ -119,7 +118,7 @@ def test_who_lacks_a_suite_has_no_average_and_what_is_no_group_is_named(tmp_path
         (root / name).mkdir()
     (root / "no-json" / "suites.json").write_text("{")
     (root / "no-group" / "suites.json").write_text('{"suites": [{"suite": 1}], "groups": {"a": "b"}}')
-    board = build(root, settings)
+    board = build(root)
     assert {one.directory for one in board.left_out} == {"no-json", "no-group"}
     entries = {entry.trained_set for entry in average(root, "math").entries if entry.mark is not Mark.PUBLISHED}
     assert entries == {"base", "full", "layer:3"}
@@ -128,7 +127,7 @@ def test_who_lacks_a_suite_has_no_average_and_what_is_no_group_is_named(tmp_path
 def test_profiles_of_averages_agree_by_what_they_share(tmp_path: Path) -> None:
     """That of the math average with that of one of its suites: half of the page's table."""
     root = make_policies(tmp_path, MATH, policies=LAYERS)
-    found = profiles(build(root, settings), Decoding.SAMPLED, Measure.GAIN)
+    found = profiles(build(root), Decoding.SAMPLED, Measure.GAIN)
     (whole,) = [one for one in found if one.weights]
     (part,) = [one for one in found if one.task == "gsm8k/test"]
     assert whole.task == "average of math500, gsm8k, olympiadbench, amc23" and not whole.has_items and part.has_items

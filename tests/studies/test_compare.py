@@ -19,9 +19,10 @@ from onelayer.evals.records import Decoding, Recorded, Source
 from onelayer.evals.statistics import holm, paired_difference
 from onelayer.pages.compare_page import render_terminal, tables, write_comparison
 from onelayer.studies.compare import Compared, Comparison, Measurement, Row, TrainedRun, compare
-from onelayer.studies.learning_curve import LearningCurve, Point, read_curve
+from onelayer.studies.learning_curve import LearningCurve, Point, learning_curve
 from onelayer.studies.study_report import build_report
 from onelayer.trainers.config import Config
+from onelayer.trainers.metrics import read_metrics
 
 POINTS = [
     Point(step=at, episodes=64 * at, tokens=900 * at, seconds=2.5 * at, reward=0.3 + at / 10, success=0.2 + at / 10) for at in range(4)
@@ -123,7 +124,9 @@ def test_only_like_is_paired_with_like(arms, key, value, reason):
         assert pair is not None and pair.difference is None and pair.not_comparable == [reason]
     assert row.greedy.to_base is not None
     assert (row.greedy.to_base.difference is not None) == (key == "temperature")  # greedy has none
-    assert given(rows(comparison)["grpo full"].sampled.to_base).p_holm is None  # the one comparison that is left needs no correction
+    assert (
+        given(rows(comparison)["grpo full"].sampled.to_base).p_holm == given(rows(comparison)["grpo full"].sampled.to_base).difference.p
+    )  # the one comparison that is left
     told = [note for table in tables(comparison, "arithmetic") for note in table.notes]
     only, label = " (sampled)" if key == "temperature" else "", rows(comparison)["base"].label
     assert label.startswith("base (") and row.label.startswith("grpo layer:3 (") and row.apart not in label
@@ -283,7 +286,7 @@ def test_a_curve_tells_what_was_learnt_from_before(tmp_path):
     line = {"reward": 0.25, "success": 0.2, "tokens": 500.0, "rollout_seconds": 1.5, "update_seconds": 0.5}
     lines = [line | {"step": 0, "dropped": 2.0}, line | {"step": 1, "episodes": 60.0, "dropped": 4.0}, line | {"step": 2, "tokens": None}]
     path.write_text("".join(json.dumps(one) + "\n" for one in lines) + '{"step": 3, "rew')
-    curve = read_curve(path, 32)
+    curve = learning_curve(read_metrics(path), 32)
     assert [(point.step, point.episodes, point.tokens, point.seconds) for point in curve.points] == [
         (0, 0, 0, 0),
         (1, 30, 500, 2),
@@ -291,5 +294,5 @@ def test_a_curve_tells_what_was_learnt_from_before(tmp_path):
     ]
     assert (curve.episodes, curve.tokens, curve.seconds) == (122, 1000, 6)
     path.write_text(json.dumps(lines[0]) + '\n{"step": 1}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl:2: broken metrics \(reward"):
-        read_curve(path, 32)
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: not the metrics of a step \(reward"):
+        read_metrics(path)

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import SAMPLES_EACH, evaluated_as, make_evaluation, make_run, make_runs, make_samples, outcomes
 
-from onelayer.cli.leaderboard import settings
 from onelayer.cli.main import main
 from onelayer.evals.records import MANIFEST, Decoding, read_evaluation
 from onelayer.evals.samples import SAMPLES, write_samples
@@ -33,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(root: Path, suite: str = "arithmetic/test") -> Table:
-    (table,) = [table for table in build(root, settings).tables if table.suite == suite and table.items]
+    (table,) = [table for table in build(root).tables if table.suite == suite and table.items]
     return table
 
 
@@ -82,7 +81,7 @@ def test_another_protocol_or_other_items_are_never_paired(runs: Path, tmp_path: 
     root = make_runs(tmp_path)
     make_run(root / "hot", 0.5, trained_set="layer:5", temperature=0.7)
     make_run(root / "others", 0.5, trained_set="layer:5", digest="0" * 64)
-    tables = [table for table in build(root, settings).tables if table.suite == "arithmetic/test"]
+    tables = [table for table in build(root).tables if table.suite == "arithmetic/test"]
     assert len(tables) == 2
     found = [entry for table in tables for entry in table.entries if entry.trained_set == "layer:5"]
     assert len(found) == 2 and all(one.sampled and one.sampled.to_base is None and one.sampled.to_full is None for one in found)
@@ -109,7 +108,7 @@ def test_two_ways_of_measuring_are_two_bases_two_rankings_and_a_reason(tmp_path:
     alone = named(table, "layer:5").sampled
     assert alone and alone.to_base is None and alone.base_differs == alone.full_differs == ["max_tokens"]
     assert sorted(entry.apart for entry in table.entries if entry.trained_set == "base") == ["1 turn, 40 tokens", "2 turns, 40 tokens"]
-    found = [profile for profile in profiles(build(tmp_path, settings), Decoding.SAMPLED, Measure.GAIN) if not profile.is_published]
+    found = [profile for profile in profiles(build(tmp_path), Decoding.SAMPLED, Measure.GAIN) if not profile.is_published]
     assert [(len(profile.figures), profile.base and profile.base.apart) for profile in found] == [
         (2, "2 turns, 40 tokens"),
         (2, "1 turn, 40 tokens"),
@@ -159,7 +158,7 @@ def test_a_patch_that_has_changed_is_named(tmp_path: Path) -> None:
     root = make_runs(tmp_path)
     path = root / "layer-0-1" / "patch.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    (problem,) = build(root, settings).left_out
+    (problem,) = build(root).left_out
     assert problem.directory == "layer-0-1" and "not the patch that run.json names" in problem.problem
 
 
@@ -189,7 +188,7 @@ def test_a_rank_counts_the_intervals_that_lie_wholly_above(intervals: list[tuple
 
 
 def test_published_figures_stand_beside_what_is_measured_without_interval_or_rank(runs: Path) -> None:
-    board = build(runs, settings)
+    board = build(runs)
     entries = [(table, entry) for table in board.tables for entry in table.entries if entry.mark is Mark.PUBLISHED]
     assert all(one and one.rank is one.interval is one.to_base is one.to_full is None for _, e in entries for one in (e.sampled, e.greedy))
     study = published().studies[0]

@@ -39,7 +39,6 @@ from onelayer.studies.submissions.archive import Claim, gather, pack, read_submi
 from onelayer.studies.submissions.recorded import OUTCOME, Outcome
 from onelayer.studies.submissions.refusal import Reason, Refused
 from onelayer.studies.submissions.verification import Tools, _draw, check_files, verify
-from onelayer.trainers.run import finished, trained
 
 TRAIN = ["train", "quickstart", "trainer.steps=2", "trainer.prompts_per_step=2", "trainer.group_size=2", "trainer.trained_set=layer:3"]
 ITEMS, EACH = 8, 2
@@ -52,7 +51,7 @@ def base() -> Base:
 
 @pytest.fixture(scope="module")
 def tools(base: Base) -> Tools:
-    return Tools(load_base=lambda config: base, trained=lambda run: trained(finished(run)), foreign=True)
+    return Tools(load_base=lambda config: base, foreign=True)
 
 
 @pytest.fixture(scope="module")
@@ -474,7 +473,7 @@ def test_an_unpacked_submission_is_still_foreign(opened: Path, base: Base, monke
     """What lies under a submission.json was made elsewhere, whoever has unpacked it."""
     told(config__env={"id": "antigravity:Flying-v0"})(opened)
     seal(opened)
-    here = Tools(load_base=lambda config: base, trained=lambda run: trained(finished(run)), foreign=False)
+    here = Tools(load_base=lambda config: base, foreign=False)
     with pytest.raises(Refused, match="if you trust that module"):
         check(opened, here)
 

@@ -18,7 +18,7 @@ from onelayer.envs.items import Item, Split
 from onelayer.trainers import train as training
 from onelayer.trainers.algorithms.gigpo import GiGPO
 from onelayer.trainers.config import Config, TrainerConfig
-from onelayer.trainers.run import read_manifest
+from onelayer.trainers.manifest import read_manifest
 from onelayer.trainers.train import Group, Losses, rollout, rollout_metrics, scored, train
 
 TIMES = {"rollout_seconds", "update_seconds", "sync_seconds", "tokens_per_second"}
@@ -174,7 +174,9 @@ def test_a_run_without_any_advantage_says_so(tmp_path: Path, caplog: pytest.LogC
 def test_the_length_of_replies_is_written_where_the_recipe_leaves_it_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(short(), tmp_path / "run")
     manifest = read_manifest(tmp_path / "run")
-    assert manifest and manifest.config.agent.max_tokens == 40 and not manifest.no_signal and manifest.truncated is not None
+    assert (
+        manifest and manifest.config.model_dump()["agent"]["max_tokens"] == 40 and not manifest.no_signal and manifest.truncated is not None
+    )
     assert "  max_tokens: 40\n" in (tmp_path / "run" / "config.yaml").read_text()
     train(short(max_tokens=40), tmp_path / "run", resume=True)  # the very same run
     assert not caplog.records

@@ -1,0 +1,134 @@
+"""What a training run leaves for those who read it: the names of its files, and the manifest of a complete one (docs/run-store.md).
+
+A manifest of an earlier release stays readable: of the configuration in it only the keys that readers need must be there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from ..common.cost import Cost, Hardware
+from ..common.errors import UserError, first_problem
+from ..common.reading import read_bytes
+from ..envs.config import EnvConfig
+from ..evals.config import EvalConfig
+from ..evals.protocol import algorithm_of
+from ..evals.records import LARGEST_MANIFEST, Trained, schema_version
+from .config import Config
+
+SCHEMA_VERSION = 2
+CONFIG, METRICS, EPISODES, CHECKPOINT = "config.yaml", "metrics.jsonl", "episodes", "checkpoint.pt"
+PATCH, MANIFEST = "patch.safetensors", "run.json"
+
+
+class RecordedTrainer(BaseModel):
+    """Of a recorded configuration what readers need of its section `trainer`; other keys are kept as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    algorithm: JsonValue
+    trained_set: str
+    seed: int
+    lr: float
+    steps: int
+    prompts_per_step: int
+    group_size: int
+
+    @property
+    def algorithm_name(self) -> str:
+        return algorithm_of({"algorithm": self.algorithm}) or "unknown"
+
+
+class RecordedConfig(BaseModel):
+    """A configuration as a manifest records it, of this or of an earlier release."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    model: dict[str, JsonValue]
+    env: dict[str, JsonValue]
+    trainer: RecordedTrainer
+
+
+class Manifest(BaseModel):
+    """What a complete run was and what came of it (run.json)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = Field(default=SCHEMA_VERSION, description="version of this format")
+    config: RecordedConfig = Field(description="the resolved configuration")
+    base: str = Field(description="fingerprint of the base model")
+    trained_set: str = Field(description="what was trained")
+    trained_parameters: int = Field(description="how many parameters that is")
+    total_parameters: int = Field(description="parameters of the whole model")
+    split: str = Field(description="name of the split trained on")
+    split_digest: str = Field(description="SHA-256 of its items")
+    skipped: int = Field(default=0, ge=0, description="what stands among them in the data and cannot be graded")
+    patch_sha256: str = Field(description="SHA-256 of patch.safetensors")
+    cost: Cost = Field(
+        description="what the training took, summed over resumptions; steps that were lost with a killed process are not in it"
+    )
+    dropped: int = Field(default=0, description="episodes left out of the training, since environments failed")
+    no_signal: bool = Field(default=False, description="no group of any step had an advantage: nothing was learned, the patch is the base")
+    truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens, mean over the steps")
+    hardware: Hardware = Field(description="the machine that finished it")
+    versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
+    git_commit: str | None = Field(
+        description="commit of the source that it ran from, with -dirty where files differed; null: an installed package"
+    )
+    finished: str = Field(description="UTC time of completion, ISO 8601")
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training."""
+        return self.cost.seconds
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The manifest of a complete run, None where the run is not complete. Raises UserError for a damaged one."""
+    path = directory / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        data = read_bytes(path, LARGEST_MANIFEST)
+        if (found := schema_version(data)) not in (None, SCHEMA_VERSION):
+            raise UserError(
+                f"{path}: schema version {found}, and this release reads {SCHEMA_VERSION}; take the release that wrote it, or train again"
+            )
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: not a manifest of this version ({first_problem(error)}); remove it and resume the run") from error
+
+
+def finished(directory: Path) -> Manifest:
+    """The manifest of a complete run. Raises UserError where the run is not complete."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise UserError(f"{directory}: no finished run here, it has no {MANIFEST}; `onelayer train` writes it at the end")
+    return manifest
+
+
+def trained(manifest: Manifest) -> Trained:
+    """What an evaluation tells of the run that its patch comes from."""
+    settings = manifest.config.trainer
+    return Trained(
+        algorithm=settings.algorithm_name,
+        trained_set=manifest.trained_set,
+        seed=settings.seed,
+        lr=settings.lr,
+        parameters=manifest.trained_parameters,
+        total_parameters=manifest.total_parameters,
+        recipe=manifest.config.name,
+        split=manifest.split,
+        split_digest=manifest.split_digest,
+        cost=manifest.cost,
+    )
+
+
+def recipe_of(config: Config, env: EnvConfig, settings: EvalConfig) -> dict[str, JsonValue]:
+    """The part of a recipe that an evaluation rests on."""
+    return config.model_copy(update={"env": env, "eval": settings}).model_dump(
+        mode="json", include={"model", "env", "agent", "pool", "eval"}
+    )
