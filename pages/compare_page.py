@@ -176,7 +176,7 @@ def _compared(found: Compared | None) -> Cell:
     if found.difference is None:
         return Cell("-", "not\ncomparable")
     cell = difference_cell(found.difference)
-    others = {"Holm": found.p_holm, "McNemar": found.mcnemar}
+    others = {"Holm": None if found.p_holm == found.difference.p else found.p_holm, "McNemar": found.mcnemar}
     lines = [f"{name} {'< 0.001' if p < 0.001 else f'{p:.3f}'}" for name, p in others.items() if p is not None]
     return Cell(cell.figure, "\n".join([cell.detail, *lines]))
 
@@ -199,8 +199,8 @@ def _result_notes(section: Section) -> list[str]:
 def _difference_notes(section: Section, level: float) -> list[str]:
     found = [(row, decoding, pair) for row in section.rows for decoding in Decoding for pair in _pairs(row.figures(decoding))]
     notes = [f"Differences of pass@1, paired on the same items and training seeds, \u00b1 {level:.0%}, p of the paired t test."]
-    if any(pair.p_holm is not None for _, _, pair in found):
-        notes.append("Holm: p corrected for the comparisons with the same policy in its column.")
+    if any(pair.difference and pair.p_holm != pair.difference.p for _, _, pair in found):
+        notes.append("Holm: p corrected for the comparisons with the same policy in its column, where that changes it.")
     greedy = [pair for _, decoding, pair in found if decoding is Decoding.GREEDY and pair.difference]
     if any(pair.mcnemar is not None for pair in greedy):
         notes.append("McNemar: exact p, not corrected, of the items that just one of the two solves; to be preferred where these are few.")

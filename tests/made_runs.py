@@ -14,6 +14,7 @@ from onelayer.evals.evaluator import summarise
 from onelayer.evals.records import MANIFEST, Decoding, Evaluation, Trained
 from onelayer.evals.samples import SAMPLES, Sample, write_samples
 from onelayer.trainers.config import Config
+from onelayer.trainers.manifest import Manifest, RecordedConfig
 
 BASE = "f" * 64
 ITEMS, SAMPLES_EACH = 160, 4
@@ -133,10 +134,23 @@ def make_run(
     directory.mkdir(parents=True)
     weights = recipe.model_dump_json().encode()
     (directory / "patch.safetensors").write_bytes(weights)
-    manifest = {"schema_version": 2, "config": recipe.model_dump(mode="json"), "base": BASE, "trained_set": trained_set}
     patch = hashlib.sha256(weights).hexdigest()
-    manifest |= {"patch_sha256": patch, "cost": trained.cost.model_dump()}
-    (directory / "run.json").write_text(json.dumps(manifest))
+    manifest = Manifest(
+        config=RecordedConfig.model_validate(recipe.model_dump(mode="json")),
+        base=BASE,
+        trained_set=trained_set,
+        trained_parameters=parameters,
+        total_parameters=trained.total_parameters,
+        split=trained.split,
+        split_digest=trained.split_digest,
+        patch_sha256=patch,
+        cost=trained.cost,
+        hardware=Hardware(cpu="any", cores=1, threads=1, gpu=None),
+        versions={},
+        git_commit=None,
+        finished="2026-01-01T00:00:00+00:00",
+    )
+    (directory / "run.json").write_text(manifest.model_dump_json())
     drawn_with = int(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8], 16)  # whatever keys a recipe gains
     correct_IS = outcomes(rate, drawn_with)
     make_evaluation(
