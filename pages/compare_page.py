@@ -16,7 +16,7 @@ from rich.console import Group
 from ..common.files import write_atomically
 from ..envs.items import size_text
 from ..evals.records import Decoding
-from ..studies.compare_records import Compared, Comparison, Figures, Policy, Row, Section
+from ..studies.compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section
 from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
 
 
@@ -88,7 +88,7 @@ def differences(section: Section, level: float) -> Table:
     return Table(f"Differences on {section.split}", header, rows, _difference_notes(section, level))
 
 
-def trainings(domain: str, policies: Sequence[Policy]) -> Table:
+def trainings(domain: str, policies: Sequence[ComparedPolicy]) -> Table:
     """What was trained, and what it cost."""
     header = [Cell("policy"), Cell("seeds"), Cell("trained", "parameters"), Cell("steps")]
     header += [Cell(figure, "a run") for figure in ("episodes", "tokens", "seconds")]
@@ -106,7 +106,7 @@ def trainings(domain: str, policies: Sequence[Policy]) -> Table:
 
 def protocol(section: Section) -> dict[str, str]:
     """How a split was measured, as label and text; where rows differ, each value with its rows."""
-    texts: dict[str, Callable[[Row], str]] = {
+    texts: dict[str, Callable[[ComparisonRow], str]] = {
         "items": lambda row: size_text(row.items, row.skipped),
         "items SHA-256": lambda row: row.digest,
         "samples of each item": lambda row: f"{row.samples} at temperature {row.temperature:g}, and 1 greedy",
@@ -128,12 +128,12 @@ def protocol(section: Section) -> dict[str, str]:
     return labels
 
 
-def _setting(name: str, row: Row) -> str:
+def _setting(name: str, row: ComparisonRow) -> str:
     value = row.settings.get(name)
     return "not set" if value is None else str(value)
 
 
-def _name(row: Row, section: Section) -> Cell:
+def _name(row: ComparisonRow, section: Section) -> Cell:
     """A policy says what sets its protocol apart, and where it was trained, if elsewhere: names are unique within a domain only."""
     elsewhere = f"trained on {row.trained_on}" if row.trained_on not in (None, section.domain) else ""
     return Cell(row.policy, "\n".join(text for text in (row.apart, elsewhere) if text))
@@ -144,7 +144,7 @@ def _decodings(section: Section) -> list[str]:
     return [temperatures.pop() if len(temperatures) == 1 else "sampled", "greedy"]
 
 
-def _over(rows: Iterable[Row], level: float) -> str:
+def _over(rows: Iterable[ComparisonRow], level: float) -> str:
     """What all intervals of trained policies allow for, on lines no wider than an interval; empty where rows must tell each their own."""
     kinds = {row.interval_over for row in rows if row.seeds} or {"items"}
     return f"{level:.0%} over {kinds.pop()}".replace(" and", "\nand") if len(kinds) == 1 else ""
@@ -222,7 +222,7 @@ def _pairs(figures: Figures) -> list[Compared]:
     return [pair for pair in (figures.to_base, figures.to_first) if pair]
 
 
-def _training_notes(policies: Sequence[Policy]) -> list[str]:
+def _training_notes(policies: Sequence[ComparedPolicy]) -> list[str]:
     notes = []
     for policy in policies:
         for run in policy.runs:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..common.files import write_atomically
 from ..evals.records import Decoding
-from ..studies.leaderboard.records import Compared, Entry, Leaderboard, Standing, Table
+from ..studies.leaderboard.records import Entry, Leaderboard, PairedDifference, Standing, Table
 from .page import render_html
 
 INDEX, JSON, CSV = "index.html", "leaderboard.json", "leaderboard.csv"
@@ -87,7 +87,7 @@ def _row(table: Table, entry: Entry, decoding: Decoding, standing: Standing) -> 
     }
 
 
-def _difference(name: str, found: Compared | None) -> dict[str, float | None]:
+def _difference(name: str, found: PairedDifference | None) -> dict[str, float | None]:
     figures = ("difference", "low", "high", "p")
     values = {f"{name}_{figure}": getattr(found.difference, figure) if found else None for figure in figures}
     return values | {f"{name}_p_holm": found.p_holm if found else None}

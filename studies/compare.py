@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from ..evals.protocol import UNTRAINED, Protocol, labels, protocol, training_settings, who
 from ..evals.records import Decoding, Evaluation, Recorded
 from ..evals.statistics import mcnemar
-from .compare_records import Compared, Comparison, Figures, Policy, Row, Section, TrainedSeed
+from .compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section, TrainedSeed
 from .learning_curve import LearningCurve
 from .pairing import SeedRates, corrected, minus, pair, pooled
 
@@ -71,7 +71,7 @@ class _Draft:
 class _Line:
     """One policy on one split under one protocol, before it is compared."""
 
-    policy: Policy
+    policy: ComparedPolicy
     by_seed: dict[int, Measurement]
     apart: str = ""
     """What sets its protocol apart from others of its section."""
@@ -195,11 +195,11 @@ def _training_labels(drafts: Sequence[_Draft]) -> list[str]:
     return [found.get(at, "") for at in range(len(drafts))]
 
 
-def _policy(draft: _Draft, name: str, apart: str) -> Policy:
+def _policy(draft: _Draft, name: str, apart: str) -> ComparedPolicy:
     if not draft.runs:
-        return Policy(name=name)
+        return ComparedPolicy(name=name)
     measured = next((run for run in draft.runs if run.patch), draft.runs[0])
-    return Policy(
+    return ComparedPolicy(
         name=name,
         domain=draft.domain,
         model=str(draft.settings["model.path"]),
@@ -223,7 +223,7 @@ def _policy(draft: _Draft, name: str, apart: str) -> Policy:
     )
 
 
-def _measured(draft: _Draft, policy: Policy) -> list[_Line]:
+def _measured(draft: _Draft, policy: ComparedPolicy) -> list[_Line]:
     """A row for each split and protocol. Of a seed measured twice in the same way the one with the most samples counts."""
     rows: list[_Line] = []
     for seed, measurement in draft.measured:
@@ -291,9 +291,9 @@ def _figures(row: _Line, decoding: Decoding, to_base: Compared | None, to_first:
     )
 
 
-def _row(row: _Line, sampled: Figures, greedy: Figures) -> Row:
+def _row(row: _Line, sampled: Figures, greedy: Figures) -> ComparisonRow:
     trained, seen = bool(row.policy.runs), row.one
-    return Row(
+    return ComparisonRow(
         policy=row.policy.name,
         trained_on=row.policy.domain,
         seeds=sorted(row.by_seed) if trained else [],

@@ -24,7 +24,7 @@ class TrainedSeed(BaseModel):
     curve: LearningCurve
 
 
-class Policy(BaseModel):
+class ComparedPolicy(BaseModel):
     """Runs that differ in their seed alone, or what was evaluated without a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,7 +70,7 @@ class Figures(BaseModel):
     to_first: Compared | None = Field(description="minus the first policy given that is no base; null for itself and for a base")
 
 
-class Row(BaseModel):
+class ComparisonRow(BaseModel):
     """One policy on one split."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,7 +113,7 @@ class Section(BaseModel):
 
     domain: str = Field(description="the split's suite")
     split: str
-    rows: list[Row] = Field(description="bases, then the others as they were given")
+    rows: list[ComparisonRow] = Field(description="bases, then the others as they were given")
 
 
 class Comparison(BaseModel):
@@ -123,7 +123,7 @@ class Comparison(BaseModel):
 
     schema_version: Literal[1] = 1
     level: float = Field(default=0.95, description="confidence level of every interval")
-    policies: list[Policy] = Field(description="in the order given")
+    policies: list[ComparedPolicy] = Field(description="in the order given")
     sections: list[Section]
 
     @property

@@ -51,7 +51,7 @@ class Training(BaseModel):
     no_signal: list[int] = Field(default=[], description="training seeds in which no group ever had an advantage: nothing was learned")
 
 
-class Measured(BaseModel):
+class ArmFigures(BaseModel):
     """One arm under one decoding, and what it differs by."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,14 +77,14 @@ class Arm(BaseModel):
 
     name: str = Field(description="base, full or another trained set")
     training: Training | None = Field(default=None, description="null for base")
-    sampled: Measured
-    greedy: Measured
+    sampled: ArmFigures
+    greedy: ArmFigures
     majority: Rate | None = Field(
         default=None, description="majority vote of StudyReport.majority samples, for base where its answers are known"
     )
     curves: list[Curve] = Field(default=[], description="training curves, one per seed")
 
-    def measured(self, decoding: Decoding) -> Measured:
+    def measured(self, decoding: Decoding) -> ArmFigures:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
@@ -246,7 +246,7 @@ def _check_comparable(arm: ArmRecords, base: ArmRecords, full: ArmRecords) -> No
             raise ValueError(f"{arm.name}: its records are of other items than those of base")
 
 
-def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], decoding: Decoding) -> dict[str, Measured]:
+def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], decoding: Decoding) -> dict[str, ArmFigures]:
     """Every arm's figures under one decoding."""
 
     found = {arm.name: arm.rates(decoding) for arm in (base, full, *trained)}
@@ -255,7 +255,7 @@ def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], 
     result = {}
     for arm in (base, full, *trained):
         scores = [recorded.manifest.scores(decoding) for recorded in arm.evaluations]
-        result[arm.name] = Measured(
+        result[arm.name] = ArmFigures(
             pass_rate=found[arm.name].pass_rate,
             by_seed=found[arm.name].means,
             mean_tokens=float(np.mean([score.mean_tokens for score in scores])),

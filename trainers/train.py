@@ -39,7 +39,7 @@ from .rows import Row, make_rows, survivors
 from .run import Run, claim, summary_writer
 
 LOST_LEAST, LOST_WINDOW = 8, 256
-"""A run stops where more than LOST_SHARE, and at least this many, of the last episodes were lost; see `Losses`."""
+"""A run stops where more than LOST_SHARE, and at least this many, of the last episodes were lost; see `LostEpisodes`."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         )
     agent.engine.load({})  # an engine that takes no weights says so before anything is made
     parts = part_hashes(trained)
-    learner, losses, cut_off = Learner(base, trained, config), Losses(), False
+    learner, losses, cut_off = Learner(base, trained, config), LostEpisodes(), False
     parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(config.env, "train", config.pool))
@@ -155,7 +155,7 @@ class Group:
         return any(self.advantages)
 
 
-def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, losses: Losses) -> tuple[list[Episode], list[Group]]:
+def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, losses: LostEpisodes) -> tuple[list[Episode], list[Group]]:
     """All episodes of a step, and the groups of them to learn from: of `prompts_per_step` items, with `group_size` episodes each.
 
     Groups without any advantage teach nothing. With `dynamic_sampling` as many others are played, so many times at most, and take their
@@ -190,7 +190,7 @@ def plays_of(items: Sequence[str], settings: TrainerConfig, step: int) -> list[P
     ]
 
 
-class Losses:
+class LostEpisodes:
     """Episodes that failing environments have lost, and the stop where these are too many.
 
     A few are no harm: they are left out of their groups. Too many are more than 5% of a step's episodes. A small step has no shares

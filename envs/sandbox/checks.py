@@ -13,7 +13,7 @@ from typing import Any
 from . import pool as pools
 from .inside import codec
 from .inside.watch import CPU, ENDED, PATIENCE
-from .pool import Pool, Worker
+from .pool import SandboxPool, Worker
 from .results import Limits, Outcome, Reply
 
 DEFAULT = Limits()
@@ -22,7 +22,7 @@ SLACK_SECONDS = 60.0  # more than the worker's own patience
 
 
 def calls(
-    source: str, entry_point: str, inputs: Iterable[tuple], limits: Limits = DEFAULT, *, pool: Pool | None = None
+    source: str, entry_point: str, inputs: Iterable[tuple], limits: Limits = DEFAULT, *, pool: SandboxPool | None = None
 ) -> Generator[Reply, None, None]:
     """Define `source` once in a process of its own and call its `entry_point` with each of the inputs.
 
@@ -43,7 +43,7 @@ def calls(
                 return
 
 
-def script(source: str, stdin: str, limits: Limits = DEFAULT, *, pool: Pool | None = None) -> Reply:
+def script(source: str, stdin: str, limits: Limits = DEFAULT, *, pool: SandboxPool | None = None) -> Reply:
     """Run `source` as a program with `stdin` on its standard input; what it prints is in the reply.
 
     RETURNED means exit status 0. Raises UserError where the machine offers no isolation.
@@ -65,7 +65,7 @@ def script(source: str, stdin: str, limits: Limits = DEFAULT, *, pool: Pool | No
     return dataclasses.replace(reply, value=None, stdout=stdout)
 
 
-def judged(source: str, tests: str, names: Sequence[str], limits: Limits = DEFAULT, *, pool: Pool | None = None) -> Reply:
+def judged(source: str, tests: str, names: Sequence[str], limits: Limits = DEFAULT, *, pool: SandboxPool | None = None) -> Reply:
     """Run assert-style `tests` against the functions `names` that `source` defines.
 
     The tests run in a second process, where each name is a stub that calls the candidate's function in its own process:
@@ -95,7 +95,7 @@ def judged(source: str, tests: str, names: Sequence[str], limits: Limits = DEFAU
 
 
 @contextlib.contextmanager
-def _check(pool: Pool, role: str, mode: str, request: bytes, limits: Limits, count: int) -> Iterator[_Check]:
+def _check(pool: SandboxPool, role: str, mode: str, request: bytes, limits: Limits, count: int) -> Iterator[_Check]:
     with pool.lend(role) as worker:
         check = _Check(worker, mode, request, limits, count)
         try:

@@ -125,7 +125,7 @@ class Worker:
                 pipe.close()
 
 
-class Pool:
+class SandboxPool:
     """Workers of one kind for each role. Tests and candidates never share one: what is left in its memory stays with its kind."""
 
     def __init__(self, layers: tuple[str, ...] = LAYERS) -> None:
@@ -193,7 +193,7 @@ class Pool:
                 workers.pop().kill()
 
 
-pool = Pool()
+pool = SandboxPool()
 
 
 def isolation() -> Isolation:

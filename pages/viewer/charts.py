@@ -28,7 +28,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlotMark:
     """A point, with its interval where it has one. Places in percent, y from the top."""
 
     x: float
@@ -52,7 +52,7 @@ class Line:
     points: str = ""
     """Of a polyline, in thousandths of the plot."""
     thin: bool = False
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[PlotMark] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

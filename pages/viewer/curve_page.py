@@ -13,7 +13,7 @@ from ...evals.protocol import algorithm_of, labels, training_settings
 from ...studies.pairing import pooled
 from ...studies.store import Entry, State, trained_on
 from ...trainers.config import settings_of
-from .charts import COLORS, DASHES, Axis, Chart, Line, Mark, axis, polyline
+from .charts import COLORS, DASHES, Axis, Chart, Line, PlotMark, axis, polyline
 from .run_index import Point, section
 
 X = {"step": "steps", "tokens": "sampled tokens", "episodes": "episodes", "seconds": "seconds"}
@@ -139,7 +139,7 @@ def _domain_chart(name: str, policies: Sequence[Policy], left_out: int, x: str, 
             lines += [Line(policy.name, color, 0, polyline(curve, across, up), thin=True) for curve in curves]
         last = next((point for point in reversed(mean) if point[1] is not None), None)
         marks = (
-            [Mark(across.percent(last[0]), 100 - up.percent(last[1]), f"{policy.name}: {last[1]:.3g}")]
+            [PlotMark(across.percent(last[0]), 100 - up.percent(last[1]), f"{policy.name}: {last[1]:.3g}")]
             if last and last[1] is not None
             else []
         )
@@ -162,7 +162,7 @@ def run_charts(points: Sequence[Point]) -> list[Chart]:
         x, y = _axes(points, "step", key)
         curve = _curve(points, "step", key)
         last = next(point for point in reversed(curve) if point[1] is not None)
-        marks = [Mark(x.percent(last[0]), 100 - y.percent(last[1] or 0.0), f"step {last[0]:g}: {last[1]:.3g}")]
+        marks = [PlotMark(x.percent(last[0]), 100 - y.percent(last[1] or 0.0), f"step {last[0]:g}: {last[1]:.3g}")]
         charts.append(
             Chart(title, f"{title} at each step, the last {last[1]:.3g}", x, y, [Line(title, 0, 0, polyline(curve, x, y), marks=marks)])
         )

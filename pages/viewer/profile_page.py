@@ -15,7 +15,7 @@ from ...studies.leaderboard.records import Entry, Leaderboard, Standing
 from ...studies.leaderboard.records import Table as Measured
 from ...studies.paper import published
 from ..page import Cell, Table, difference_cell
-from .charts import Axis, Chart, Line, Mark, axis, polyline
+from .charts import Axis, Chart, Line, PlotMark, axis, polyline
 
 LAYER = re.compile(r"layer:(\d{1,3})(\.\w+)?")
 STEPS = 10
@@ -231,16 +231,16 @@ def _side_by_side(layers: Sequence[int]) -> list[float]:
     return found
 
 
-def _mark(figure: LayerFigure, place: float, x: Axis, y: Axis, link: str) -> Mark:
+def _mark(figure: LayerFigure, place: float, x: Axis, y: Axis, link: str) -> PlotMark:
     label = f"layer {figure.layer}: {_text(figure)}"
     low, high = figure.interval or (None, None)
     if figure.interval is None and figure.reason.startswith("unbounded"):
         low, high = y.low - 1, y.high + 1
     if low is None or high is None:
-        return Mark(x.percent(place), None if figure.point is None else 100 - y.percent(figure.point), label, link=link)
+        return PlotMark(x.percent(place), None if figure.point is None else 100 - y.percent(figure.point), label, link=link)
     cut = low < y.low or high > y.high
     ends = (100 - y.percent(max(low, y.low)), 100 - y.percent(min(high, y.high)))
-    return Mark(x.percent(place), None if figure.point is None else 100 - y.percent(figure.point), label, *ends, cut=cut, link=link)
+    return PlotMark(x.percent(place), None if figure.point is None else 100 - y.percent(figure.point), label, *ends, cut=cut, link=link)
 
 
 def _text(figure: LayerFigure) -> str:

@@ -22,9 +22,9 @@ from ...evals.records import Decoding, Evaluation, Trained
 from ..pairing import Paired, contribution_of, corrected, minus
 from ..paper import published
 from .marks import Mark
-from .measured import Measured, Pool, averaged, collect, pools
+from .measured import Policy, TableRow, averaged, collect, pools
 from .published import published_averages, published_tables
-from .records import Compared, Entry, Leaderboard, LeftOut, Share, Spent, Standing, Table
+from .records import Entry, Leaderboard, LeftOut, PairedDifference, Share, Standing, Table, TrainingCost
 
 SHOWN = ("temperature", "max_tokens", "prompt", "seed")
 """What an opened entry tells of its protocol besides the keys of its recipe, where all its evaluations agree in it."""
@@ -37,8 +37,8 @@ def build(root: Path) -> Leaderboard:
     Raises UserError where `root` is no directory that can be read.
     """
     found, averages, broken = collect(root)
-    by_table: defaultdict[tuple[object, ...], list[Measured]] = defaultdict(list)
-    for one in [*(Measured((one,)) for one in found), *averaged(found, [*averages, *published_averages()])]:
+    by_table: defaultdict[tuple[object, ...], list[TableRow]] = defaultdict(list)
+    for one in [*(TableRow((one,)) for one in found), *averaged(found, [*averages, *published_averages()])]:
         by_table[one.table].append(one)
     source = published().source
     return Leaderboard(
@@ -51,7 +51,7 @@ def build(root: Path) -> Leaderboard:
     )
 
 
-def _table(rows: Sequence[Measured]) -> Table:
+def _table(rows: Sequence[TableRow]) -> Table:
     """All entries on the same items."""
     found = pools(rows)
     bases = [pool for pool in found if pool.is_base]
@@ -81,7 +81,7 @@ def _table(rows: Sequence[Measured]) -> Table:
 class _Draft:
     """The figures of an entry under one decoding, before they are compared with those of others."""
 
-    def __init__(self, pool: Pool, decoding: Decoding, base: Pool | None, full: Pool | None, full_differs: list[str]):
+    def __init__(self, pool: Policy, decoding: Decoding, base: Policy | None, full: Policy | None, full_differs: list[str]):
         self.pool, self.decoding, self.protocol = pool, decoding, pool.one.protocol(decoding)
         self.rates = pool.rates(decoding)
         self.rate = self.rates.pass_rate
@@ -142,23 +142,23 @@ def ranks(intervals: Sequence[tuple[float, float]]) -> list[int]:
     return (1 + len(lows) - np.searchsorted(lows, highs, side="right")).tolist()
 
 
-def _corrected(found: Sequence[tuple[Pool | None, Paired | None]]) -> list[Compared | None]:
+def _corrected(found: Sequence[tuple[Policy | None, Paired | None]]) -> list[PairedDifference | None]:
     """Differences to another entry, each with the entry, and with p values corrected."""
     p_holm = corrected([(id(other), one.difference.p) if one else None for other, one in found])
     return [
-        None if one is None or p is None else Compared(difference=one.difference, p_holm=p, seeds=one.seeds)
+        None if one is None or p is None else PairedDifference(difference=one.difference, p_holm=p, seeds=one.seeds)
         for (_, one), p in zip(found, p_holm, strict=True)
     ]
 
 
-def _apart(found: Sequence[Pool]) -> list[str]:
+def _apart(found: Sequence[Policy]) -> list[str]:
     """What sets the protocol of each apart from those of others of its table."""
     parts = zip(*(pool.one.parts for pool in found), strict=True)
     by_part = [labels([one.protocols[Decoding.SAMPLED].levels for one in members]) for members in parts]
     return [", ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*by_part, strict=True)]
 
 
-def _entry(pool: Pool, apart: str, sampled: Standing | None, greedy: Standing | None) -> Entry:
+def _entry(pool: Policy, apart: str, sampled: Standing | None, greedy: Standing | None) -> Entry:
     one, rows = pool.one, list(pool.by_seed.values())
     parts = [part for row in rows for part in row.parts]
     seen, trained = one.manifest, [row.trained for row in rows if row.trained]
@@ -198,11 +198,11 @@ def _shown(seen: Evaluation, settings: ProtocolSettings) -> dict[str, JsonValue]
     return {key: getattr(seen, key) for key in SHOWN} | {key: value for key, value in settings.items() if "." in key}
 
 
-def _spent(trained: Sequence[Trained]) -> Spent:
+def _spent(trained: Sequence[Trained]) -> TrainingCost:
     costs = [one.cost for one in trained]
     gpu = [cost.gpu_seconds for cost in costs if cost.gpu_seconds is not None]
     gpu_memory = [cost.peak_gpu_memory for cost in costs if cost.peak_gpu_memory is not None]
-    return Spent(
+    return TrainingCost(
         seconds=float(np.mean([cost.seconds for cost in costs])),
         cpu_seconds=float(np.mean([cost.cpu_seconds for cost in costs])),
         gpu_seconds=float(np.mean(gpu)) if len(gpu) == len(costs) else None,

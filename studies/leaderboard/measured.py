@@ -88,7 +88,7 @@ class Average:
 
 
 @dataclass(frozen=True)
-class Measured:
+class TableRow:
     """A policy on the items of one table: an evaluation, or those on the suites of an average, in its order."""
 
     parts: tuple[Evaluated, ...]
@@ -132,7 +132,7 @@ class Measured:
         hashes = [part.protocols[decoding].hash for part in self.parts]
         return fingerprint(*hashes) if self.average else hashes[0]
 
-    def differing(self, other: Measured, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
+    def differing(self, other: TableRow, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
         """What the two, of one table, were measured with differently: empty where they may be compared."""
         pairs = zip(self.parts, other.parts, strict=True)
         return list(dict.fromkeys(name for a, b in pairs for name in a.protocols[decoding].differing(b.protocols[decoding])))
@@ -167,13 +167,13 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Policy:
     """Evaluations that differ in their training seed alone."""
 
-    by_seed: dict[int, Measured]
+    by_seed: dict[int, TableRow]
 
     @property
-    def one(self) -> Measured:
+    def one(self) -> TableRow:
         return next(iter(self.by_seed.values()))
 
     @property
@@ -191,12 +191,12 @@ class Pool:
     def rates(self, decoding: Decoding) -> SeedRates:
         return SeedRates({seed: one.rates(decoding) for seed, one in self.by_seed.items()}, self.one.trained is not None)
 
-    def base_of(self, bases: Sequence[Pool]) -> Pool | None:
+    def base_of(self, bases: Sequence[Policy]) -> Policy | None:
         """Its own base, of several measurements the one that it is comparable with; None for a base, and where it was not measured."""
         own = [base for base in bases if base.one.base == self.one.base]
         return None if self in own else min(own, key=lambda base: len(base.one.differing(self.one)), default=None)
 
-    def full_of(self, fulls: Sequence[Pool], decoding: Decoding) -> tuple[Pool | None, list[str]]:
+    def full_of(self, fulls: Sequence[Policy], decoding: Decoding) -> tuple[Policy | None, list[str]]:
         """The full-parameter run that it is measured against: of the same algorithm and training, but for the trained set and the
         learning rate; of several the one with the same learning rate. None where there is none, or no telling which.
 
@@ -267,7 +267,7 @@ def average(name: str, splits: Sequence[str]) -> Average:
     return Average(name, f"average of {', '.join(short)}", dict.fromkeys(splits, 1 / len(splits)))
 
 
-def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Measured]:
+def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[TableRow]:
     """Every policy on every average of which it has all suites, measured with the same seed, temperature and token limit.
 
     Of a suite that was measured on several sets of items the set counts that most evaluations are of, then the one with the most items;
@@ -285,7 +285,7 @@ def averaged(found: Sequence[Evaluated], averages: Iterable[Average]) -> list[Me
     for key, there in best.items():
         by_split = best.get(key[:-1], {}) | there  # tasks of the harness have no settings of ours
         complete = (one for one in unique if one.weights.keys() & there.keys() and one.weights.keys() <= by_split.keys())
-        rows += [Measured(tuple(by_split[split] for split in one.weights), one) for one in complete]
+        rows += [TableRow(tuple(by_split[split] for split in one.weights), one) for one in complete]
     return rows
 
 
@@ -337,7 +337,7 @@ def _coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], dict[str, int]]:
     return coded.indices.fill_null(len(names) - 1).to_numpy(), {name: code for code, name in enumerate(names)}
 
 
-def pools(rows: Sequence[Measured]) -> list[Pool]:
+def pools(rows: Sequence[TableRow]) -> list[Policy]:
     """Entries in the making: what differs in its training seed alone is one. What was measured again counts once, with the most samples."""
     found = pooled(rows, lambda one: (one.identity, one.tokenizers), lambda one: one.seed, lambda one: tuple(one.manifest.patches))
-    return [Pool({there[0].seed: max(there, key=lambda one: one.samples) for there in by_seed.values()}) for by_seed in found]
+    return [Policy({there[0].seed: max(there, key=lambda one: one.samples) for there in by_seed.values()}) for by_seed in found]

@@ -11,7 +11,7 @@ from ...evals.statistics import Difference
 from .marks import Mark
 
 
-class Compared(BaseModel):
+class PairedDifference(BaseModel):
     """An entry minus another on the same items."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,14 +39,14 @@ class Standing(BaseModel):
     pass_rate: float = Field(description="pass@1")
     interval: tuple[float, float] | None = Field(description="at 95%; null: a published figure has none")
     by_seed: list[float] = Field(default=[], description="pass@1 of each training seed")
-    to_base: Compared | None = Field(default=None, description="minus its base; null for a base, and where none was measured so")
-    to_full: Compared | None = Field(default=None, description="minus the full-parameter run of the same recipe; null as above")
+    to_base: PairedDifference | None = Field(default=None, description="minus its base; null for a base, and where none was measured so")
+    to_full: PairedDifference | None = Field(default=None, description="minus the full-parameter run of the same recipe; null as above")
     base_differs: list[str] = Field(default=[], description="what its base was measured with differently, which is why to_base is null")
     full_differs: list[str] = Field(default=[], description="the same for the full-parameter run")
     contribution: Share | None = Field(default=None, description="C(k); null without base or full-parameter run")
 
 
-class Spent(BaseModel):
+class TrainingCost(BaseModel):
     """What a training took: the mean over the seeds, and the largest memory."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,7 +82,7 @@ class Entry(BaseModel):
     interval_over: Literal["items", "seeds and items"] | None = Field(description="null: there is no interval")
     parameters: int | None = Field(default=None, description="trained parameters; null where not known")
     total_parameters: int | None = None
-    spent: Spent | None = Field(default=None, description="in training; null where nothing was trained, or it is not known")
+    spent: TrainingCost | None = Field(default=None, description="in training; null where nothing was trained, or it is not known")
     apart: str = Field(default="", description="what sets its protocol apart from others of the table, as 2 turns; empty: nothing does")
     protocol: dict[str, JsonValue] = Field(
         default={}, description="temperature, max_tokens, prompt, evaluation seed, and the keys of its recipe that its figures rest on"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from unruly import Unruly
+from failing_environments import Unruly
 
 from onelayer.agents.agent import Agent
 from onelayer.agents.config import AgentConfig

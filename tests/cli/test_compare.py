@@ -223,7 +223,8 @@ def unfinished_with_result() -> None:
 def broken_recipe() -> None:
     shutil.rmtree("one/test")
     Path("one/run.json").unlink()
-    Path("one/config.yaml").write_text("trainer: {steps: many}\n")
+    path = Path("one/config.yaml")
+    path.write_text(path.read_text().replace("  steps: 2\n", "  steps: many\n"))
 
 
 def empty_study() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from e2e.commands import SMALL_DISK, finish, lines, message, onelayer, replies, start, stop_when
-from stand_in import StandIn
+from endpoint_server import StandIn
 
 from onelayer.cli.main import main
 from onelayer.evals.journal import JOURNAL

@@ -13,9 +13,9 @@ from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
+from failing_environments import Unruly, dies, unmakable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unruly import Unruly, dies, unmakable
 
 from onelayer.envs import MathConfig, UserError, load, pool_process
 from onelayer.envs.config import PoolConfig
@@ -26,9 +26,9 @@ GRAVE = {
     "pipe": "what the process sent is no reply",
     "segfault": "the process died of SIGSEGV",
     "leak": "it took 0.2 GiB of memory (pool.memory_gib=0.25)",
-    "bomb": "MemoryError (unruly.py:",
+    "bomb": "MemoryError (failing_environments.py:",
 }
-MILD = {"raise": "IndexError: out of range (unruly.py:", "quit": "SystemExit: so there (unruly.py:"}
+MILD = {"raise": "IndexError: out of range (failing_environments.py:", "quit": "SystemExit: so there (failing_environments.py:"}
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,10 @@ def test_mistakes_of_the_user_are_said_as_such() -> None:
             pool.env().reset("nonsense", 0).result()
         item = load(MathConfig(), "test").items[0]
         assert play(pool, item.id, f"\\boxed{{{item.gold}}}")[-1].info["verdict"] == "correct"
-    with Pool(unmakable, workers=2) as pool, pytest.raises(UserError, match=r"can not be made: RuntimeError: no library \(unruly.py:\d+\)"):
+    with (
+        Pool(unmakable, workers=2) as pool,
+        pytest.raises(UserError, match=r"can not be made: RuntimeError: no library \(failing_environments.py:\d+\)"),
+    ):
         pool.env().reset("a", 0).result()
     with Pool(dies, workers=1) as pool, pytest.raises(UserError, match=r"can not be made in a process of its own: .* exit code 3"):
         pool.env().reset("a", 0).result()
@@ -242,7 +245,7 @@ def test_mistakes_of_the_user_are_said_as_such() -> None:
 PARENT = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-from unruly import Unruly
+from failing_environments import Unruly
 from onelayer.envs.pool import Pool
 pool = Pool(Unruly, workers=3)
 envs = [pool.env() for _ in range(6)]

@@ -374,7 +374,7 @@ def test_runs_appear_grow_break_and_vanish(ask: Ask, tmp_path: Path) -> None:
     viewed.kept_episodes(run, 2, 3)
     assert "16 episodes" in texts(ask("/episodes?run=run")[1])
     (run / "metrics.jsonl").write_text("nonsense\n")
-    assert "run/metrics.jsonl:1: broken metrics" in texts(ask("/curves")[1])
+    assert "run/metrics.jsonl:1: not the metrics" in texts(ask("/curves")[1])
     (run / "episodes" / "000002-000003.parquet").write_bytes(b"PAR1")
     assert "run/episodes/000002-000003.parquet: cannot be read" in texts(ask("/episodes?run=run")[1])
     shutil.rmtree(run)

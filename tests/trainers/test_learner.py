@@ -11,7 +11,7 @@ import torch
 from families import FAMILIES, MORE_FAMILIES, random_base
 from hypothesis import given
 from hypothesis import strategies as st
-from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
+from reference_update import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
 
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.policy import Base, load_base, part_hashes, weight_hashes

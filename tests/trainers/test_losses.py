@@ -12,7 +12,7 @@ from onelayer.envs import UserError
 from onelayer.envs.pool import ACTION_ERROR
 from onelayer.trainers.config import TrainerConfig
 from onelayer.trainers.rows import Row, make_rows, survivors
-from onelayer.trainers.train import Losses, advantages
+from onelayer.trainers.train import LostEpisodes, advantages
 
 
 def episodes(groups: int, size: int, lost: set[int]) -> list[Episode]:
@@ -40,7 +40,7 @@ def test_the_lost_and_the_lonely_are_left_out() -> None:
 
 
 def steps_until_stop(groups: int, size: int, share: float, steps: int, seed: int = 0) -> int | None:
-    rng, losses = random.Random(seed), Losses()
+    rng, losses = random.Random(seed), LostEpisodes()
     for step in range(steps):
         lost = {index for index in range(groups * size) if rng.random() < share}
         try:
@@ -51,11 +51,11 @@ def steps_until_stop(groups: int, size: int, share: float, steps: int, seed: int
 
 
 def test_more_than_five_percent_of_a_step_stop_it_at_once() -> None:
-    assert len(Losses().watch(0, iter(episodes(32, 8, set(range(0, 120, 10)))), 256)) == 256  # 12
+    assert len(LostEpisodes().watch(0, iter(episodes(32, 8, set(range(0, 120, 10)))), 256)) == 256  # 12
     came = []
     told = r"^step 3: environments failed in 13 of the last 256 episodes, more than 5%; first: broke; correct the environment$"
     with pytest.raises(UserError, match=told):
-        Losses().watch(3, (came.append(one) or one for one in episodes(32, 8, set(range(0, 130, 10)))), 256)
+        LostEpisodes().watch(3, (came.append(one) or one for one in episodes(32, 8, set(range(0, 130, 10)))), 256)
     assert len(came) == 121  # the rest was not waited for
 
 
@@ -69,9 +69,9 @@ def test_ten_percent_stop_a_run_and_two_do_not(groups: int, size: int) -> None:
 
 def test_one_failure_never_stops_a_run_and_no_group_left_does() -> None:
     for _ in range(3):
-        assert survivors(Losses().watch(0, iter(episodes(1, 2, {1})), 2)) == []
+        assert survivors(LostEpisodes().watch(0, iter(episodes(1, 2, {1})), 2)) == []
     with pytest.raises(UserError, match="2 of 4 episodes, and no group is left"):
-        Losses().watch(0, iter(episodes(2, 2, {0, 3})), 4)
+        LostEpisodes().watch(0, iter(episodes(2, 2, {0, 3})), 4)
 
 
 def blamed(groups: int, size: int, share: float) -> list[Episode]:
@@ -85,10 +85,10 @@ def blamed(groups: int, size: int, share: float) -> list[Episode]:
 def test_an_environment_that_raises_on_every_reply_stops_the_run_and_one_on_many_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     told = r"^step 1: environments failed in each of 32 episodes on the model's reply; first: KeyError: 'answer' \(grade.py:7\); correct"
     with pytest.raises(UserError, match=told):
-        Losses().watch(1, iter(blamed(4, 8, 1.0)), 32)
+        LostEpisodes().watch(1, iter(blamed(4, 8, 1.0)), 32)
     assert not caplog.records
-    assert len(Losses().watch(1, iter(blamed(4, 8, 0.5)), 32)) == 32
+    assert len(LostEpisodes().watch(1, iter(blamed(4, 8, 0.5)), 32)) == 32
     assert "raised on 16 of 32 replies, which get 0; first: KeyError: 'answer' (grade.py:7)" in caplog.text
     caplog.clear()
-    Losses().watch(1, iter(blamed(4, 8, 0.04)), 32)
+    LostEpisodes().watch(1, iter(blamed(4, 8, 0.04)), 32)
     assert not caplog.records

@@ -11,7 +11,7 @@ import torch
 from families import random_base
 from hypothesis import given
 from hypothesis import strategies as st
-from plain import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
+from reference_update import MAX_TOKENS, OffPolicyLearner, assert_equal, plain_gradient, row_logprobs, sampled_rows
 
 from onelayer.agents.engine import Request, Sampling, TransformersEngine
 from onelayer.agents.episodes import Episode, Play, Step

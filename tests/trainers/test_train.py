@@ -19,7 +19,7 @@ from onelayer.trainers import train as training
 from onelayer.trainers.algorithms.gigpo import GiGPO
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.manifest import read_manifest
-from onelayer.trainers.train import Group, Losses, rollout, rollout_metrics, scored, train
+from onelayer.trainers.train import Group, LostEpisodes, rollout, rollout_metrics, scored, train
 
 TIMES = {"rollout_seconds", "update_seconds", "sync_seconds", "tokens_per_second"}
 
@@ -52,7 +52,7 @@ def roll(items: Sequence[str], step: int = 0, **settings: object) -> tuple[list[
     sizes = {"prompts_per_step": 6, "group_size": 4} | settings
     unused: Any = None
     config = Config(trainer=TrainerConfig.model_validate(sizes), agent=AgentConfig(max_tokens=4))
-    return rollout(unused, unused, split, config, step, Losses())
+    return rollout(unused, unused, split, config, step, LostEpisodes())
 
 
 ITEMS = [f"mixed {number}" if number % 3 == 0 else f"hard {number}" for number in range(60)]

@@ -20,7 +20,7 @@ import pytest
 from onelayer.envs import sandbox
 from onelayer.envs.sandbox import checks
 from onelayer.envs.sandbox import pool as pools
-from onelayer.envs.sandbox.pool import Pool
+from onelayer.envs.sandbox.pool import SandboxPool
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox runs on Linux")
 TABLE = runpy.run_path(str(Path(__file__).with_name("attacks.py")))
@@ -68,7 +68,7 @@ def outside() -> Iterator[dict]:
         victim.stdout.close()
 
 
-def passes(source: str, kind: str, context: dict, limits: sandbox.Limits, success: str, pool: Pool | None = None) -> bool:
+def passes(source: str, kind: str, context: dict, limits: sandbox.Limits, success: str, pool: SandboxPool | None = None) -> bool:
     """A grader as it should be: values come out of the sandbox and are compared here, by type too."""
     cases = [(given, sum(given)) for given in CASES] if kind == "answer" else [((context,), success)]
     replies = checks.calls(source, "add" if kind == "answer" else "f", [given for given, _ in cases], limits, pool=pool)
@@ -147,7 +147,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def test_a_thousand_checks_leave_no_process_and_no_file(outside: dict) -> None:
-    pool = Pool()
+    pool = SandboxPool()
     temporary = set(os.listdir(tempfile.gettempdir()))
     try:
         assert passes(RIGHT, "answer", {}, LIMITS, "", pool)
@@ -186,7 +186,7 @@ def test_attacks_beside_each_other(outside: dict) -> None:
 @pytest.mark.parametrize("layers", [("namespaces", "seccomp"), ("landlock", "seccomp")], ids="+".join)
 def test_fewer_layers_contain_too(layers: tuple[str, ...], outside: dict) -> None:
     """Where the machine has no Landlock, or allows no namespaces. Without namespaces nothing can be written at all."""
-    pool = Pool(layers)
+    pool = SandboxPool(layers)
     try:
         assert passes(RIGHT, "answer", {}, LIMITS, "", pool)
         if pool.isolation and pool.isolation.layers != layers:
@@ -202,7 +202,7 @@ def test_fewer_layers_contain_too(layers: tuple[str, ...], outside: dict) -> Non
 
 
 def test_without_isolation_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool(("landlock",))  # not enough alone
+    pool = SandboxPool(("landlock",))  # not enough alone
     with pytest.raises(pools.UserError, match="--unsafe-sandbox"):
         passes(RIGHT, "answer", {}, LIMITS, "", pool)
     monkeypatch.setenv(sandbox.UNSAFE, "1")

@@ -18,7 +18,7 @@ from textwrap import dedent, indent
 import pytest
 
 from onelayer.envs.sandbox import Outcome, checks
-from onelayer.envs.sandbox.pool import Pool
+from onelayer.envs.sandbox.pool import SandboxPool
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox runs on Linux")
 HERE = Path(__file__).parent
@@ -79,14 +79,14 @@ def marking(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
+def pool() -> Iterator[SandboxPool]:
     """One worker for all."""
-    pool = Pool()
+    pool = SandboxPool()
     yield pool
     pool.stop()
 
 
-def value(pool: Pool, source: str) -> object:
+def value(pool: SandboxPool, source: str) -> object:
     (reply,) = checks.calls(source, "f", [()], pool=pool)
     assert reply.outcome is Outcome.RETURNED, reply
     return reply.value
@@ -100,14 +100,14 @@ def test_a_mark_stays_where_nothing_is_renewed(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", MARKS)
-def test_no_mark_is_found_by_the_next_check(name: str, pool: Pool) -> None:
+def test_no_mark_is_found_by_the_next_check(name: str, pool: SandboxPool) -> None:
     first, second, third = (value(pool, marking(name)) for _ in range(3))
     assert first == second == third
     assert value(pool, "def f():\n    with open('x', 'w') as file: file.write('fine')\n    return open('x').read()") == "fine"
     assert len(pool.idle["candidate"]) == 1
 
 
-def test_scripts_and_tests_find_nothing_either(pool: Pool) -> None:
+def test_scripts_and_tests_find_nothing_either(pool: SandboxPool) -> None:
     leave = indent("\n".join(f"try: {leave}\nexcept OSError: pass" for _, leave in MARKS.values()), "")
     look = "def f():\n    with open('x', 'w') as file: return file.write('fine')"
     for _ in range(2):
@@ -117,7 +117,7 @@ def test_scripts_and_tests_find_nothing_either(pool: Pool) -> None:
         assert value(pool, f"{look}\n") == 4
 
 
-def test_a_candidate_locks_nothing_of_the_machine(pool: Pool) -> None:
+def test_a_candidate_locks_nothing_of_the_machine(pool: SandboxPool) -> None:
     """Not even while it runs: other programs' locks on the same files are theirs."""
     replies = checks.calls(LOCKS, "f", [(1,), (2,)], pool=pool)
     assert next(replies).value == 1
@@ -130,7 +130,7 @@ def test_a_candidate_locks_nothing_of_the_machine(pool: Pool) -> None:
     assert [reply.value for reply in replies] == [2]
 
 
-def test_what_needs_locks_of_its_own_files_works(pool: Pool) -> None:
+def test_what_needs_locks_of_its_own_files_works(pool: SandboxPool) -> None:
     database = """
     import fcntl, sqlite3
     def f():
