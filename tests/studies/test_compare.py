@@ -18,7 +18,8 @@ from onelayer.common.errors import UserError
 from onelayer.evals.records import Decoding, Recorded, Source
 from onelayer.evals.statistics import holm, paired_difference
 from onelayer.pages.compare_page import render_terminal, tables, write_comparison
-from onelayer.studies.compare import Compared, Comparison, Measurement, Row, TrainedRun, compare
+from onelayer.studies.compare import Compared, Comparison, Measurement, TrainedRun, compare
+from onelayer.studies.compare_records import ComparisonRow
 from onelayer.studies.learning_curve import LearningCurve, Point, learning_curve
 from onelayer.studies.study_report import build_report
 from onelayer.trainers.config import Config
@@ -62,7 +63,7 @@ def entries(arms) -> list:
     return [measurement(base.evaluations[0], Path("runs/base")), *runs]
 
 
-def rows(comparison: Comparison) -> dict[str, Row]:
+def rows(comparison: Comparison) -> dict[str, ComparisonRow]:
     (section,) = comparison.sections
     return {row.policy: row for row in section.rows}
 
