@@ -72,7 +72,7 @@ lint: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## check style (ruff) and typ
 	$(bin)/ruff format --check .
 	$(bin)/pyright --pythonpath $(bin)/python
 
-format: $(VENV)/.dev ## let ruff mend what it can
+format: $(VENV)/.dev ## let ruff repair what it can
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 

@@ -69,7 +69,7 @@ def random_agent(env: EnvConfig, split: str) -> Scripted:
 
         def choose(admissible: Sequence[str], turn: int) -> str:
             if not admissible:
-                raise UserError(f"{env.id}: names no admissible actions, so the random agent can not choose; take another policy")
+                raise UserError(f"{env.id}: names no admissible actions, so the random agent cannot choose; take another policy")
             return rng.choice(admissible)
 
         return choose

@@ -148,7 +148,7 @@ class EndpointConfig(BaseModel):
 
 
 def prompt_fault(prompt: str) -> tuple[int, str] | None:
-    """Line (from 1) and reason why a template can not be used; None where it can."""
+    """Line (from 1) and reason why a template cannot be used; None where it can."""
     named = ", ".join(f"{{{place}}}" for place in PLACES)
     shows = False
     for number, line in enumerate(prompt.split("\n"), 1):

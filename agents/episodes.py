@@ -9,7 +9,8 @@ from queue import SimpleQueue
 
 from ..common.errors import UserError
 from ..envs.items import Split
-from ..envs.pool import ACTION_ERROR, InfrastructureError, Pool, PoolEnv, Turn
+from ..envs.pool import Pool
+from ..envs.pool_env import ACTION_ERROR, InfrastructureError, PoolEnv, Turn
 from .agent import Agent, Player, derive_seed
 from .dialogue import Dialogue, played
 from .engine import Completion, FinishReason, Request, Sampling

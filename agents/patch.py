@@ -161,7 +161,7 @@ def applied(base: Base, patches: Sequence[Patch]) -> Iterator[None]:
 def export(base: Base, patches: Sequence[Patch], output: Path) -> None:
     """Write base and patches as one model directory that plain `transformers` loads.
 
-    Raises UserError where `output` holds something already or can not be written.
+    Raises UserError where `output` holds something already or cannot be written.
     """
     check_new(output)
     apply(base, patches)

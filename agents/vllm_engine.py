@@ -93,7 +93,7 @@ class VllmEngine:
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Send the weights together with those of the base's model that belong to them: layers as a whole.
 
-        Raises UserError where the backend can not take over weights.
+        Raises UserError where the backend cannot take over weights.
         """
         self.backend.load(whole_modules(self.base.model, weights))
         self._unchecked = True
@@ -112,7 +112,7 @@ class VllmEngine:
 def in_process(base: Base, config: AgentConfig) -> VllmEngine:
     """The engine on vLLM in this process, on the device vLLM chooses; one model is loaded once and then used again.
 
-    Raises UserError where there is no vLLM, or where it can not run the model.
+    Raises UserError where there is no vLLM, or where it cannot run the model.
     """
     dtype = str(base.model.dtype).removeprefix("torch.")
     ends = ends_of(base, config.stop)

@@ -37,7 +37,7 @@ class InProcess:
         try:
             self.vllm: Any = import_module("vllm")
         except ImportError as error:
-            raise UserError(f"agent.engine: vllm can not be imported ({error}); docs/vllm.md says how to install it") from error
+            raise UserError(f"agent.engine: vllm cannot be imported ({error}); docs/vllm.md says how to install it") from error
         try:
             self.llm = self.vllm.LLM(
                 path,
@@ -54,7 +54,7 @@ class InProcess:
                 use_tqdm_on_load=False,
             )
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"agent.engine: vLLM can not run {path!r} in {dtype}: {' '.join(str(error).split())[:300]}") from error
+            raise UserError(f"agent.engine: vLLM cannot run {path!r} in {dtype}: {' '.join(str(error).split())[:300]}") from error
         self.max_len = int(self.llm.llm_engine.vllm_config.model_config.max_model_len)
         self._ids, self._busy = count(), False
 
@@ -83,7 +83,7 @@ class InProcess:
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         if self._busy:
-            raise RuntimeError("weights can not change while completions are under way")
+            raise RuntimeError("weights cannot change while completions are under way")
         raise_problems(self.llm.collective_rpc("onelayer_load", args=(weights,)))
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept the keys and values of the old weights")

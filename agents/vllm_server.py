@@ -91,7 +91,7 @@ class Server:
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         if not self.syncs:
-            raise UserError(f"{self.url}: can not take over weights, so it serves for evaluating its own; start it with: {SERVE}")
+            raise UserError(f"{self.url}: cannot take over weights, so it serves for evaluating its own; start it with: {SERVE}")
         with tempfile.TemporaryDirectory(prefix="onelayer-") as folder:
             file = Path(folder) / "weights.safetensors"
             save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, file)

@@ -55,11 +55,11 @@ def raise_problems(results: Iterable[Mapping[str, str]]) -> None:
     """Raises UserError where a worker could not take over the weights."""
     for result in results:
         if problem := result.get("problem"):
-            raise UserError(f"vLLM can not take over these weights: {problem}")
+            raise UserError(f"vLLM cannot take over these weights: {problem}")
 
 
 def incomplete(model: torch.nn.Module, names: Iterable[str]) -> str:
-    """Why vLLM can not take over weights of these names ("" if it can).
+    """Why vLLM cannot take over weights of these names ("" if it can).
 
     vLLM refills a module as a whole, and holds some of them fused (q, k and v; gate and up): what it is not given of a module
     is undefined after it, without any error.

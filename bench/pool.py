@@ -19,7 +19,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from onelayer.envs.pool import Pool, PoolEnv
+from onelayer.envs.pool import Pool
+from onelayer.envs.pool_env import PoolEnv
 
 OBSERVATION = "You are in the middle of a room. Looking quickly around you, you see a cabinet 1, a drawer 1 and a shelf 1. " * 8
 

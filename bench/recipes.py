@@ -19,7 +19,7 @@ import numpy as np
 
 from onelayer.evals.records import Decoding, read_evaluation
 from onelayer.evals.statistics import Difference, FloatArray, Rate, paired_difference
-from onelayer.trainers.manifest import finished
+from onelayer.trainers.manifest import complete_manifest
 
 RECIPES = [f"{domain}/{algorithm}" for domain in ("math", "code", "alfworld") for algorithm in ("grpo", "dr_grpo", "gigpo")]
 
@@ -54,7 +54,7 @@ def table(recipe: str, directory: Path) -> str:
         if share := sampled["contribution"]:
             line += f"  C {share['point'] if share['point'] is None else round(share['point'], 2)} {share['fieller']}"
         if arm["name"] != "base":
-            runs = [finished(path.parent) for path in (directory / arm["name"].replace(":", "-")).glob("*/run.json")]
+            runs = [complete_manifest(path.parent) for path in (directory / arm["name"].replace(":", "-")).glob("*/run.json")]
             line += f"  {max(run.seconds for run in runs):.0f} s  {max(run.cost.peak_memory for run in runs) / 2**20:.0f} MiB"
         lines.append(line)
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""From a recipe file and `section.key=value` overrides to a valid `Config`, or one line that says what to mend and where."""
+"""From a recipe file and `section.key=value` overrides to a valid `Config`, or one line that says what to correct and where."""
 
 from __future__ import annotations
 

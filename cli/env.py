@@ -161,7 +161,7 @@ def new_environment(
     from ..common.files import check_new, write_atomically
 
     if not name.isidentifier() or not name.islower():
-        raise UserError(f"{name!r} can not name a package; take lower-case letters, digits and _")
+        raise UserError(f"{name!r} cannot name a package; take lower-case letters, digits and _")
     directory = Path(name)
     check_new(directory)
     id = f"{name}:{name}/{''.join(word.capitalize() for word in name.split('_'))}-v0"

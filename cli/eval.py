@@ -119,7 +119,7 @@ def composed(suite: str, overrides: list[str]) -> tuple[Config, str]:
 
 
 def check_place(directory: Path, several: bool) -> None:
-    """Raises UserError where the directory holds something that this command can not go on with."""
+    """Raises UserError where the directory holds something that this command cannot go on with."""
     from ..common.errors import UserError
     from ..evals.journal import JOURNAL
     from ..evals.records import MANIFEST
@@ -206,7 +206,7 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
         manifest = run.read_manifest(path.parent)
     except UserError:
         manifest = None
-    return found, run.trained(manifest) if manifest and manifest.patch_sha256 == found.sha256 else None
+    return found, run.training_of(manifest) if manifest and manifest.patch_sha256 == found.sha256 else None
 
 
 def harness(suite: str, overrides: list[str], patches: list[Path], directory: Path):

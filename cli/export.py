@@ -23,9 +23,9 @@ def export(
     from ..agents import patch
     from ..agents.config import ModelConfig
     from ..agents.policy import load_base
-    from ..trainers.manifest import finished
+    from ..trainers.manifest import complete_manifest
     from ..trainers.run import read_patch
 
-    base = load_base(ModelConfig.model_validate(finished(run).config.model))
+    base = load_base(ModelConfig.model_validate(complete_manifest(run).config.model))
     patch.export(base, [read_patch(run)], output)
     print(output)

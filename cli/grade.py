@@ -13,7 +13,7 @@ import typer
 from .grade_code import grade_code
 
 if TYPE_CHECKING:
-    from ..envs.math.golds import Gold
+    from ..envs.math.gold import Gold
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 CHUNK = 256  # responses between two updates of the progress bar
@@ -58,7 +58,7 @@ def grade_math(
     records = read_lines(input)
     pairs = [(_text(input, r.number, r.values, "response"), _gold(input, r.number, r.values)) for r in records]
     for at in unreadable_golds([gold for _, gold in pairs]):
-        raise UserError(f"{input}:{records[at].number}: the gold answer {pairs[at][1].text!r} can not be read by the grader; correct it")
+        raise UserError(f"{input}:{records[at].number}: the gold answer {pairs[at][1].text!r} cannot be read by the grader; correct it")
     verdicts: list[Verdict] = []
     for start in track(range(0, len(pairs), CHUNK), "grading", console=Console(stderr=True), transient=True):
         verdicts += grade_many(pairs[start : start + CHUNK])
@@ -73,7 +73,7 @@ def grade_math(
 
 def _gold(path: Path, number: int, values: Any) -> Gold:
     from ..common.errors import UserError
-    from ..envs.math.golds import Gold
+    from ..envs.math.gold import Gold
 
     allowed: dict[str, Any] = {key: value for key in ("precision", "relative", "unit") if (value := values.get(key)) is not None}
     for key, value in allowed.items():

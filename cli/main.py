@@ -1,6 +1,6 @@
 """The command `onelayer`.
 
-The verbs import the rooms when they run, so that help comes at once and `doctor` works on a broken installation.
+The verbs import the packages when they run, so that help comes at once and `doctor` works on a broken installation.
 """
 
 from __future__ import annotations

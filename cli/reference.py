@@ -45,7 +45,7 @@ def allowed(field: FieldInfo) -> str:
 
 def main() -> None:
     """Print docs/configuration.md."""
-    print("# Configuration\n\nWritten by `make docs` from the configuration classes of the rooms; a test compares them.")
+    print("# Configuration\n\nWritten by `make docs` from the configuration classes of the packages; a test compares them.")
     print("A recipe is a YAML file of these keys, all of them optional. `SECTION.KEY=VALUE` on the command line overrides one.")
     print(
         "What an algorithm needs in a recipe is said there once, as overrides: `algorithms: {gigpo: [env.max_turns=2]}`. They are applied"

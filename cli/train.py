@@ -52,7 +52,7 @@ def train(
 
         print_training(config)
         return
-    from ..trainers.manifest import finished, read_manifest
+    from ..trainers.manifest import complete_manifest, read_manifest
     from ..trainers.run import NO_SIGNAL
     from ..trainers.train import train as run
 
@@ -60,6 +60,6 @@ def train(
         print(f"onelayer: {resume}: complete since {manifest.finished}, nothing is left to do", file=sys.stderr)
     patch = run(config, resume or output or Path("runs") / config.name, resume=resume is not None)
     print(patch)
-    if finished(patch.parent).no_signal:
+    if complete_manifest(patch.parent).no_signal:
         print(f"onelayer: {patch.parent}: {NO_SIGNAL}", file=sys.stderr)
         raise typer.Exit(1)

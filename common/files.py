@@ -16,7 +16,7 @@ from .errors import UserError
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file, its directories too: a reader sees the old content or the new, never half of it.
 
-    It is written beside the target, flushed to disk and renamed. Raises UserError where that can not be done.
+    It is written beside the target, flushed to disk and renamed. Raises UserError where that cannot be done.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
@@ -38,7 +38,7 @@ def check_new(directory: Path) -> None:
 
 
 def make_writable(directory: Path) -> None:
-    """Make the directory. Raises UserError where files can not be written there: now, not after minutes of work."""
+    """Make the directory. Raises UserError where files cannot be written there: now, not after minutes of work."""
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
@@ -50,7 +50,7 @@ def make_writable(directory: Path) -> None:
 def owned(directory: Path) -> Iterator[None]:
     """Make the directory, and keep other processes out of it until the `with` ends, however this process ends.
 
-    What writes that were killed left behind is removed. Raises UserError where it can not be written or is in use.
+    What writes that were killed left behind is removed. Raises UserError where it cannot be written or is in use.
     """
     make_writable(directory)
     handle = os.open(directory, os.O_RDONLY)
@@ -75,7 +75,7 @@ class GrowingFile:
         self._path, self._file = path, file
 
     def write(self, line: bytes) -> None:
-        """Append a line with its line break, whole or not at all. Raises UserError where that can not be done."""
+        """Append a line with its line break, whole or not at all. Raises UserError where that cannot be done."""
         with writing(self._path):
             end = os.fstat(self._file.fileno()).st_size
             try:
@@ -93,7 +93,7 @@ class GrowingFile:
 
 @contextmanager
 def growing(path: Path, end: int) -> Iterator[GrowingFile]:
-    """Go on with the file after its first `end` bytes; the rest of it is removed. Raises UserError where it can not be written."""
+    """Go on with the file after its first `end` bytes; the rest of it is removed. Raises UserError where it cannot be written."""
     with writing(path):
         file = path.open("ab", buffering=0)
     with file:

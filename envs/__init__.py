@@ -37,7 +37,7 @@ ALFWORLD_SUITES = {"alfworld": "generated", "alfworld-official": "official"}
 
 
 def make(config: EnvConfig, split: str) -> gym.Env[str, str]:
-    """The environment that `config` describes, playing the items of `split`. Raises UserError for data that can not be used."""
+    """The environment that `config` describes, playing the items of `split`. Raises UserError for data that cannot be used."""
     if isinstance(config, OtherConfig):
         return other.make(config, split)
     settings = {name: getattr(config, name) for name in type(config).model_fields if name != "id"}

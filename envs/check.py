@@ -54,7 +54,7 @@ class _TooLong(BaseException):
 
 
 def check(config: EnvConfig, split: str = "test", items: int = 20, seconds: int | None = None) -> Iterator[Finding]:
-    """Run all checks on `items` items of a split; yields each finding as it is made. A fault is told once: a check that can not pass
+    """Run all checks on `items` items of a split; yields each finding as it is made. A fault is told once: a check that cannot pass
     because another has failed is left out. seconds: of one check (default: SECONDS); off the main thread a hang is not noticed."""
     subject: Subject | None = None
     failed: set[str] = set()
@@ -140,7 +140,7 @@ def check_text(subject: Subject) -> str:
             try:
                 json.dumps(turn.info)
             except (TypeError, ValueError) as error:
-                raise Broken(f"item {item}: info can not be written as JSON ({error}); keep plain values in it") from error
+                raise Broken(f"item {item}: info cannot be written as JSON ({error}); keep plain values in it") from error
     return "observations are text, info is JSON"
 
 
@@ -310,7 +310,7 @@ CHECKS: dict[str, tuple[Callable[[Subject], str | None], tuple[str, ...]]] = {
     "gold": (check_gold, (*PLAYED, "item", "rewards", "end")),
     "speed": (check_speed, PLAYED),
 }
-"""Each check, and the ones that it can not pass without."""
+"""Each check, and the ones that it cannot pass without."""
 
 
 def _outside(space: Any, text: Any) -> str | None:
@@ -331,7 +331,7 @@ def _outside(space: Any, text: Any) -> str | None:
 
 
 def _matters(warning: str) -> bool:
-    """Whether a warning of Gymnasium's checker is about a mistake: it also warns of what text environments can not help."""
+    """Whether a warning of Gymnasium's checker is about a mistake: it also warns of what text environments cannot help."""
     return "is not within the observation space" in warning or "random seed" in warning
 
 

@@ -23,7 +23,7 @@ gym.register("onelayer/ReasoningGym-v0", entry_point="onelayer.envs.reasoning:Re
 
 
 def make(config: OtherConfig, split: str) -> gym.Env[str, str]:
-    """The environment of `config.id`. Raises UserError where it can not be imported, found or made."""
+    """The environment of `config.id`. Raises UserError where it cannot be imported, found or made."""
     module, _, name = config.id.partition(":")
     options: dict[str, Any] = {"split": split, **config.options}
     if module == "reasoning_gym":
@@ -84,7 +84,7 @@ def _item(id: Any, content: Any, name: str) -> Item:
 
 
 def imported(module: str) -> ModuleType:
-    """A user's module, installed or in the current folder. Raises UserError where it can not be imported."""
+    """A user's module, installed or in the current folder. Raises UserError where it cannot be imported."""
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -92,9 +92,9 @@ def imported(module: str) -> ModuleType:
             sys.path.append(os.getcwd())  # not before: a project's folder would hide the package that is installed from it
             return imported(module)
         where = "is its package installed, or are you in its folder?" if error.name and module.startswith(error.name) else "install it"
-        raise UserError(f"{module}: can not be imported ({error}); {where}") from error
+        raise UserError(f"{module}: cannot be imported ({error}); {where}") from error
     except (Exception, SystemExit) as error:  # the user's own code
-        raise UserError(f"{module}: can not be imported ({type(error).__name__}: {error}); mend it") from error
+        raise UserError(f"{module}: cannot be imported ({type(error).__name__}: {error}); correct it") from error
     if getattr(found, "__file__", None) is None:
         raise UserError(f"{module}: only a folder of that name is found; is its package installed, or are you in its folder?")
     return found

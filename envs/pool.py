@@ -1,6 +1,6 @@
 """A pool steps hundreds of environments over worker processes, and outlives what environments do to their processes.
 
-`reset` and `step` return at once with a future, so that an engine can decode while environments work. What a user can mend
+`reset` and `step` return at once with a future, so that an engine can decode while environments work. What a user can correct
 (UserError) and what the infrastructure has lost (`InfrastructureError`) come out of the future as exceptions.
 
 An environment that raises is thrown away. One that crashes its process, gives no answer within `step_seconds`, or takes the
@@ -24,48 +24,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
 
 import gymnasium as gym
 
 from ..common.errors import UserError
 from . import make
 from .config import EnvConfig, MathConfig, PoolConfig
+from .pool_env import InfrastructureError, PoolEnv, Request
 from .pool_process import CLOSE_SECONDS, START_SECONDS, Gone, Process, Settings
-from .pool_worker import Data, Host, fold
+from .pool_worker import Data, Host
 
 START_ATTEMPTS = 3
-ACTION_ERROR = "action_error"
-"""The verdict of a step that an action made fail."""
 TRIERS = 2  # steps that failed and are tried again, at once
-HARMLESS = ("", "hello")  # two, since the first may be what failed, or the only thing an environment can not bear
-
 CLOSED = "the pool was closed"
 
 _log = logging.getLogger(__name__)
-
-
-class InfrastructureError(RuntimeError):
-    """An episode was lost, and not by its actions; the message is one line with the reason, the item and the step."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What came of a reset or a step."""
-
-    observation: str
-    reward: float
-    terminated: bool
-    truncated: bool
-    info: dict[str, Any]
-    """Plain data: what JSON does not know is there as its `repr`."""
-
-    @property
-    def over(self) -> bool:
-        return self.terminated or self.truncated
 
 
 class Pool:
@@ -83,7 +57,7 @@ class Pool:
         self.settings = Settings(b"" if workers == 0 else pickle.dumps(make), step_seconds, int(memory_gib * 2**30))
         self._numbers = itertools.count()
         self._workers = [_Worker(self) for _ in range(workers)] or [_Here(make)]
-        self.trials: SimpleQueue[_Request | None] = SimpleQueue()
+        self.trials: SimpleQueue[Request | None] = SimpleQueue()
         self._triers: list[_Trier] = []
         self._lock, self._closed = threading.Lock(), False
 
@@ -111,7 +85,7 @@ class Pool:
         env.number, env.worker = next(self._numbers), min(self._workers, key=lambda worker: len(worker.episodes))
         env.worker.episodes.add(env.number)
 
-    def try_again(self, request: _Request) -> None:
+    def try_again(self, request: Request) -> None:
         """Find out, in a process apart, whether the action is to blame for a step that failed."""
         if isinstance(request.env.worker, _Here):
             return request.env.worker.judge(request)
@@ -129,116 +103,6 @@ def open_pool(env: EnvConfig, split: str, settings: PoolConfig) -> Pool:
     return Pool(functools.partial(make, env, split), workers, settings.step_seconds, settings.memory_gib)
 
 
-class PoolEnv:
-    """An environment of the pool: plays one episode at a time, and one call at a time."""
-
-    worker: _Worker | _Here
-
-    def __init__(self, pool: Pool):
-        self.pool, self.number = pool, -1
-        self.item, self.seed, self.actions, self.seen = "", 0, [], ""
-        self.process = -1  # which of its worker's processes, counted from 1, holds it
-
-    def reset(self, item: str, seed: int) -> Future[Turn]:
-        """Begin an episode on `item`."""
-        self.close()
-        self.item, self.seed, self.actions, self.seen = item, seed, [], ""
-        self.pool.place(self)
-        return self._ask("reset")
-
-    def step(self, action: str) -> Future[Turn]:
-        """Go on with `action`."""
-        return self._ask("step", action)
-
-    def close(self) -> None:
-        """Give up the episode where it is not over."""
-        if self.number >= 0 and self.number in self.worker.episodes:
-            self.worker.episodes.discard(self.number)
-            self._ask("free")
-
-    def _ask(self, do: str, action: str = "") -> Future[Turn]:
-        request = _Request(self, do, self.number, action)
-        self.worker.submit(request)
-        return request.future
-
-
-@dataclass(eq=False)
-class _Request:
-    """What a caller has asked of an environment."""
-
-    env: PoolEnv
-    do: str
-    number: int
-    """Of the episode."""
-    action: str = ""
-    future: Future[Turn] = field(default_factory=Future)
-    reason: str = ""
-    """Why the step failed, where it is tried again."""
-    grave: bool = False
-    """It ended the process, or memory was short."""
-
-    def command(self, do: str, **more: object) -> Data:
-        env, command = self.env, {"do": do, "episode": self.number}
-        if do in ("reset", "restore"):
-            command |= {"item": env.item, "seed": env.seed}
-        if do == "restore":
-            command |= {"actions": env.actions, "seen": env.seen}
-        if do == "step":
-            command |= {"action": self.action}
-        return command | more
-
-    def settle(self, do: str, reply: Data) -> None:
-        """Fulfil the future with the reply to the command `do`; a step that failed is tried again first."""
-        env = self.env
-        if "user_error" in reply:
-            self._end(UserError(reply["user_error"]))
-        elif "failed" in reply and do == "step":
-            self.reason = self._describe(reply["failed"])
-            self.grave = "recycle" in reply or "MemoryError" in self.reason
-            env.pool.try_again(self)
-        elif "failed" in reply:
-            self._end(InfrastructureError(self._describe(("lost with its worker: " if do == "restore" else "") + reply["failed"])))
-        elif do != "restore":
-            turn = Turn(*(reply[name] for name in ("observation", "reward", "terminated", "truncated", "info")))
-            env.seen = fold(env.seen, reply)
-            if do == "step":
-                env.actions.append(self.action)
-            if turn.over:
-                env.worker.episodes.discard(self.number)
-            self.future.set_result(turn)
-
-    def judge(self, ask: Callable[[Data], Data]) -> None:
-        """Fulfil the future of a step that failed, after trying it again: `ask` carries out commands in a host apart.
-
-        The action is to blame where from the same state a harmless one succeeds and it fails again. Where the failure was more than
-        an exception, each is tried in a process of its own: what one has left in memory must not be held against the other.
-        """
-
-        def succeeds(action: str) -> bool | None:  # None where the state can not be reached again
-            if "failed" in ask(self.command("restore", fresh=True, new_process=self.grave)):
-                return None
-            return "failed" not in ask(self.command("step", action=action))
-
-        if any(succeeds(action) for action in HARMLESS if action != self.action) and succeeds(self.action) is False:
-            info = {"item": self.env.item, "verdict": ACTION_ERROR, "error": self.reason}
-            self.env.worker.episodes.discard(self.number)
-            self.future.set_result(Turn("", 0.0, True, False, info))
-        else:
-            self._end(InfrastructureError(self.reason))
-
-    def fail(self, error: Exception) -> None:
-        """Nobody can carry it out."""
-        if self.do != "free" and not self.future.done():
-            self._end(error)
-
-    def _end(self, error: Exception) -> None:
-        self.env.worker.episodes.discard(self.number)
-        self.future.set_exception(error)
-
-    def _describe(self, reason: str) -> str:
-        return f"{reason}, item {self.env.item}, {f'step {len(self.env.actions) + 1}' if self.do == 'step' else 'reset'}"
-
-
 class _Here:
     """The worker that is this process: a request is answered before `submit` returns."""
 
@@ -246,12 +110,12 @@ class _Here:
         self._make, self._host = make, Host(make)
         self.episodes: set[int] = set()
 
-    def submit(self, request: _Request) -> None:
+    def submit(self, request: Request) -> None:
         reply = self._host.do(request.command(request.do))
         if request.do != "free":
             request.settle(request.do, reply)
 
-    def judge(self, request: _Request) -> None:
+    def judge(self, request: Request) -> None:
         apart = Host(self._make)
         try:
             request.judge(apart.do)
@@ -297,7 +161,7 @@ class _Thread:
                 hangs = process.running()
                 self._end()
                 if hangs or attempt == START_ATTEMPTS:
-                    raise UserError(f"the environment can not be made in a process of its own: {gone}") from gone
+                    raise UserError(f"the environment cannot be made in a process of its own: {gone}") from gone
         return process
 
     def _end(self) -> None:
@@ -315,10 +179,10 @@ class _Worker(_Thread):
     def __init__(self, pool: Pool):
         super().__init__(pool)
         self.episodes: set[int] = set()
-        self._requests: SimpleQueue[_Request | None] = SimpleQueue()
+        self._requests: SimpleQueue[Request | None] = SimpleQueue()
         self._count = 0  # of processes so far
 
-    def submit(self, request: _Request) -> None:
+    def submit(self, request: Request) -> None:
         if self._stopped:
             return request.fail(InfrastructureError(CLOSED))
         if self._thread.ident is None:
@@ -330,7 +194,7 @@ class _Worker(_Thread):
         self._requests.put(None)
 
     def _run(self) -> None:
-        waiting: list[_Request] = []
+        waiting: list[Request] = []
         problem: Exception = InfrastructureError(CLOSED)
         try:
             while not self._stopped:
@@ -345,20 +209,20 @@ class _Worker(_Thread):
             if request := self._requests.get():
                 request.fail(problem)
 
-    def _next(self) -> list[_Request]:
+    def _next(self) -> list[Request]:
         """All that was asked since the last batch."""
         found = [self._requests.get()]
         while not self._requests.empty():
             found.append(self._requests.get())
         return [request for request in found if request]
 
-    def _answer(self, requests: list[_Request]) -> list[_Request]:
+    def _answer(self, requests: list[Request]) -> list[Request]:
         """Answer requests in their order; returns those that are left where the process came to its end."""
         if self._process and not self._process.alive():
             self._end()  # it died, or something wrote to its pipe, between two batches: in nobody's step
         if (process := self._process) is None:
             process, self._count = self._start(), self._count + 1
-        due: deque[tuple[_Request, str]] = deque()
+        due: deque[tuple[Request, str]] = deque()
         for request in requests:
             if request.do == "step" and request.env.process != self._count:
                 due.append((request, "restore"))

@@ -80,7 +80,7 @@ class Process:
         self.send([self._first])
         reply = self.receive(START_SECONDS)
         if "ready" not in reply:
-            raise UserError(reply.get("user_error") or f"the environment can not be made: {reply['failed']}")
+            raise UserError(reply.get("user_error") or f"the environment cannot be made: {reply['failed']}")
 
     def send(self, commands: Sequence[Mapping[str, Any]]) -> None:
         """Hand over commands, to be carried out in order. Where nobody takes them, `receive` finds out."""

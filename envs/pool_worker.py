@@ -117,7 +117,7 @@ class Host:
 
 
 def turn(observation: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> Data:
-    """What came of an action, as plain data. Raises TypeError or ValueError for what can not be an observation or a reward."""
+    """What came of an action, as plain data. Raises TypeError or ValueError for what cannot be an observation or a reward."""
     if not isinstance(observation, str):
         raise TypeError(f"the observation is {type(observation).__name__}, not text")
     if not math.isfinite(reward := float(reward)):

@@ -56,7 +56,7 @@ class ReasoningGymEnv(gym.Env[str, str]):
         try:
             self._dataset: Any = reasoning_gym.create_dataset(task, size=MOST_DRAWS * wanted, seed=seed, **options)
         except (TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"reasoning_gym:{task}: its options are refused ({error}); mend env.options") from error
+            raise UserError(f"reasoning_gym:{task}: its options are refused ({error}); correct env.options") from error
         self.items = self._draw(split, wanted)
         if size is not None and len(self.items) < size:
             raise UserError(f"reasoning_gym:{task}: only {len(self.items)} different items for {split}; lower env.options.size={size}")

@@ -364,7 +364,7 @@ def _there(directory: Path, wanted: Mapping[str, Wanted]) -> _There:
         )
     journal = read_journal(directory / JOURNAL)
     if journal.unreadable:
-        _log.warning("%s: %d lines can not be read; their samples are made again", directory / JOURNAL, journal.unreadable)
+        _log.warning("%s: %d lines cannot be read; their samples are made again", directory / JOURNAL, journal.unreadable)
     if manifest and journal.samples.keys() <= compacted.keys():  # left behind when the evaluation was completed
         (directory / JOURNAL).unlink(missing_ok=True)
         journal = Entries()

@@ -51,7 +51,7 @@ def evaluate(
         lm_eval: Any = import_module("lm_eval")
         HFLM: Any = import_module("lm_eval.models.huggingface").HFLM
     except ImportError as error:
-        raise UserError(f"lm-eval:{task}: lm-evaluation-harness can not be imported ({error}); pip install 'onelayer[lm-eval]'") from error
+        raise UserError(f"lm-eval:{task}: lm-evaluation-harness cannot be imported ({error}); pip install 'onelayer[lm-eval]'") from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is loaded already, which is meant
     base = load_base(model)
     known = model_policy(base, model.path, [patch for patch, _ in patches], [trained for _, trained in patches])
@@ -74,7 +74,7 @@ def evaluate(
                 bootstrap_iters=0,
             )
         except (KeyError, ValueError, OSError, ConnectionError) as error:
-            raise UserError(f"lm-eval:{task}: the harness can not run it ({' '.join(str(error).split())[:300]})") from error
+            raise UserError(f"lm-eval:{task}: the harness cannot run it ({' '.join(str(error).split())[:300]})") from error
         documents = [document for name in sorted(result["samples"]) for document in _first_filter(name, result["samples"][name])]
         split = Split(f"lm-eval:{task}", tuple(_item(name, document) for name, document in documents))
         metric = _metric(task, documents)

@@ -1,7 +1,7 @@
 """The journal of an evaluation under way: a line for each sample as it ends, so that a kill at any moment loses none that is in it.
 
 A line is a JSON object: a `Sample`, or a `Spent` that tells what a process has cost so far. It is handed to the system at once, which keeps
-it when the process is killed. A last line without its line break is torn; it, and any other line that can not be read, count as not there.
+it when the process is killed. A last line without its line break is torn; it, and any other line that cannot be read, count as not there.
 
 The last key of a line is the SHA-256 of the line without it, so that a line that has changed since is one of those. Journals of earlier
 releases have no such key.
@@ -150,7 +150,7 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path, entries: Entries) -> Iterator[Journal]:
-    """Go on after the last whole line of `entries`, which were read from it. Raises UserError where it can not be written."""
+    """Go on after the last whole line of `entries`, which were read from it. Raises UserError where it cannot be written."""
     with growing(path, entries.end) as file:
         yield Journal(file)
 

@@ -19,7 +19,7 @@ from ..agents.verdicts import CORRECT
 from ..common.errors import UserError, first_problem
 from ..common.files import write_atomically
 from ..common.reading import open_regular
-from ..envs.pool import ACTION_ERROR
+from ..envs.pool_env import ACTION_ERROR
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,6 +1,6 @@
 """A directory of runs as a database: what is in it, and DuckDB over the samples. docs/run-store.md is the format.
 
-Nothing is fatal to a reader: a directory whose files can not be read is an entry that says so.
+Nothing is fatal to a reader: a directory whose files cannot be read is an entry that says so.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class State(StrEnum):
     UNFINISHED = "unfinished"
     """Begun: it goes on, or was stopped."""
     BROKEN = "broken"
-    """A file of it can not be read, or contradicts another."""
+    """A file of it cannot be read, or contradicts another."""
 
 
 @dataclass(frozen=True)

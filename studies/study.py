@@ -28,7 +28,7 @@ from ..evals.config import EvalConfig
 from ..evals.evaluator import evaluate, first_items, model_policy
 from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..trainers.config import Config
-from ..trainers.manifest import METRICS, finished, recipe_of, trained
+from ..trainers.manifest import METRICS, complete_manifest, recipe_of, training_of
 from ..trainers.metrics import read_metrics
 from ..trainers.run import NO_SIGNAL, Interrupted, claim, read_patch
 from ..trainers.train import Prepared, evaluation_suite, prepare, train
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 def study(config: Config, directory: Path) -> StudyReport:
     """Run what is missing of the study, and compare.
 
-    Raises UserError where `directory` holds another study, or for anything in the recipe that can not be used.
+    Raises UserError where `directory` holds another study, or for anything in the recipe that cannot be used.
     """
     started = time.perf_counter()
     config, base, *_ = prepare_study(config)
@@ -110,7 +110,7 @@ def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
             tried.append(LearningRateTrial(lr=lr, score=score))
     lr = max(tried, key=lambda trial: trial.score).lr if tried else rates[0]
     runs = [_train(name, lr, seed, config, directory) for seed in (first, *others)]
-    manifests = [finished(run) for run in runs]
+    manifests = [complete_manifest(run) for run in runs]
     training = Training(
         seeds=config.study.seeds,
         lr=lr,
@@ -129,7 +129,7 @@ def _train(name: str, lr: float, seed: int, config: Config, directory: Path) -> 
     run = directory / name.replace(":", "-") / f"lr-{lr}-seed-{seed}"
     settings = config.trainer.model_copy(update={"trained_set": name, "lr": lr, "seed": seed})
     train(config.model_copy(update={"trainer": settings}), run, resume=True)
-    if finished(run).no_signal:
+    if complete_manifest(run).no_signal:
         _log.warning("%s: %s; the study goes on", run, NO_SIGNAL)
     return run
 
@@ -150,7 +150,7 @@ def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: l
                 split,
                 settings,
                 directory,
-                policy=model_policy(base, config.model.path, patches, [trained(finished(run)) for run in runs]),
+                policy=model_policy(base, config.model.path, patches, [training_of(complete_manifest(run)) for run in runs]),
                 recipe=recipe_of(config, env, settings),
                 samples=None if runs else config.study.base_samples,
                 console=Console(stderr=True),

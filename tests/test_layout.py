@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,28 +21,51 @@ PACKAGES = ["common", "envs", "agents", "evals", "trainers", "studies", "pages",
 FOREIGN = {"common": {"torch", "transformers"}, "envs": {"torch", "transformers"}}
 
 
-def imports_against_the_rule(file: Path, source: str) -> Iterator[str]:
-    """Imports in `source`, the text of ROOT/`file`, that run upwards or bring a model library into envs."""
-    top_package, package = file.parts[0], ".".join(["onelayer", *file.parent.parts])
-    later = PACKAGES[PACKAGES.index(top_package) + 1 :]
+def imported_names(file: Path, source: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of what `source`, the text of ROOT/`file`, imports."""
+    package = ".".join(["onelayer", *file.parent.parts])
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            names = [f"{module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            top, _, rest = name.partition(".")
-            if (top == "onelayer" and rest.partition(".")[0] in later) or top in FOREIGN.get(top_package, ()):
-                yield f"{file}:{node.lineno}: {name}"
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def imports_against_the_rule(file: Path, source: str) -> Iterator[str]:
+    """Imports in `source` that run upwards, or that bring a model library into common or envs."""
+    later = PACKAGES[PACKAGES.index(file.parts[0]) + 1 :]
+    for line, name in imported_names(file, source):
+        top, _, rest = name.partition(".")
+        if (top == "onelayer" and rest.partition(".")[0] in later) or top in FOREIGN.get(file.parts[0], ()):
+            yield f"{file}:{line}: {name}"
 
 
 def test_imports_run_one_way() -> None:
     files = [file.relative_to(ROOT) for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
     assert {file.parts[0] for file in files} == set(PACKAGES)
     assert [line for file in files for line in imports_against_the_rule(file, (ROOT / file).read_text())] == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    files = {
+        ".".join(["onelayer", *file.relative_to(ROOT).with_suffix("").parts]): file
+        for top in PACKAGES
+        for file in (ROOT / top).rglob("*.py")
+    }
+    files = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    imports = {}
+    for module, file in files.items():
+        names = [name for _, name in imported_names(file.relative_to(ROOT), file.read_text())]
+        found = {name if name in files else name.rpartition(".")[0] for name in names}
+        imports[module] = (found & files.keys()) - {module}
+    list(TopologicalSorter(imports).static_order())  # raises CycleError with the modules of a circle
+
+
+def test_files_are_of_a_size_to_be_read() -> None:
+    files = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    long = {name for name in files if len((ROOT / name).read_text().splitlines()) > 400}
+    assert long <= {"tests/envs/sandbox/attacks.py"}
 
 
 @pytest.mark.parametrize(

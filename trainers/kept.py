@@ -17,7 +17,7 @@ from .manifest import EPISODES
 
 
 def kept_steps(run: Path) -> list[int]:
-    """The steps whose episodes are kept, in the order of the files; those of a file that can not be read count as not there."""
+    """The steps whose episodes are kept, in the order of the files; those of a file that cannot be read count as not there."""
     found: list[int] = []
     for path in sorted((run / EPISODES).glob("*.parquet")):
         with suppress(UserError):
@@ -48,7 +48,7 @@ class KeptEpisodes:
             samples[item] += 1
 
     def write(self) -> None:
-        """Write what was collected. Raises UserError where that can not be done."""
+        """Write what was collected. Raises UserError where that cannot be done."""
         if self._rows:
             first, last = self._rows[0]["step"], self._rows[-1]["step"]
             write_rows(self._directory / f"{first:06}-{last:06}.parquet", self._rows, training_schema())

@@ -102,7 +102,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         raise UserError(f"{path}: not a manifest of this version ({first_problem(error)}); remove it and resume the run") from error
 
 
-def finished(directory: Path) -> Manifest:
+def complete_manifest(directory: Path) -> Manifest:
     """The manifest of a complete run. Raises UserError where the run is not complete."""
     manifest = read_manifest(directory)
     if manifest is None:
@@ -110,7 +110,7 @@ def finished(directory: Path) -> Manifest:
     return manifest
 
 
-def trained(manifest: Manifest) -> Trained:
+def training_of(manifest: Manifest) -> Trained:
     """What an evaluation tells of the run that its patch comes from."""
     settings = manifest.config.trainer
     return Trained(

@@ -40,7 +40,7 @@ from ..envs.items import Split
 from .algorithms.earlier import upgraded
 from .config import Config, decides, dump
 from .kept import KeptEpisodes, kept_steps
-from .manifest import CHECKPOINT, CONFIG, EPISODES, MANIFEST, METRICS, PATCH, Manifest, RecordedConfig, finished
+from .manifest import CHECKPOINT, CONFIG, EPISODES, MANIFEST, METRICS, PATCH, Manifest, RecordedConfig, complete_manifest
 from .metrics import read_metrics
 
 NO_SIGNAL = "no group of any step had an advantage (all its episodes were paid alike), so nothing was learned and the patch is the base"
@@ -76,7 +76,7 @@ class Run:
     def open(cls, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split, resume: bool) -> Iterator[Run]:
         """Start a run, or with `resume` continue the one in `directory` where there is one.
 
-        Raises UserError for a directory that can not be written, is in use or holds something else, for a damaged checkpoint, and where
+        Raises UserError for a directory that cannot be written, is in use or holds something else, for a damaged checkpoint, and where
         what is kept of the steps before it is not all there.
         """
         if not resume and (directory / CONFIG).exists():
@@ -182,7 +182,7 @@ class Run:
             if steps[: self.done] != list(range(self.done)):
                 missing = next(step for step in range(self.done) if step >= len(steps) or steps[step] != step)
                 raise UserError(
-                    f"{path}: the checkpoint has done {self.done} steps, and step {missing} is missing or can not be read; bring it back, "
+                    f"{path}: the checkpoint has done {self.done} steps, and step {missing} is missing or cannot be read; bring it back, "
                     f"or remove {self.directory / CHECKPOINT}, and the same command starts the run from its first step"
                 )
         before, now = self.checkpoint.get("threads"), torch.get_num_threads()
@@ -253,7 +253,7 @@ def claim(path: Path, config: Config) -> None:
 
 
 def recorded(path: Path) -> Config | None:
-    """The configuration that a directory was made with, keys that came later at their defaults; None where it can not be read."""
+    """The configuration that a directory was made with, keys that came later at their defaults; None where it cannot be read."""
     try:
         return Config.model_validate(upgraded(parse_yaml(read_bytes(path, LARGEST_YAML))))
     except ValueError:
@@ -263,7 +263,7 @@ def recorded(path: Path) -> Config | None:
 def read_patch(directory: Path) -> patch.Patch:
     """The patch of a complete run. Raises UserError where the run is not complete, or the patch is not the one it ended in."""
     found = patch.read(directory / PATCH)
-    if found.sha256 != finished(directory).patch_sha256:
+    if found.sha256 != complete_manifest(directory).patch_sha256:
         raise UserError(f"{directory / PATCH}: not the patch that {MANIFEST} describes; bring it back, or train again")
     return found
 
@@ -289,7 +289,7 @@ def _read_checkpoint(path: Path, origin: Mapping[str, str]) -> dict[str, Any] | 
         found = {name: checkpoint[name] for name in origin}
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise UserError(
-            f"{path}: damaged, it can not be read; remove it, and the same command starts the run from its first step"
+            f"{path}: damaged, it cannot be read; remove it, and the same command starts the run from its first step"
         ) from error
     if changed := [name for name in origin if found[name] != origin[name]]:
         raise UserError(f"{path}: the {' and the '.join(changed)} of this run has changed since; bring it back, or start a new run")

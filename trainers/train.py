@@ -33,7 +33,7 @@ from .algorithms.steps import Steps
 from .config import Config, TrainerConfig
 from .kept import KeptEpisodes
 from .learner import Learner
-from .manifest import CHECKPOINT, CONFIG, PATCH, finished, read_manifest
+from .manifest import CHECKPOINT, CONFIG, PATCH, complete_manifest, read_manifest
 from .optimizer import learning_rates
 from .rows import Row, make_rows, survivors
 from .run import Run, claim, summary_writer
@@ -48,7 +48,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
     """Train the set that `config` names and write the patch; returns its path.
 
     Everything random derives from the seed and the step, so a run that was killed and resumed ends in the same bytes.
-    A run that is complete is left as it is. Raises UserError for a set, model, suite or directory that can not be used.
+    A run that is complete is left as it is. Raises UserError for a set, model, suite or directory that cannot be used.
     """
     if resume and read_manifest(directory) is not None:
         claim(directory / CONFIG, config)
@@ -101,7 +101,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         assert_untouched(base, trained, parts)
         learner.optimizer.close()
         run.finish(patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters)))
-    if dropped := finished(directory).dropped:
+    if dropped := complete_manifest(directory).dropped:
         _log.warning("%s: %d episodes in all were dropped, since environments failed", directory, dropped)
     return directory / PATCH
 

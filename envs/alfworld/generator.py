@@ -46,7 +46,7 @@ NEEDS = {  # the receptacle that an action takes, and the table of what it can b
 LAMP, LAMP_STANDS = "DeskLamp", ("Desk", "Dresser", "Shelf", "SideTable")  # a desk lamp is in no table of the package
 INNER = {"Sink": "SinkBasin", "Bathtub": "BathtubBasin"}  # as the layouts name them, and as the tables do
 ELSEWHERE = {"StoveBurner": 4}  # receptacles whose place no layout tells: one of each class, but these
-LEFT_OUT = {"FloorLamp", "TeddyBear", LAMP}  # can not be picked up; a name that the package misspells; placed on its own
+LEFT_OUT = {"FloorLamp", "TeddyBear", LAMP}  # cannot be picked up; a name that the package misspells; placed on its own
 FULL_OBJECTS = (12, 22)
 FEW_RECEPTACLES, FEW_OBJECTS = 6, (3, 5)  # of a small scene
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from .facts import Query, Rows
+from .facts import Facts, Query, Rows
 from .pddl import Atom, Conjunction, Literal, Unsupported
 from .stock import alone
-
-if TYPE_CHECKING:
-    from .game import Game
 
 GOAL = re.compile(r'(?<="rhs": "Your task is to: )[^"#{}\[\]<>;|\\]+(?="\s)')
 MASK = "UNKNOWN GOAL."
@@ -27,11 +24,25 @@ Variable = tuple[str, str]  # name and type: textworld tells variables of one na
 Write = Callable[["Context"], str]
 
 
+class World(Protocol):
+    """A game, as far as its texts need to know."""
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What each object is called."""
+        ...
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def query(self, conditions: Conditions, known: tuple[Variable, ...]) -> Query: ...
+
+
 @dataclass(frozen=True)
 class Context:
     """Where a text is written: the game, what is true in it now, and the values of variables."""
 
-    game: Game
+    game: World
     fluent: Rows
     values: dict[Variable, str]
     goal: str
@@ -67,7 +78,7 @@ class Conditions:
                 result.append(context.values | {variable: values[variable] for variable in new})
         return result
 
-    def query(self, game: Game, known: tuple[Variable, ...]) -> Query:
+    def query(self, game: World, known: tuple[Variable, ...]) -> Query:
         def term(variable: Variable) -> str:
             return f"?{variable[0]}:{variable[1]}"
 

@@ -103,7 +103,7 @@ def _walkthrough(data: Data, problem: str, name: str) -> list[str]:
     actions = {possible.action.name: possible for possible in game.actions}
     commands = [game.command(game.facts.start, actions[action], tuple(row)) for action, *row in plan(data["pddl_domain"], problem)]
     if not won_by(game, commands):
-        raise UserError(f"{name}: the planner's walkthrough does not win the game, it can not be won as it is; leave it out")
+        raise UserError(f"{name}: the planner's walkthrough does not win the game, it cannot be won as it is; leave it out")
     return commands
 
 
@@ -171,7 +171,7 @@ def _json(path: Path) -> Data:
     try:
         return read_json_object(path, LARGEST_GAME)
     except OSError as error:
-        raise UserError(f"{path}: can not be read ({error}); download it again, or remove the folder of this game") from error
+        raise UserError(f"{path}: cannot be read ({error}); download it again, or remove the folder of this game") from error
 
 
 def generate(
@@ -186,7 +186,7 @@ def generate(
     Each is proven by a walkthrough, which is in the file. With ALFWORLD_DATA set to `out`, alfworld itself plays them, and so does
     suite="official". The official layout has no validation split: its games go to train, from which reading divides them again.
     `progress` is told how many are written, of how many. Returns the number of games by split. Raises UserError where `out` is not empty
-    or can not be written.
+    or cannot be written.
     """
     if unknown := set(sizes) - set(SPLITS):
         raise UserError(f"no split {sorted(unknown)[0]!r}; choose of {', '.join(SPLITS)}")

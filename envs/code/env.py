@@ -41,7 +41,7 @@ class CodeEnv(gym.Env[str, str]):
         unreadable: Literal["skip", "refuse"] = "skip",
         fields: CodeFields | dict[str, str] | None = None,
     ) -> None:
-        """The keywords of CodeConfig, and the name of the split. Raises UserError for data that can not be used."""
+        """The keywords of CodeConfig, and the name of the split. Raises UserError for data that cannot be used."""
         mapping = fields if isinstance(fields, CodeFields) else CodeFields(**(fields or {}))
         self.config = CodeConfig(suite=suite, size=size, seed=seed, max_turns=max_turns, unreadable=unreadable, fields=mapping)
         self.split, self._problems = load_problems(self.config, split)

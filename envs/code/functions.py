@@ -1,7 +1,7 @@
 """Seeded procedural tasks: small Python functions, described in words with two examples.
 
 Every function of a family is enumerated; a split is fixed by the function's own code (a hash of it), never by the order of generation,
-so train, validation and test can not share a function whatever the seed and the size. Its examples and hidden tests follow from its
+so train, validation and test cannot share a function whatever the seed and the size. Its examples and hidden tests follow from its
 code too: the same function is the same item under every seed.
 """
 

@@ -90,7 +90,7 @@ def grade(reply: str, problem: Problem) -> Result:
 
 def check(program: str, problem: Problem) -> Result:
     """The verdict on a whole program. Raises as `grade` does."""
-    program = program.encode("utf-8", "replace").decode()  # half a surrogate pair can not reach a file
+    program = program.encode("utf-8", "replace").decode()  # half a surrogate pair cannot reach a file
     tests = problem.tests
     if problem.container:
         program += METHOD.format(container=problem.container, name=problem.entry_point)
@@ -139,7 +139,7 @@ def _accepted(tests: Calls, args: Args, reply: Reply, expected: object, atol: fl
         return False
     try:
         return bool(tests.accepts(args, reply.value, expected, atol))
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):  # of a type that the rule can not deal with
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):  # of a type that the rule cannot deal with
         return False
 
 

@@ -90,7 +90,7 @@ def _make(problem: Problem, tests: Calls) -> bytes:
         )
     packed = marshal.dumps((outputs, seconds, max(len(marshal.dumps(output)) for output in outputs)))
     compressed = zlib.compress(packed, 1)
-    with suppress(UserError):  # a cache that can not be written only costs time
+    with suppress(UserError):  # a cache that cannot be written only costs time
         write_atomically(_path(problem), hashlib.sha256(compressed).digest() + compressed)
     return packed
 

@@ -132,7 +132,7 @@ def read_release(suite: str, data: str | None) -> list[Task]:
 
 
 def _fetch(suite: str, release: plus.Release) -> bytes:
-    """The released file, checked. Raises UserError where it can not be had."""
+    """The released file, checked. Raises UserError where it cannot be had."""
     import http.client
     import urllib.request
 
@@ -141,7 +141,7 @@ def _fetch(suite: str, release: plus.Release) -> bytes:
         with urllib.request.urlopen(release.url, timeout=60) as answer:
             content = answer.read()
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"{suite}: not at hand, and {release.url} can not be fetched ({error}); {remedy}") from error
+        raise UserError(f"{suite}: not at hand, and {release.url} cannot be fetched ({error}); {remedy}") from error
     try:
         found = hashlib.sha256(gzip.decompress(content)).hexdigest()
     except (OSError, EOFError, zlib.error):
@@ -156,7 +156,7 @@ def _gzipped_lines(path: Path) -> list[Record]:
         with open_regular(path) as packed, gzip.open(packed) as file:
             data = file.read(LARGEST_RELEASE + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: can not be unpacked ({error}); fetch it again") from error
+        raise UserError(f"{path}: cannot be unpacked ({error}); fetch it again") from error
     if len(data) > LARGEST_RELEASE:
         raise UserError(f"{path}: more than {LARGEST_RELEASE} bytes unpacked; fetch it again")
     records = []

@@ -1,7 +1,7 @@
 """Seeded procedural arithmetic: sums and differences of small numbers, evaluated from left to right.
 
 A split is fixed by the problem's own text (a hash of it), never by the order of generation, so that train, validation
-and test can not share a problem whatever the seed, the size or the difficulty.
+and test cannot share a problem whatever the seed, the size or the difficulty.
 """
 
 from __future__ import annotations

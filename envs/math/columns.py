@@ -20,7 +20,7 @@ from ...common.reading import parse_json
 from ..config import FieldMapping
 from ..items import Item
 from .answers import extract_answer
-from .golds import Gold
+from .gold import Gold
 from .latex import normalise
 from .numerals import number
 

@@ -42,7 +42,7 @@ class MathEnv(gym.Env[str, str]):
         unreadable: Literal["skip", "refuse"] = "skip",
         fields: FieldMapping | dict[str, str] | None = None,
     ) -> None:
-        """The keywords of MathConfig, and the name of the split. Raises UserError for data that can not be used."""
+        """The keywords of MathConfig, and the name of the split. Raises UserError for data that cannot be used."""
         mapping = fields if isinstance(fields, FieldMapping) else FieldMapping.model_validate(fields or {})
         self.config = MathConfig(
             suite=suite, size=size, difficulty=difficulty, seed=seed, max_turns=max_turns, unreadable=unreadable, fields=mapping

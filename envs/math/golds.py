@@ -1,4 +1,4 @@
-"""Gold answers are checked when data is loaded: one that the grader can not read would make every response wrong.
+"""Gold answers are checked when data is loaded: one that the grader cannot read would make every response wrong.
 
 Numbers and words are checked at once. Formulas are read by the workers, some ten milliseconds each, so a list
 that was checked is remembered on disk by its digest, together with the versions of what read it and those that it could not read.
@@ -12,37 +12,22 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...common.errors import UserError
 from ...common.files import write_atomically
 from . import workers
 from .caps import admissible
+from .gold import Gold
+from .grader import needs_algebra
 from .latex import normalise
 from .shapes import read
 
 RULES = 3  # raise when latex.py or shapes.py read formulas differently
 
 
-@dataclass(frozen=True)
-class Gold:
-    """A gold answer and what its benchmark says about it.
-
-    `text` may list several answers that must all be given, in any order: `1,2`. A number within `precision` (absolute) or
-    `relative` (a share of the gold's size) of the gold is right. `unit` is one that an answer may carry or leave out.
-    """
-
-    text: str
-    precision: float | None = None
-    relative: float | None = None
-    unit: str | None = None
-
-
 def unreadable_golds(golds: Sequence[str | Gold]) -> list[int]:
     """The positions of the golds that no answer could be compared with."""
-    from .grader import needs_algebra
-
     texts = [gold.text if isinstance(gold, Gold) else gold for gold in golds]
     formulas = {at: normalise(text) for at, text in enumerate(texts) if needs_algebra(text)}
     if not formulas:

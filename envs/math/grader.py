@@ -17,7 +17,7 @@ from ...common.errors import UserError
 from . import workers
 from .answers import MAX_WRITTEN, extract_answer
 from .caps import admissible, variables
-from .golds import Gold
+from .gold import Gold
 from .latex import normalise, same_spelling
 from .numerals import clock, in_base, number, same_time
 from .shapes import read

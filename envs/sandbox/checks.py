@@ -28,7 +28,7 @@ def calls(
 
     Yields a reply per input, in order; the last one may be TIMEOUT, MEMORY, CRASHED or OUTPUT, after which there is none. If the
     source itself fails, its one reply is all. Inputs are tuples of positional arguments, of the types that inside/codec.py
-    names. The candidate sees nothing but the inputs, so what is expected can not be found by it; compare values by type.
+    names. The candidate sees nothing but the inputs, so what is expected cannot be found by it; compare values by type.
     Closing the iterator ends the check. Raises UserError where the machine offers no isolation, codec.Unreadable for inputs
     that are no data.
     """

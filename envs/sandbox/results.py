@@ -40,7 +40,7 @@ class Limits:
     file_bytes: int = 64 << 20
     """All files in the scratch directory together."""
     processes: int = 64
-    """Threads. Further processes can not be started at all."""
+    """Threads. Further processes cannot be started at all."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 COLORS, DASHES = 6, 4
 """Looks that the style sheet has for lines; both come round, so that 12 lines differ."""
 MOST_POINTS = 600
-"""Of a line: more can not be told apart on a screen."""
+"""Of a line: more cannot be told apart on a screen."""
 
 
 @dataclass(frozen=True)

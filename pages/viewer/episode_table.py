@@ -230,7 +230,7 @@ class Episodes:
         """One in full: the columns of docs/run-store.md without the key and the tokens.
 
         prompts: with them. In a long conversation each repeats the one before, so they are most of what there is to read. Raises
-        UserError where its file can not be read.
+        UserError where its file cannot be read.
         """
         for file in self.files:
             rows = _rows_of(file)
@@ -242,7 +242,7 @@ class Episodes:
 
 
 def open_episodes(directory: Path, kind: Kind, journal: Journal | None) -> Episodes:
-    """The episodes of a directory. journal: of an evaluation, read on already. Raises UserError where a file can not be read."""
+    """The episodes of a directory. journal: of an evaluation, read on already. Raises UserError where a file cannot be read."""
     paths = [directory / SAMPLES] if kind is Kind.EVALUATION else sorted((directory / EPISODES).glob("*.parquet"))
     files = tuple(version for path in paths if (version := Version.of(path)))
     if journal is None or not (directory / JOURNAL).exists():

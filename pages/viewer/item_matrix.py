@@ -75,7 +75,7 @@ class Matrix:
 
 
 def matrix(root: Path, table: Table, policies: Sequence[Entry], decoding: Decoding) -> Matrix:
-    """The items of a table against these of its entries. Raises UserError where samples can not be read (any more)."""
+    """The items of a table against these of its entries. Raises UserError where samples cannot be read (any more)."""
     items: list[str] = []
     rates = []
     for entry in policies:
@@ -107,7 +107,7 @@ def _alike(entry: Entry, other: Entry) -> bool:
 def overlap_text(root: Path, policies: Sequence[Entry], single: Entry, name: str, decoding: Decoding) -> str:
     """How far the policies solve the same items, and how far replies of a single one do, called `name`; in a sentence.
 
-    Raises UserError where samples can not be read (any more); it and ValueError where there is nothing to measure.
+    Raises UserError where samples cannot be read (any more); it and ValueError where there is nothing to measure.
     """
     apart = len(policies)
     policies = [entry for entry in policies if entry.protocol_sha256 == single.protocol_sha256]

@@ -33,7 +33,7 @@ Pair = tuple[Profile, Profile]
 def best_layer_text(root: Path, profile: Profile, decoding: Decoding) -> str:
     """The best layer in a sentence; with several training seeds it is chosen on half of them, too.
 
-    Raises UserError where samples can not be read (any more), or figures are missing; ValueError where items are too few.
+    Raises UserError where samples cannot be read (any more), or figures are missing; ValueError where items are too few.
     """
     entries = {layer: figure.entry for layer, figure in sorted(profile.by_layer.items()) if _is_compared(figure.entry, decoding)}
     if profile.base is None or profile.full is None or len(entries) < 2:
@@ -113,7 +113,7 @@ def _rates(
 ) -> tuple[list[int], dict[tuple[str, str], tuple[float, FloatArray]]]:
     """The training seeds that all entries have, and by split and hash of its items the weight and the rates (K, R, I).
 
-    weights: of an average by split; empty: of one suite. Raises UserError where samples can not be read (any more), or there is no such
+    weights: of an average by split; empty: of one suite. Raises UserError where samples cannot be read (any more), or there is no such
     seed; ValueError where they are not of the same items.
     """
     found = [{one[:2]: one for one in (_measured(_version(root / name / SAMPLES)) for name in entry.directories)} for entry in entries]

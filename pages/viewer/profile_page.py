@@ -176,7 +176,7 @@ def _contribution(standing: Standing) -> tuple[float | None, tuple[float, float]
     if share is None:
         return None, None, _unlike(standing) or "no full-parameter run and base to compare with"
     if share.interval == "unbounded":
-        return share.point, None, "unbounded: the gain of full-parameter training can not be told from zero"
+        return share.point, None, "unbounded: the gain of full-parameter training cannot be told from zero"
     reason = "" if share.interval else "published, without an interval"
     return share.point, share.interval, reason or ("not shown as a figure" if share.point is None else "")
 

@@ -58,7 +58,7 @@ class Index:
         return tuple((name, tuple(part for part in found if part and part[0] not in GROWING)) for name, found in settled)
 
     def episodes(self, name: str, entry: Entry) -> Episodes:
-        """The episodes of an entry. Raises UserError where they can not be read."""
+        """The episodes of an entry. Raises UserError where they cannot be read."""
         journal = self._journal(name, entry.directory) if entry.kind is Kind.EVALUATION else None
         return open_episodes(entry.directory, entry.kind, journal)
 

@@ -51,7 +51,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024  # connections not taken yet; with the library's 5, those made at the same moment are lost
 
     def __init__(self, host: str, port: int, root: Path):
-        """port: 0 takes one that is free. Raises UserError where the directory can not be read, or the port not be had."""
+        """port: 0 takes one that is free. Raises UserError where the directory cannot be read, or the port not be had."""
         if not root.is_dir():
             raise UserError(f"{root}: {'a file, not a directory' if root.exists() else 'no such directory'}; name a directory of runs")
         self.site = Site(root)
@@ -205,4 +205,4 @@ def _why(error: OSError) -> str:
         return "this port needs more rights; name another with --port"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return "not an address of this machine; leave --host out, or name one"
-    return f"can not be served ({(error.strerror or str(error)).lower()})"
+    return f"cannot be served ({(error.strerror or str(error)).lower()})"

@@ -137,7 +137,7 @@ def _ranks(drafts: Sequence[_Draft]) -> list[int]:
 
 
 def ranks(intervals: Sequence[tuple[float, float]]) -> list[int]:
-    """1 + how many intervals lie wholly above: entries that the intervals can not tell apart from the best share rank 1."""
+    """1 + how many intervals lie wholly above: entries that the intervals cannot tell apart from the best share rank 1."""
     lows, highs = np.sort([low for low, _ in intervals]), [high for _, high in intervals]
     return (1 + len(lows) - np.searchsorted(lows, highs, side="right")).tolist()
 

@@ -1,7 +1,7 @@
 """What verification leaves beside an evaluation, and how far an evaluation counts as verified.
 
 `onelayer verify` writes verified.json. It holds the hashes of the files it vouches for, so that it means nothing beside others; a
-submission can not bring one along.
+submission cannot bring one along.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Verified(BaseModel):
     evaluation_sha256: str = Field(description="of evaluation.json")
     samples_sha256: str = Field(description="of samples.parquet")
     graded: int = Field(ge=0, description="samples that were graded again")
-    lost: int = Field(ge=0, description="samples that had been lost to failing environments and can not be graded")
+    lost: int = Field(ge=0, description="samples that had been lost to failing environments and cannot be graded")
     regenerated: int = Field(ge=0, description="samples that were made again")
     onelayer: str = Field(description="version that verified")
     finished: str = Field(description="UTC time, ISO 8601")

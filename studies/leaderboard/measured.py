@@ -216,7 +216,7 @@ class Policy:
 
 
 def collect(root: Path) -> tuple[list[Evaluated], list[Average], dict[Path, str]]:
-    """Every complete evaluation below `root`, the averages that were asked for, and by directory why others there can not be read.
+    """Every complete evaluation below `root`, the averages that were asked for, and by directory why others there cannot be read.
 
     The settings of a patch are those of the run that made it, by its hash; a submission brings those of its own runs, and tells nothing of
     the patches of others. Evaluations that chose a study's learning rate are passed over. Raises UserError where `root` is no directory
@@ -247,7 +247,7 @@ def collect(root: Path) -> tuple[list[Evaluated], list[Average], dict[Path, str]
 
 
 def _averages(group: Entry, splits: Mapping[Path, str]) -> list[Average]:
-    """The means that a `suites.json` tells of, over its groups too; without those of which a suite can not be read."""
+    """The means that a `suites.json` tells of, over its groups too; without those of which a suite cannot be read."""
     split_of = {member["suite"]: splits.get(group.directory / member["directory"]) for member in group.manifest["suites"]}
     by_group = {name: [split_of.get(suite) for suite in one["suites"]] for name, one in group.manifest["groups"].items()}
     known = {name: [split for split in members if split] for name, members in by_group.items() if all(members)}
@@ -303,7 +303,7 @@ def chose_a_rate(evaluation: Path) -> bool:
 def read_rates(directory: Path, manifest: Evaluation) -> tuple[str, dict[Decoding, FloatArray]]:
     """A hash of the items' ids, and the share of right samples per item, of the decodings that were measured.
 
-    Raises UserError where the samples can not be read, or are not as many as the manifest says, in its order.
+    Raises UserError where the samples cannot be read, or are not as many as the manifest says, in its order.
     """
     path = directory / SAMPLES
     columns = ["decoding", "item", "sample", "verdict"]

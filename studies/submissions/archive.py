@@ -105,7 +105,7 @@ def _claim(directory: Path, hashes: Mapping[Path, str], own: Path) -> Claim:
 def pack(claims: Sequence[Claim], output: Path) -> Submission:
     """Write the archive, whole or not at all. The same claims, in any order, are the same bytes.
 
-    Raises UserError where a file can not be read or written, or is larger than an archive may hold.
+    Raises UserError where a file cannot be read or written, or is larger than an archive may hold.
     """
     claims = sorted(claims, key=lambda claim: (claim.manifest.policy, claim.manifest.split, sha256(claim.directory / MANIFEST)))
     runs = {sha: path for claim in claims for sha, path in zip(claim.manifest.patches, claim.patches, strict=True)}
@@ -118,7 +118,7 @@ def pack(claims: Sequence[Claim], output: Path) -> Submission:
         raise UserError(f"{len(claims)} evaluations are more than one submission takes ({odd[0]}); pack them in several")
     files = {name: Filed(sha256=sha256(path), size=path.stat().st_size) for name, path in sources.items()}
     if large := [name for name, file in files.items() if file.size > LARGEST]:
-        raise UserError(f"{sources[large[0]]}: larger than 8 GiB; a submission can not hold it")
+        raise UserError(f"{sources[large[0]]}: larger than 8 GiB; a submission cannot hold it")
     for number, claim in enumerate(claims):
         if files[f"evaluation-{number}/{SAMPLES}"].sha256 != claim.manifest.samples_sha256:
             raise UserError(f"{claim.directory / SAMPLES}: not the records that {MANIFEST} names; run this evaluation again")
@@ -192,7 +192,7 @@ def _members(file: BinaryIO, archive: Path) -> Iterator[tuple[str, int]]:
         name, size = plain(header.name), header.size
         if header.type != tarfile.REGTYPE or not NAME.fullmatch(header.name):
             what = f"{name!r}" if header.type == tarfile.REGTYPE else f"{name!r}, which is no regular file,"
-            own = "; marks are given here and can not be brought along" if name.endswith(VERIFIED) else ""
+            own = "; marks are given here and cannot be brought along" if name.endswith(VERIFIED) else ""
             raise UserError(f"{archive}: {what} has no place in a submission{own}")
         if name in seen:
             raise UserError(f"{archive}: holds {name} twice")

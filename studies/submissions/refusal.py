@@ -14,7 +14,7 @@ class Reason(StrEnum):
     HASH = "a hash differs"
     """A file is not the one that its hash names."""
     BROKEN = "a file is broken"
-    """It can not be read, or is larger than it may be."""
+    """It cannot be read, or is larger than it may be."""
     CONFIGURATION = "the configuration differs"
     """Manifest and configuration contradict each other, or the protocol is not that of the configuration."""
     BASE = "another base"
@@ -44,7 +44,7 @@ class Reason(StrEnum):
     """Base, patch and seed make other tokens than those recorded."""
     UNUSED = "no evaluation uses it"
     """Part of an evaluation, or a run whose patch none of the evaluations is of."""
-    UNVERIFIABLE = "can not be verified"
+    UNVERIFIABLE = "cannot be verified"
     """Nothing here can make or grade it again."""
 
 

@@ -38,7 +38,7 @@ from ...evals.evaluator import domain, first_items, model_policy, protocol_of, t
 from ...evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, PolicyInfo, Source, Trained
 from ...evals.responses import ResponsesEngine
 from ...evals.samples import SAMPLES
-from ...trainers.manifest import finished, trained
+from ...trainers.manifest import complete_manifest, training_of
 from ..leaderboard.marks import VERIFIED, Mark, Verified, mark_of, sha256
 from ..store import PATCH, RUN, SUBMISSION, submission_of
 from .archive import Claim, Submission, gather
@@ -289,7 +289,7 @@ def _check_training(place: str, patch: Patch, run: Path, told: Trained | None, b
             raise Refused(place, Reason.TRAINING, f"it tells of a training, and there is no {RUN} beside the patch")
         return
     try:
-        known = trained(finished(run))
+        known = training_of(complete_manifest(run))
         manifest = parse_json(read_bytes(run / RUN, LARGEST_MANIFEST))
     except ValueError as error:
         raise Refused(place, Reason.TRAINING, str(error)) from error

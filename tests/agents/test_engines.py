@@ -76,7 +76,7 @@ def test_a_users_own_engine_trains_and_evaluates_to_the_same_bytes(package: Path
         ("ours.engine:Nothing", "ours.engine has no class Nothing"),
         ("ours.engine:Half", "Half has no context, generate, end_session, load"),
         ("ours.engine:broken", "cannot be made .ValueError: no such machine."),
-        ("nowhere.at_all:Engine", "nowhere.at_all: can not be imported"),
+        ("nowhere.at_all:Engine", "nowhere.at_all: cannot be imported"),
     ],
 )
 def test_what_is_wrong_with_an_own_engine_is_one_line(engine: str, told: str, package: Path) -> None:

@@ -135,7 +135,7 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "unknown fields": ("eval --suite fields.jsonl", "fields.jsonl:1 question"),
     "item without gold": ("eval --suite goldless.jsonl/all", "goldless.jsonl:41 answer"),
     "item with an empty gold": ("eval --suite blank.jsonl/all env.unreadable=refuse", "blank.jsonl:41 answer empty"),
-    "gold that can not be read": ("eval --suite unreadable.jsonl/all env.unreadable=refuse", "unreadable.jsonl:41 gold"),
+    "gold that cannot be read": ("eval --suite unreadable.jsonl/all env.unreadable=refuse", "unreadable.jsonl:41 gold"),
     "training on evaluation items": ("train quickstart env.suite=own.jsonl eval.suite=own.jsonl/all", "own.jsonl/train own.jsonl/all also"),
     "choosing on evaluation items": ("study quickstart eval.suite=arithmetic/validation", "arithmetic/validation also"),
     "more items than there are": ("study quickstart eval.items=9999", "eval.items 9999 512"),

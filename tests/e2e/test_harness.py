@@ -115,7 +115,7 @@ def test_choices_are_the_likeliest_ones(base: Base, tmp_path: Path) -> None:
 
 def test_what_the_harness_can_not_do_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("lm-eval:nonsense", tmp_path / "none") == 2
-    assert "lm-eval:nonsense: the harness can not run it" in message(capsys.readouterr().err)
+    assert "lm-eval:nonsense: the harness cannot run it" in message(capsys.readouterr().err)
     perplexity = CHOICES | {"metric_list": [{"metric": "acc_mutual_info", "aggregation": "mean", "higher_is_better": True}]}
     task = write_task(tmp_path, [{"prompt": "1 + 1", "choices": ["2", "3"]}] * ITEMS, perplexity)
     assert evaluate(f"lm-eval:{task}", tmp_path / "silent") == 2

@@ -167,7 +167,7 @@ def test_what_a_checkpoint_goes_on_from_must_be_there(tmp_path: Path, capsys: py
         kept[0].rename(lost) if damaged is None else kept[0].write_bytes(damaged)
         assert main(["train", "--resume", str(run)]) == 2
         said = message(capsys.readouterr().err)
-        assert f"{run / 'episodes'}: the checkpoint has done" in said and "step 0 is missing or can not be read; bring it back" in said
+        assert f"{run / 'episodes'}: the checkpoint has done" in said and "step 0 is missing or cannot be read; bring it back" in said
     kept[0].write_bytes(content)
     recipe = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(recipe[: recipe.index("  lr:")])  # still a recipe, of another training

@@ -53,7 +53,7 @@ def test_alfworld_keeps_the_contract() -> None:
         ("NeverEnds", "end", "an episode goes on after 10000 steps"),
         ("PassesAnything", "bad actions", "an action that is empty solves item n25"),
         ("Leaks", "determinism", "give another observation at step 1"),
-        ("InfoIsNoData", "text", "item n25: info can not be written as JSON"),
+        ("InfoIsNoData", "text", "item n25: info cannot be written as JSON"),
         ("Hangs", "text", "it did not come to an end within 1 seconds"),
         ("Quits", "text", "raised SystemExit: so there (broken_environments.py:"),
         ("QuitsOnEmpty", "bad actions", "an action that is empty raises SystemExit: 3 (broken_environments.py:"),

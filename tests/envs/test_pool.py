@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from onelayer.envs import MathConfig, UserError, load, pool_process
 from onelayer.envs.config import PoolConfig
-from onelayer.envs.pool import InfrastructureError, Pool, PoolEnv, Turn, open_pool
+from onelayer.envs.pool import Pool, open_pool
+from onelayer.envs.pool_env import InfrastructureError, PoolEnv, Turn
 
 GRAVE = {
     "exit": "the process ended itself with exit code 7",
@@ -233,10 +234,10 @@ def test_mistakes_of_the_user_are_said_as_such() -> None:
         assert play(pool, item.id, f"\\boxed{{{item.gold}}}")[-1].info["verdict"] == "correct"
     with (
         Pool(unmakable, workers=2) as pool,
-        pytest.raises(UserError, match=r"can not be made: RuntimeError: no library \(failing_environments.py:\d+\)"),
+        pytest.raises(UserError, match=r"cannot be made: RuntimeError: no library \(failing_environments.py:\d+\)"),
     ):
         pool.env().reset("a", 0).result()
-    with Pool(dies, workers=1) as pool, pytest.raises(UserError, match=r"can not be made in a process of its own: .* exit code 3"):
+    with Pool(dies, workers=1) as pool, pytest.raises(UserError, match=r"cannot be made in a process of its own: .* exit code 3"):
         pool.env().reset("a", 0).result()
     with pytest.raises(InfrastructureError, match="closed"):
         pool.env().reset("a", 0).result()

@@ -158,7 +158,7 @@ def test_a_users_own_function_gets_the_steps_and_returns_their_advantages(tmp_pa
         "my_algorithms:failing": "raised KeyError: 'no such thing'; correct the function",
         "my_algorithms:missing": "my_algorithms has no function missing",
         "my_algorithms:NUMBER": "my_algorithms has no function NUMBER",
-        "my_missing:signs": "my_missing: can not be imported",
+        "my_missing:signs": "my_missing: cannot be imported",
     }.items():
         with pytest.raises(UserError, match=message):
             Own(name=name).advantages(steps)

@@ -9,7 +9,7 @@ import pytest
 
 from onelayer.agents.episodes import Episode, Play, Step
 from onelayer.envs import UserError
-from onelayer.envs.pool import ACTION_ERROR
+from onelayer.envs.pool_env import ACTION_ERROR
 from onelayer.trainers.config import TrainerConfig
 from onelayer.trainers.rows import Row, make_rows, survivors
 from onelayer.trainers.train import LostEpisodes, advantages

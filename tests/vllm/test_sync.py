@@ -155,7 +155,7 @@ def test_a_server_that_takes_no_weights_serves_its_own_only(base: Base, plain_se
     engine = at(base, plain_server)
     answer(engine, base)
     assert engine.difference is not None and engine.difference.mean < 1e-4
-    with pytest.raises(UserError, match="can not take over weights"):
+    with pytest.raises(UserError, match="cannot take over weights"):
         engine.load({"model.norm.weight": base.model.get_parameter("model.norm.weight")})
     # It reports logprobs of temperature 1 whatever it samples at.
     cooler = [replace(request, sampling=Sampling(20, temperature=0.6)) for request in long_requests(base)]

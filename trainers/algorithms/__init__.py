@@ -37,9 +37,12 @@ def model_of(algorithm: object) -> type[Algorithm]:
 def _named(algorithm: object) -> object:
     """A name stands for the mapping that holds it alone."""
     if isinstance(algorithm, str):
-        return {"name": algorithm}
+        algorithm = {"name": algorithm}
     if not isinstance(algorithm, dict | Algorithm):
         raise ValueError("write a name, as gigpo, or a mapping of keys with a name")
+    name = algorithm.get("name", "grpo") if isinstance(algorithm, dict) else algorithm.name
+    if isinstance(name, str) and name not in ALGORITHMS and not all(name.partition(":")):
+        raise ValueError(f"no algorithm {name!r}; there are {', '.join(ALGORITHMS)} and package.module:function")
     return algorithm
 
 

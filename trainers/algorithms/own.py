@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue
 
 from ...common.errors import UserError
 from .algorithm import DIVISORS, LOSS_WEIGHTS, Algorithm, Batch
@@ -19,16 +19,6 @@ class Own(Algorithm):
     name: str = Field(description="package.module:function, of a package that is installed or in the current folder")
     options: dict[str, JsonValue] = Field(default={}, description="further keywords of the function")
     loss_weights: Literal["sequence_mean", "token_mean", "constant"] = Field(default="sequence_mean", description=LOSS_WEIGHTS)
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_function(cls, name: str) -> str:
-        from . import ALGORITHMS
-
-        module, colon, function = name.partition(":")
-        if not (module and colon and function):
-            raise ValueError(f"no algorithm {name!r}; there are {', '.join(ALGORITHMS)} and package.module:function")
-        return name
 
     def check(self) -> None:
         self.function()
@@ -52,7 +42,7 @@ class Own(Algorithm):
         return DIVISORS[self.loss_weights](batch, tokens)
 
     def function(self) -> Callable[..., Any]:
-        """Raises UserError where the module can not be imported or has no such function."""
+        """Raises UserError where the module cannot be imported or has no such function."""
         from ...envs.other import imported
 
         module, _, name = self.name.partition(":")

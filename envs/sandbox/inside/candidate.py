@@ -233,7 +233,7 @@ def _guarded(action: Callable[[], Any], capture: Capture, out: io.TextIOBase) ->
     try:
         out.flush()
     except BaseException:  # closed, or too much
-        return ["output", None, "", "the output can not be written", ""]
+        return ["output", None, "", "the output cannot be written", ""]
     return ["raised", None, capture.take(), text, kind]
 
 

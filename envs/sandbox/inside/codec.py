@@ -96,7 +96,7 @@ _write: Callable[[Any, int], tuple[str, ...]] = c_make_encoder(None, _no_json, e
 
 
 def _tag(value: Any, depth: int, careful: bool) -> Any:
-    """`careful`: look for integers and strings that JSON can not hold."""
+    """`careful`: look for integers and strings that JSON cannot hold."""
     kind = type(value)
     if kind in PLAIN:
         return _tag_plain(value) if careful else value
@@ -224,7 +224,7 @@ def _read_decimal(text: str) -> Any:
     from decimal import Decimal
 
     value = Decimal(text)
-    if value.is_snan():  # it can not even be compared
+    if value.is_snan():  # it cannot even be compared
         raise Garbage("signalling NaN")
     return value
 

@@ -160,7 +160,7 @@ def landlock_grants(paths: list[str], without: list[str]) -> list[tuple[str, int
 
 
 def _reading(path: str, without: list[str]) -> Iterator[tuple[str, int]]:
-    """Rules can not be taken back below a directory, so one that holds an exception is opened entry by entry."""
+    """Rules cannot be taken back below a directory, so one that holds an exception is opened entry by entry."""
     if path in without:
         return
     if not any(other.startswith(f"{path}/") for other in without):

@@ -139,7 +139,7 @@ class Worker:
                 self._drop("seccomp", why)
 
     def _allows(self, forbidden: Callable[[], object], layer: str) -> str:
-        """Why a layer is not one: what it allows, or that it can not be entered."""
+        """Why a layer is not one: what it allows, or that it cannot be entered."""
 
         def probe() -> None:
             head = {"total": 10, "memory": 1 << 30, "file": 1 << 20, "threads": 64}
@@ -262,7 +262,7 @@ class Worker:
 
 
 def _imports_as(uid: int) -> None:
-    """Raises OSError where that user can not be had, or may not read the interpreter's library."""
+    """Raises OSError where that user cannot be had, or may not read the interpreter's library."""
     os.setresuid(uid, uid, uid)
     os.listdir(os.path.dirname(os.__file__))
 

@@ -162,7 +162,7 @@ def test_a_broken_release_is_reported_with_its_line(tmp_path: Path, monkeypatch:
         load(CodeConfig(suite="humaneval+"), "test")
     assert "\n" not in str(error.value)
     file.write_bytes(b"no gzip")
-    with pytest.raises(UserError, match="can not be unpacked"):
+    with pytest.raises(UserError, match="cannot be unpacked"):
         load(CodeConfig(suite="humaneval+", size=1), "test")
 
 
@@ -172,7 +172,7 @@ def test_what_is_fetched_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     content = json.dumps(record()).encode()
     for sha256, body, message in (
-        ("0" * 64, None, "can not be fetched .* set ONELAYER_DATA to a folder that holds mbpp/x.gz"),
+        ("0" * 64, None, "cannot be fetched .* set ONELAYER_DATA to a folder that holds mbpp/x.gz"),
         ("0" * 64, gzip.compress(content), "another file than was released"),
         ("0" * 64, b"<html>", "another file than was released"),
         (hashlib.sha256(content).hexdigest(), gzip.compress(content), None),

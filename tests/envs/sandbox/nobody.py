@@ -1,6 +1,6 @@
 """python nobody.py FOLDER ARGUMENTS: runs python with these arguments as the user nobody. As root only.
 
-Interpreter, packages and checkout may lie where nobody can not read them; here they are mounted again below the empty FOLDER.
+Interpreter, packages and checkout may lie where nobody cannot read them; here they are mounted again below the empty FOLDER.
 """
 
 from __future__ import annotations
