@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,10 +147,17 @@ def _fits(parameter: torch.Tensor, weight: torch.Tensor, places: torch.Tensor | 
 @contextmanager
 def applied(base: Base, patches: Sequence[Patch]) -> Iterator[None]:
     """The policy inside the `with`, the base again after it."""
-    parameters = dict(base.model.named_parameters())
-    before = {name: parameters[name].detach().clone() for patch in patches for name in patch.weights if name in parameters}
-    try:
+    names = {name for patch in patches for name in patch.weights}
+    with restored({name: parameter for name, parameter in base.model.named_parameters() if name in names}):
         apply(base, patches)
+        yield
+
+
+@contextmanager
+def restored(parameters: Mapping[str, torch.nn.Parameter]) -> Iterator[None]:
+    """Parameters that may change inside the `with` have their values again after it. A copy of them is kept meanwhile."""
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
         yield
     finally:
         with torch.no_grad():

@@ -18,6 +18,7 @@ from ..agents import patch
 from ..agents.agent import make_agent
 from ..agents.episodes import assert_prompts_fit
 from ..agents.policy import Base
+from ..agents.trained_sets import TrainedSet
 from ..common.console import Console
 from ..common.errors import UserError
 from ..common.files import owned
@@ -44,13 +45,14 @@ def study(config: Config, directory: Path) -> StudyReport:
     Raises UserError where `directory` holds another study, or for anything in the recipe that cannot be used.
     """
     started = time.perf_counter()
-    config, base, *_ = prepare_study(config)
+    prepared = prepare_study(config)
+    config, base = prepared.config, prepared.base
     check_prompts(config, base)  # whether there is such an engine, and whether prompts fit, is known before anything is made
     with owned(directory):
         claim(directory / STUDY, config)
         try:
             arms = [ArmRecords("base", [_evaluation(directory / "base", config, base, "test", [])])]
-            arms += [_arm(name, config, base, directory) for name in trained_sets(config)]
+            arms += [_arm(trained, prepared, directory) for trained in prepared.sets]
         except Interrupted as stop:
             command = ["onelayer", "study", str(directory / STUDY), "--output", str(directory)]
             raise Interrupted(stop.signal, shlex.join(command)) from stop
@@ -98,18 +100,19 @@ def _report(arms: list[ArmRecords], config: Config, base: Base, seconds: float) 
     )
 
 
-def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
+def _arm(trained: TrainedSet, prepared: Prepared, directory: Path) -> ArmRecords:
     """Choose the learning rate with the first seed, train with all seeds, evaluate each run."""
+    config, base, name = prepared.config, prepared.base, trained.spec
     first, *others = config.study.seeds
     rates = config.study.rates(name)
     tried = []
     if len(rates) > 1:
         for lr in rates:
-            run = _train(name, lr, first, config, directory)
+            run = _train(trained, lr, first, prepared, directory)
             score = _evaluation(run / "validation", config, base, "validation", [run]).manifest.sampled.pass_rate.mean
             tried.append(LearningRateTrial(lr=lr, score=score))
     lr = max(tried, key=lambda trial: trial.score).lr if tried else rates[0]
-    runs = [_train(name, lr, seed, config, directory) for seed in (first, *others)]
+    runs = [_train(trained, lr, seed, prepared, directory) for seed in (first, *others)]
     manifests = [complete_manifest(run) for run in runs]
     training = Training(
         seeds=config.study.seeds,
@@ -124,11 +127,13 @@ def _arm(name: str, config: Config, base: Base, directory: Path) -> ArmRecords:
     return ArmRecords(name, [_evaluation(run / "test", config, base, "test", [run]) for run in runs], training, curves)
 
 
-def _train(name: str, lr: float, seed: int, config: Config, directory: Path) -> Path:
-    """The directory of a finished run, trained now unless it was before."""
-    run = directory / name.replace(":", "-") / f"lr-{lr}-seed-{seed}"
-    settings = config.trainer.model_copy(update={"trained_set": name, "lr": lr, "seed": seed})
-    train(config.model_copy(update={"trainer": settings}), run, resume=True)
+def _train(trained: TrainedSet, lr: float, seed: int, prepared: Prepared, directory: Path) -> Path:
+    """The directory of a finished run, trained now unless it was before. The model is the base again afterwards."""
+    run = directory / trained.spec.replace(":", "-") / f"lr-{lr}-seed-{seed}"
+    settings = prepared.config.trainer.model_copy(update={"trained_set": trained.spec, "lr": lr, "seed": seed})
+    config = prepared.config.model_copy(update={"trainer": settings})
+    with patch.restored(trained.parameters):
+        train(config, run, resume=True, prepared=prepared._replace(config=config, sets=[trained]))
     if complete_manifest(run).no_signal:
         _log.warning("%s: %s; the study goes on", run, NO_SIGNAL)
     return run

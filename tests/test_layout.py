@@ -48,16 +48,13 @@ def test_imports_run_one_way() -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    files = {
-        ".".join(["onelayer", *file.relative_to(ROOT).with_suffix("").parts]): file
-        for top in PACKAGES
-        for file in (ROOT / top).rglob("*.py")
-    }
-    files = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    paths = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    names = [".".join(["onelayer", *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__") for file in paths]
+    files = dict(zip(names, paths, strict=True))
     imports = {}
     for module, file in files.items():
-        names = [name for _, name in imported_names(file.relative_to(ROOT), file.read_text())]
-        found = {name if name in files else name.rpartition(".")[0] for name in names}
+        there = imported_names(file.relative_to(ROOT), file.read_text())
+        found = {name if name in files else name.rpartition(".")[0] for _, name in there}
         imports[module] = (found & files.keys()) - {module}
     list(TopologicalSorter(imports).static_order())  # raises CycleError with the modules of a circle
 

@@ -44,9 +44,10 @@ LOST_LEAST, LOST_WINDOW = 8, 256
 _log = logging.getLogger(__name__)
 
 
-def train(config: Config, directory: Path, resume: bool = False) -> Path:
+def train(config: Config, directory: Path, resume: bool = False, prepared: Prepared | None = None) -> Path:
     """Train the set that `config` names and write the patch; returns its path.
 
+    prepared: what `prepare` made of this recipe, where that has been done; null: it is done here. The model is the policy afterwards.
     Everything random derives from the seed and the step, so a run that was killed and resumed ends in the same bytes.
     A run that is complete is left as it is. Raises UserError for a set, model, suite or directory that cannot be used.
     """
@@ -54,7 +55,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> Path:
         claim(directory / CONFIG, config)
         (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
-    config, base, (trained,), split = prepare(config, [config.trainer.trained_set])
+    config, base, (trained,), split = prepared or prepare(config, [config.trainer.trained_set])
     agent = make_agent(base, config.agent, config.env)
     if not agent.engine.returns_tokens:
         raise UserError(

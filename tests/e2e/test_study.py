@@ -61,6 +61,13 @@ def figures(directory: Path) -> dict:
     return report
 
 
+def test_a_run_of_a_study_is_what_it_is_alone(studies: tuple[Path, Path], tmp_path: Path) -> None:
+    """The runs of a study share one base in memory: each begins with the base's weights, whatever was trained before."""
+    run = next((studies[0] / "layer-1").glob("lr-0.001-seed-0"))
+    onelayer("train", str(run / "config.yaml"), "--output", str(tmp_path / "alone"))
+    assert (tmp_path / "alone" / "patch.safetensors").read_bytes() == (run / "patch.safetensors").read_bytes()
+
+
 def test_what_a_study_leaves(studies: tuple[Path, Path]) -> None:
     finished, _ = studies
     report = figures(finished)
