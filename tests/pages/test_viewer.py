@@ -27,7 +27,7 @@ LAYERS = [f"layer-{layer}" for layer in range(6)]
 
 def test_every_page_shows_what_it_should(all_of_it: Ask) -> None:
     shows = {
-        "/": ["1 can not be read", "broken/evaluation.json", "grpo/layer-3-seed-0/test", "7 of 40", "12 of 40", "training"],
+        "/": ["1 cannot be read", "broken/evaluation.json", "grpo/layer-3-seed-0/test", "7 of 40", "12 of 40", "training"],
         "/curves": ["arithmetic", "grpo full", "gigpo layer:5", "7 of 40 steps"],
         "/profiles": ["tiny: gigpo on arithmetic/test", "middle third", "Qwen3-1.7B-Base, by task and layer (published)", "layer 5"],
         "/profiles?measure=gain&decoding=greedy": ["gain over base in pass@1"],

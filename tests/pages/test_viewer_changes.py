@@ -87,7 +87,7 @@ def test_an_evaluation_is_followed_from_its_journal_to_its_end(ask: Ask, tmp_pat
     (going / "journal.jsonl").unlink()
     assert "25 episodes" in texts(ask("/episodes?run=going")[1])
     os.truncate(going / SAMPLES, 100)
-    assert "1 can not be read" in texts(ask("/")[1])
+    assert "1 cannot be read" in texts(ask("/")[1])
     assert "going/samples.parquet: cannot be read" in texts(ask("/episodes?run=going")[1])
 
 
