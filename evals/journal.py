@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..common.cost import Cost
 from ..common.errors import UserError
 from ..common.files import GrowingFile, growing
-from ..common.reading import read_bytes
+from ..common.reading import parse_json, read_bytes
 from .samples import Sample
 
 JOURNAL = "journal.jsonl"
@@ -121,6 +121,43 @@ def _checked(line: bytes) -> bytes:
     if hashlib.sha256(text).hexdigest().encode() != found[1]:
         raise ValueError("the line has changed")
     return text
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a list shows of a sample."""
+
+    key: str
+    decoding: str
+    item: str
+    sample: int
+    verdict: str
+    reward: float
+    tokens: int
+    steps: int
+
+
+def read_outline(line: bytes) -> Outline | Spent:
+    """A line without the texts of a sample's steps, which are most of it. Raises ValueError where it counts as not there."""
+    text = _checked(line.rstrip(b"\n"))
+    if text.startswith(b'{"spent"'):
+        return Spent.model_validate_json(text)
+    # Within JSON text a quote is escaped, so neither of these can be a part of one.
+    head, _, steps = text.partition(b',"steps":[')
+    try:
+        found = parse_json(head + b"}")
+        return Outline(
+            key=str(found["key"]),
+            decoding=str(found["decoding"]),
+            item=str(found["item"]),
+            sample=int(found["sample"]),
+            verdict=str(found["verdict"]),
+            reward=float(found["reward"]),
+            tokens=int(found["tokens"]),
+            steps=steps.count(b'"observation":'),
+        )
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError("no sample") from error
 
 
 class Journal:

@@ -35,7 +35,7 @@ from onelayer.evals.records import read_manifest
 from onelayer.evals.responses import read_responses
 from onelayer.evals.samples import read_columns, read_samples
 from onelayer.evals.suites import read_suite_file
-from onelayer.pages.viewer.episode_table import Journal
+from onelayer.pages.viewer.episode_table import GrowingEpisodes
 from onelayer.pages.viewer.run_index import Index
 from onelayer.studies import store
 from onelayer.studies.leaderboard.marks import mark_of
@@ -178,7 +178,7 @@ def view(path: Path) -> None:
 
 
 def view_journal(path: Path) -> None:
-    found = Journal(path)
+    found = GrowingEpisodes(path)
     for row in range(found.read_on()):
         found.episode(row)
     found.table()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ...common.errors import UserError
 from ...common.reading import open_regular, parse_json
-from ...evals.journal import JOURNAL
+from ...evals.journal import JOURNAL, Spent, read_outline
 from ...evals.samples import SAMPLES
 from ...studies.store import EPISODES, Kind
 
@@ -153,7 +153,7 @@ def _storable(text: object) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
-class Journal:
+class GrowingEpisodes:
     """The samples in a journal that grows, read on from where it was read to; torn and broken lines count as not there."""
 
     def __init__(self, path: Path):
@@ -185,21 +185,16 @@ class Journal:
 
     def _take(self, line: bytes) -> None:
         try:
-            if line.startswith(b'{"spent"'):
-                told = parse_json(line)
-                self.spent = {name: told[name] for name in ("policy", "split", "wanted")}
-                return
-            # Within JSON text a quote is escaped, so neither of these can be a part of one: the steps need not be read.
-            head, _, steps = line.partition(b',"steps":[')
-            found = parse_json(head + b"}")
-            texts = [_storable(found[name]) for name in ("decoding", "item", "verdict")]
-            row = (*texts[:2], int(found["sample"]), texts[2], float(found["reward"]), int(found["tokens"]))
-            if found["key"] not in self._keys:
-                self._keys.add(found["key"])
-                self._rows.append((*row, steps.count(b'"observation":'), None))
-                self._places.append((self._end, len(line)))
-        except (ValueError, KeyError, TypeError, OverflowError):  # half a line, or none of ours
+            found = read_outline(line)
+        except ValueError:  # half a line, or none of ours
             return
+        if isinstance(found, Spent):
+            self.spent = {"policy": found.policy, "split": found.split, "wanted": found.wanted}
+        elif found.key not in self._keys:
+            self._keys.add(found.key)
+            part, item, verdict = (_storable(text) for text in (found.decoding, found.item, found.verdict))
+            self._rows.append((part, item, found.sample, verdict, found.reward, found.tokens, found.steps, None))
+            self._places.append((self._end, len(line)))
 
     def table(self) -> pa.Table:
         """What a list shows of them."""
@@ -221,7 +216,7 @@ class Episodes:
     """All episodes of one run or evaluation, as they are now."""
 
     files: Sequence[Version]
-    journal: Journal | None
+    journal: GrowingEpisodes | None
     journal_rows: IntArray
     """Of the journal, those that no file holds."""
     listing: Listing
@@ -241,7 +236,7 @@ class Episodes:
         return self.journal.episode(int(self.journal_rows[row]))
 
 
-def open_episodes(directory: Path, kind: Kind, journal: Journal | None) -> Episodes:
+def open_episodes(directory: Path, kind: Kind, journal: GrowingEpisodes | None) -> Episodes:
     """The episodes of a directory. journal: of an evaluation, read on already. Raises UserError where a file cannot be read."""
     paths = [directory / SAMPLES] if kind is Kind.EVALUATION else sorted((directory / EPISODES).glob("*.parquet"))
     files = tuple(version for path in paths if (version := Version.of(path)))

@@ -21,7 +21,7 @@ from ...studies import store
 from ...studies.learning_curve import learning_curve
 from ...studies.store import METRICS, RECIPE, RUN, STUDY, Entry, Kind, State
 from ...trainers.metrics import read_metrics
-from .episode_table import Episodes, Journal, Version, open_episodes
+from .episode_table import Episodes, GrowingEpisodes, Version, open_episodes
 
 LOOK_EVERY = 1.0
 """Seconds: questions that come faster get the same answer."""
@@ -39,7 +39,7 @@ class Index:
         self._lock = threading.Lock()
         self._looked = -LOOK_EVERY
         self._found: dict[str, tuple[Signature, Entry]] = {}
-        self._journals: dict[str, Journal] = {}
+        self._journals: dict[str, GrowingEpisodes] = {}
         self._recipes: dict[str, tuple[Version, Mapping[str, Any]]] = {}
         self._curves: dict[str, tuple[Version, list[Point]]] = {}
 
@@ -109,12 +109,12 @@ class Index:
             return Entry(directory, kind, State.UNFINISHED, {"samples": journal.read_on(), **journal.spent} if journal else {})
         return store.examine(directory, kind)
 
-    def _journal(self, name: str, directory: Path) -> Journal | None:
+    def _journal(self, name: str, directory: Path) -> GrowingEpisodes | None:
         path = directory / JOURNAL
         if not path.exists():
             self._journals.pop(name, None)
             return None
-        journal = self._journals.setdefault(name, Journal(path))
+        journal = self._journals.setdefault(name, GrowingEpisodes(path))
         journal.read_on()
         return journal
 
