@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,22 @@ def parse_json(text: str | bytes) -> Any:
 
 def read_json_object(path: Path, limit: int) -> dict[str, Any]:
     """The JSON object that a file holds. Raises UserError for any other content, OSError where it cannot be read."""
+    return _mapping(path, limit, parse_json, "JSON")
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises UserError for any other content, OSError where it cannot be read."""
+    return _mapping(path, LARGEST_YAML, parse_yaml, "YAML")
+
+
+def _mapping(path: Path, limit: int, parse: Callable[[bytes], Any], name: str) -> dict[str, Any]:
+    data = read_bytes(path, limit)
     try:
-        found = parse_json(read_bytes(path, limit))
-    except UserError:
-        raise
+        found = parse(data)
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); bring the file back") from error
+        raise UserError(f"{path}: not {name} ({error}); bring the file back") from error
     if not isinstance(found, dict):
-        raise UserError(f"{path}: a {type(found).__name__}, and it must be a JSON object; bring the file back")
+        raise UserError(f"{path}: a {type(found).__name__}, and it must be a mapping of keys; bring the file back")
     return found
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from ..common.errors import UserError, first_problem
-from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
+from ..common.reading import read_yaml_mapping
 from ..evals.records import MANIFEST, read_evaluation
 from ..trainers.config import settings_of
 from ..trainers.manifest import CONFIG, METRICS, RecordedConfig, read_manifest
@@ -48,7 +47,7 @@ def read_study(directory: Path) -> list[TrainedRun | Measurement]:
 
 
 def _trained_sets(path: Path) -> list[str]:
-    names = (_read_yaml(path).get("study") or {}).get("trained_sets")
+    names = (read_yaml_mapping(path).get("study") or {}).get("trained_sets")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: study.trained_sets is no list of names; bring the file back")
     return names
@@ -81,21 +80,9 @@ def read_run(directory: Path) -> TrainedRun:
 
 def _recorded(path: Path) -> RecordedConfig:
     try:
-        return RecordedConfig.model_validate(_read_yaml(path))
+        return RecordedConfig.model_validate(read_yaml_mapping(path))
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)}; bring the file back, or leave this run out") from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        found = parse_yaml(read_bytes(path, LARGEST_YAML))
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; bring the file back") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: no mapping of keys; bring the file back")
-    return found
 
 
 def _measurements(run: Path, patch: str | None) -> list[Measurement]:
