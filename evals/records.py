@@ -23,6 +23,7 @@ from ..common.cost import Cost, Hardware
 from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
 from ..envs.items import size_text
+from .replies import ReplyStatistics
 from .samples import SAMPLES, read_columns
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
@@ -112,8 +113,8 @@ class TypeScore(BaseModel):
     pass_rate: Rate = Field(description="pass@1, interval over its items")
 
 
-class Scores(BaseModel):
-    """The figures of one policy under one decoding, all computed from the records."""
+class SolveRates(BaseModel):
+    """How much one policy solves under one decoding."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,8 +125,11 @@ class Scores(BaseModel):
         description="majority vote over all samples of an item, interval over items; null where the environment names no answers to vote on"
     )
     mean_reward: float = Field(description="what the environment paid for a sample, mean")
-    mean_tokens: float = Field(description="tokens of a response, mean")
-    truncated: float = Field(description="share of responses that reached max_tokens")
+
+
+class Scores(ReplyStatistics, SolveRates):
+    """The figures of one policy under one decoding, all computed from the records."""
+
     corrected: float | None = Field(
         default=None, description="share of actions that were spelled otherwise than the environment has them; null: not counted"
     )

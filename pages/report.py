@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..common.files import write_atomically
 from ..evals.records import Decoding, Evaluation
+from ..evals.replies import STATISTICS
 from ..evals.statistics import Rate
 from ..studies.contribution import SHOWN_FROM, Contribution
 from ..studies.study_report import Arm, StudyReport
@@ -31,11 +32,11 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     """The figures of one policy for a terminal, by task type too where there are several."""
     names = {Decoding.SAMPLED: f"temperature {evaluation.temperature:g}", Decoding.GREEDY: "greedy"}
     by_decoding = {name: evaluation.scores(decoding) for decoding, name in names.items() if decoding is not evaluation.repeats}
-    header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority", "tokens", "cut off"]
+    header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority", *(one.label for one in STATISTICS.values())]
     rows = []
     for name, scores in by_decoding.items():
         k, majority = max(scores.pass_at_k), f"{scores.majority.mean:.3f}" if scores.majority else "-"
-        figures = [f"{scores.pass_at_k[k]:.3f} ({k})", majority, f"{scores.mean_tokens:.1f}", f"{scores.truncated:.1%}"]
+        figures = [f"{scores.pass_at_k[k]:.3f} ({k})", majority, *(one.text(getattr(scores, key)) for key, one in STATISTICS.items())]
         rows.append([name, str(scores.samples), *_mean_and_interval(scores.pass_rate), *figures])
     # Columns for those whom they concern: most environments pay 1 or nothing, and none of them should fail.
     extra = {"reward": [f"{scores.mean_reward:.3f}" for scores in by_decoding.values()]}

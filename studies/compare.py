@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from pydantic import JsonValue
 
 from ..evals.protocol import UNTRAINED, Protocol, labels, protocol, training_settings, who
 from ..evals.records import Decoding, Evaluation, Recorded
 from ..evals.statistics import mcnemar
 from .compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section, TrainedSeed
+from .figures import policy_figures
 from .learning_curve import LearningCurve
 from .pairing import SeedRates, corrected, minus, pair, pooled
 
@@ -278,17 +278,8 @@ def _compared(row: _Line, other: _Line, decoding: Decoding) -> Compared:
 
 
 def _figures(row: _Line, decoding: Decoding, to_base: Compared | None, to_first: Compared | None) -> Figures:
-    rates = row.rates(decoding)
     scores = [measurement.manifest.scores(decoding) for measurement in row.by_seed.values()]
-    return Figures(
-        pass_rate=rates.pass_rate,
-        by_seed=rates.means,
-        mean_tokens=float(np.mean([score.mean_tokens for score in scores])),
-        truncated=float(np.mean([score.truncated for score in scores])),
-        errors=sum(score.errors for score in scores),
-        to_base=to_base,
-        to_first=to_first,
-    )
+    return Figures(**policy_figures(row.rates(decoding), scores), to_base=to_base, to_first=to_first)
 
 
 def _row(row: _Line, sampled: Figures, greedy: Figures) -> ComparisonRow:

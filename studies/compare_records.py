@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ..evals.records import Decoding
-from ..evals.statistics import Difference, Rate
+from ..evals.statistics import Difference
+from .figures import PolicyFigures
 from .learning_curve import LearningCurve
 
 
@@ -56,16 +57,9 @@ class Compared(BaseModel):
     not_comparable: list[str] = Field(default=[], description="what the two were measured with differently")
 
 
-class Figures(BaseModel):
+class Figures(PolicyFigures):
     """One row under one decoding."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    pass_rate: Rate = Field(description="pass@1")
-    by_seed: list[float] = Field(description="pass@1 of each training seed")
-    mean_tokens: float = Field(description="tokens of a response, mean")
-    truncated: float = Field(description="share of responses that reached max_tokens")
-    errors: int = Field(ge=0, description="samples lost to failing environments; they count as wrong")
     to_base: Compared | None = Field(description="minus the base; null for a base, and where none was measured")
     to_first: Compared | None = Field(description="minus the first policy given that is no base; null for itself and for a base")
 

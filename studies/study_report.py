@@ -16,6 +16,7 @@ from ..evals.records import Decoding, Recorded, cut_off_warning
 from ..evals.statistics import Difference, Rate
 from ..trainers.metrics import StepMetrics
 from .contribution import Contribution
+from .figures import PolicyFigures, policy_figures
 from .pairing import SeedRates, contribution_of, corrected, minus
 
 
@@ -51,16 +52,9 @@ class Training(BaseModel):
     no_signal: list[int] = Field(default=[], description="training seeds in which no group ever had an advantage: nothing was learned")
 
 
-class ArmFigures(BaseModel):
+class ArmFigures(PolicyFigures):
     """One arm under one decoding, and what it differs by."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    pass_rate: Rate = Field(description="pass@1")
-    by_seed: list[float] = Field(description="pass@1 of each training seed")
-    mean_tokens: float = Field(description="tokens of a response, mean")
-    truncated: float = Field(description="share of responses that reached max_tokens")
-    errors: int = Field(default=0, ge=0, description="samples lost to failing environments, all seeds together; they count as wrong")
     to_base: Difference | None = Field(default=None, description="this arm minus base, paired; null for base")
     contribution: Contribution | None = Field(
         default=None, description="C(k), with the differences to base and to full; null for base and full"
@@ -256,11 +250,7 @@ def _measure(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], 
     for arm in (base, full, *trained):
         scores = [recorded.manifest.scores(decoding) for recorded in arm.evaluations]
         result[arm.name] = ArmFigures(
-            pass_rate=found[arm.name].pass_rate,
-            by_seed=found[arm.name].means,
-            mean_tokens=float(np.mean([score.mean_tokens for score in scores])),
-            truncated=float(np.mean([score.truncated for score in scores])),
-            errors=sum(score.errors for score in scores),
+            **policy_figures(found[arm.name], scores),
             to_base=None if arm is base else minus(found[arm.name], found["base"]).difference,
             contribution=shares.get(arm.name),
             p_holm=p_holm.get(arm.name),

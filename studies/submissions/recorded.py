@@ -11,6 +11,7 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +23,7 @@ from ...envs.items import Split
 from ...evals.config import EvalConfig
 from ...evals.evaluator import plan, summarise
 from ...evals.records import Decoding
+from ...evals.replies import STATISTICS
 from ...evals.samples import LARGEST_TABLE, SAMPLES, Sample, iter_samples, open_samples, read_columns
 from .archive import Claim
 from .refusal import Reason, Refused
@@ -39,6 +41,8 @@ class Turn(NamedTuple):
     """What figures need of a step."""
 
     corrected: bool
+    truncated: bool
+    valid: bool
 
 
 class Outcome(NamedTuple):
@@ -137,11 +141,11 @@ class Records:
 
     def _turns(self) -> list[tuple[Turn, ...]]:
         """Of each record what figures need of its steps; equal ones are one object."""
-        turns = {value: Turn(value) for value in (False, True)}
+        turns = {values: Turn(*values) for values in product((False, True), repeat=len(Turn._fields))}
         with open_samples(self.path) as file:
-            batches = file.iter_batches(batch_size=LARGEST_BATCH, columns=["steps.list.element.corrected", "steps.list.element.valid"])
+            batches = file.iter_batches(batch_size=LARGEST_BATCH, columns=[f"steps.list.element.{name}" for name in Turn._fields])
             rows = (row or [] for batch in batches for row in batch.column("steps").to_pylist())
-            return [tuple(turns[bool(step.get("corrected"))] for step in row) for row in rows]
+            return [tuple(turns[tuple(bool(step.get(name)) for name in Turn._fields)] for step in row) for row in rows]
 
     def _check_order(self, found: list[Outcome]) -> None:
         """Each sample of each item, once, in the order of the plan: sampled item by item, then greedy."""
@@ -180,7 +184,8 @@ class Records:
         for decoding in Decoding:
             made = summarise(cast("Any", [one for one in found if one.decoding == decoding]), types)
             told = self.claim.manifest.scores(decoding)
-            if differ := [name for name in type(made).model_fields if getattr(made, name) != getattr(told, name)]:
+            later = {name for name in STATISTICS if getattr(told, name) is None}  # than the release that made the manifest
+            if differ := [name for name in type(made).model_fields if name not in later and getattr(made, name) != getattr(told, name)]:
                 raise self.refuse(Reason.COUNTS, f"{decoding}.{differ[0]} is not that of the records")
 
     def _check_lost(self, found: list[Outcome]) -> None:

@@ -1,0 +1,71 @@
+"""Statistics of the replies besides whether they are right. One of them is a function here and a field of `ReplyStatistics`.
+
+From the field follow the manifest of an evaluation, the table that `onelayer eval` prints, a study's report, the comparison, and the
+leaderboard's page, JSON and CSV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from .samples import Sample
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """How a statistic is computed and shown."""
+
+    of: Callable[[Sequence[Sample]], float | None]
+    """The figure of the samples of one decoding; None where they do not tell it."""
+    label: str
+    """Head of its column."""
+    is_share: bool = False
+    """Whether it is shown in percent."""
+
+    def text(self, value: float | None) -> str:
+        """The figure as tables show it."""
+        if value is None:
+            return "-"
+        return f"{value:.1%}" if self.is_share else f"{value:.1f}"
+
+
+def _tokens(samples: Sequence[Sample]) -> float:
+    return float(np.mean([sample.tokens for sample in samples]))
+
+
+def _cut_off(samples: Sequence[Sample]) -> float:
+    return float(np.mean([sample.truncated for sample in samples]))
+
+
+class ReplyStatistics(BaseModel):
+    """The statistics of the replies. One that came later is null where an earlier release made the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean_tokens: Annotated[float, Statistic(_tokens, "tokens")] = Field(description="tokens of a response, mean")
+    truncated: Annotated[float, Statistic(_cut_off, "cut off", is_share=True)] = Field(
+        description="share of responses that reached max_tokens"
+    )
+
+
+STATISTICS: dict[str, Statistic] = {
+    name: row for name, field in ReplyStatistics.model_fields.items() for row in field.metadata if isinstance(row, Statistic)
+}
+"""By the name of the field."""
+
+
+def reply_statistics(samples: Sequence[Sample]) -> dict[str, Any]:
+    """The fields of `ReplyStatistics`, of the samples of one decoding."""
+    return {name: statistic.of(samples) for name, statistic in STATISTICS.items()}
+
+
+def pooled_statistics(several: Sequence[ReplyStatistics]) -> dict[str, Any]:
+    """The fields of `ReplyStatistics`: their means over the evaluations of a policy; null where one of these does not tell it."""
+    found = {name: [getattr(one, name) for one in several] for name in STATISTICS}
+    return {name: None if None in values else float(np.mean(values)) for name, values in found.items()}
