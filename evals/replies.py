@@ -65,7 +65,10 @@ def reply_statistics(samples: Sequence[Sample]) -> dict[str, Any]:
     return {name: statistic.of(samples) for name, statistic in STATISTICS.items()}
 
 
-def pooled_statistics(several: Sequence[ReplyStatistics]) -> dict[str, Any]:
-    """The fields of `ReplyStatistics`: their means over the evaluations of a policy; null where one of these does not tell it."""
+def pooled_statistics(several: Sequence[ReplyStatistics], weights: Sequence[float] | None = None) -> dict[str, Any]:
+    """The fields of `ReplyStatistics`: their means over the evaluations of a policy; null where one of these does not tell it.
+
+    weights: of each evaluation; None: equal ones.
+    """
     found = {name: [getattr(one, name) for one in several] for name in STATISTICS}
-    return {name: None if None in values else float(np.mean(values)) for name, values in found.items()}
+    return {name: None if None in values else float(np.average(values, weights=weights)) for name, values in found.items()}

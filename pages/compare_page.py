@@ -17,7 +17,7 @@ from ..common.files import write_atomically
 from ..envs.items import size_text
 from ..evals.records import Decoding
 from ..studies.compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section
-from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
+from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables, replies_table
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> Path:
@@ -49,7 +49,7 @@ def tables(comparison: Comparison, domain: str) -> list[Table]:
     found = []
     for section in comparison.sections:
         if section.domain == domain:
-            found += [results(section, comparison.level), differences(section, comparison.level)]
+            found += [results(section, comparison.level), differences(section, comparison.level), replies(section)]
     found.append(trainings(domain, [policy for policy in comparison.policies if policy.domain == domain]))
     return [table for table in found if table.rows]
 
@@ -61,13 +61,11 @@ def results(section: Section, level: float) -> Table:
     decodings = _decodings(section)
     header = [Cell("policy"), Cell("seeds", "" if over else "interval over")]
     header += [Cell("pass@1", f"{name}\n{over or f'{level:.0%}'}") for name in decodings]
-    header += [Cell("tokens", f"an episode,\n{decodings[0]}")]
     rows = []
     for row in section.rows:
         rates = [rate_cell(row.figures(decoding).pass_rate) for decoding in Decoding]
-        tokens = Cell(f"{row.sampled.mean_tokens:.1f}", f"{row.sampled.truncated:.1%} cut off" if row.sampled.truncated else "")
         seeds = Cell(_seeds(row.seeds), "" if over else row.interval_over.replace(" and", "\nand"))
-        rows.append([_name(row, section), seeds, *rates, tokens])
+        rows.append([_name(row, section), seeds, *rates])
     items = f"{sizes.pop()} of " if len(sizes) == 1 else ""
     return Table(f"{items}{section.split}", header, rows, _result_notes(section))
 
@@ -86,6 +84,13 @@ def differences(section: Section, level: float) -> Table:
         if any(found):
             rows.append([_name(row, section), *map(_compared, found)])
     return Table(f"Differences on {section.split}", header, rows, _difference_notes(section, level))
+
+
+def replies(section: Section) -> Table:
+    """What is known of the replies besides whether they are right."""
+    names = dict(zip(Decoding, _decodings(section), strict=True))
+    rows = [(row.label, name, row.figures(decoding)) for row in section.rows for decoding, name in names.items()]
+    return replies_table(f"Replies on {section.split}", rows)
 
 
 def trainings(domain: str, policies: Sequence[ComparedPolicy]) -> Table:

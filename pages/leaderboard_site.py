@@ -10,6 +10,7 @@ from typing import Any
 
 from ..common.files import write_atomically
 from ..evals.records import Decoding
+from ..evals.replies import STATISTICS
 from ..studies.leaderboard.records import Entry, Leaderboard, PairedDifference, Standing, Table
 from .page import render_html
 
@@ -20,7 +21,9 @@ def write_site(board: Leaderboard, directory: Path) -> Path:
     """Write the three files; returns the page's path. Raises UserError where the directory cannot be written."""
     write_atomically(directory / JSON, board.model_dump_json(indent=1) + "\n")
     write_atomically(directory / CSV, to_csv(board))
-    write_atomically(directory / INDEX, render_html("leaderboard.html.j2", board, published=board.published, left_out=board.left_out))
+    statistics = [{"name": name, "label": one.label, "share": one.is_share} for name, one in STATISTICS.items()]
+    page = render_html("leaderboard.html.j2", board, published=board.published, left_out=board.left_out, statistics=statistics)
+    write_atomically(directory / INDEX, page)
     return directory / INDEX
 
 
@@ -71,6 +74,7 @@ def _row(table: Table, entry: Entry, decoding: Decoding, standing: Standing) -> 
         "contribution_low": bounds[0],
         "contribution_high": bounds[1],
         "contribution_unbounded": share.interval == "unbounded" if share else None,
+        **{name: getattr(standing.replies, name, None) for name in STATISTICS},
         "parameters": entry.parameters,
         "total_parameters": entry.total_parameters,
         **{f"training_{name}": spent.get(name) for name in ("seconds", "cpu_seconds", "gpu_seconds", "flops", "tokens")},

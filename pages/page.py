@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ..evals.replies import STATISTICS, ReplyStatistics
 from ..evals.statistics import Difference, Rate
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -59,6 +60,16 @@ def render_tables(tables: Iterable[Table]) -> Group:
 def rate_cell(rate: Rate) -> Cell:
     """Mean, and the interval below it."""
     return Cell(f"{rate.mean:.3f}", f"[{rate.low:.3f}, {rate.high:.3f}]")
+
+
+def replies_table(title: str, rows: Sequence[tuple[str, str, ReplyStatistics]]) -> Table:
+    """Every statistic of the replies that is known. rows: policy, decoding, and what was measured so."""
+    known = {name: one for name, one in STATISTICS.items() if any(getattr(row[-1], name) is not None for row in rows)}
+    header = [Cell("policy"), Cell("decoding"), *(Cell(one.label) for one in known.values())]
+    cells = [
+        [Cell(policy), Cell(drawn), *(Cell(one.text(getattr(found, name))) for name, one in known.items())] for policy, drawn, found in rows
+    ]
+    return Table(title, header, cells)
 
 
 def difference_cell(found: Difference | None) -> Cell:

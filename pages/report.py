@@ -14,12 +14,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..common.files import write_atomically
-from ..evals.records import Decoding, Evaluation
+from ..evals.records import Decoding, Evaluation, Source
 from ..evals.replies import STATISTICS
 from ..evals.statistics import Rate
 from ..studies.contribution import SHOWN_FROM, Contribution
 from ..studies.study_report import Arm, StudyReport
-from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables
+from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables, replies_table
 
 
 def write_report(report: StudyReport, directory: Path) -> None:
@@ -32,12 +32,11 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     """The figures of one policy for a terminal, by task type too where there are several."""
     names = {Decoding.SAMPLED: f"temperature {evaluation.temperature:g}", Decoding.GREEDY: "greedy"}
     by_decoding = {name: evaluation.scores(decoding) for decoding, name in names.items() if decoding is not evaluation.repeats}
-    header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority", *(one.label for one in STATISTICS.values())]
+    header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority"]
     rows = []
     for name, scores in by_decoding.items():
         k, majority = max(scores.pass_at_k), f"{scores.majority.mean:.3f}" if scores.majority else "-"
-        figures = [f"{scores.pass_at_k[k]:.3f} ({k})", majority, *(one.text(getattr(scores, key)) for key, one in STATISTICS.items())]
-        rows.append([name, str(scores.samples), *_mean_and_interval(scores.pass_rate), *figures])
+        rows.append([name, str(scores.samples), *_mean_and_interval(scores.pass_rate), f"{scores.pass_at_k[k]:.3f} ({k})", majority])
     # Columns for those whom they concern: most environments pay 1 or nothing, and none of them should fail.
     extra = {"reward": [f"{scores.mean_reward:.3f}" for scores in by_decoding.values()]}
     if extra["reward"] == [f"{scores.pass_rate.mean:.3f}" for scores in by_decoding.values()]:
@@ -49,6 +48,10 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     header += extra
     rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
     parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.size_text}", header, rows)]
+    if evaluation.source is not Source.LM_EVAL:  # it counts no tokens
+        header = ["decoding", *(one.label for one in STATISTICS.values())]
+        rows = [[name, *(one.text(getattr(scores, key)) for key, one in STATISTICS.items())] for name, scores in by_decoding.items()]
+        parts.append(_plain_table("Replies", header, rows))
     if len(evaluation.sampled.by_type) > 1:
         header = ["task type", "items", *(f"{name} [95%]" for name in by_decoding)]
         rows = []
@@ -85,7 +88,7 @@ def render_page(report: StudyReport) -> str:
         report,
         report=report,
         leaderboard=leaderboard(report),
-        details=[differences(report), contributions(report), trainings(report)],
+        details=[differences(report), contributions(report), replies(report), trainings(report)],
         protocol=protocol(report),
     )
 
@@ -152,6 +155,12 @@ def contributions(report: StudyReport) -> Table:
             "set is unbounded where D cannot be told from zero."
         ],
     )
+
+
+def replies(report: StudyReport) -> Table:
+    """What is known of the replies besides whether they are right."""
+    names = {Decoding.SAMPLED: f"temperature {report.temperature:g}", Decoding.GREEDY: "greedy"}
+    return replies_table("Replies", [(arm.name, name, arm.measured(drawn)) for arm in report.arms for drawn, name in names.items()])
 
 
 def trainings(report: StudyReport) -> Table:

@@ -27,6 +27,9 @@ def outcomes(rate: float, seed: int, items: int = ITEMS, samples: int = SAMPLES_
     return (np.random.default_rng(seed).random((items, samples + 1)) < p_I[:, None]).astype(float)
 
 
+STEP = {"observation": "", "prompt": "", "response": "", "action": "", "reward": 0.0, "truncated": False, "token_ids": None}
+
+
 def make_samples(correct_IS: np.ndarray, **fields: Any) -> list[Sample]:
     """Records; the last column is greedy."""
     count = correct_IS.shape[1] - 1
@@ -46,11 +49,11 @@ def make_samples(correct_IS: np.ndarray, **fields: Any) -> list[Sample]:
                     "verdict": "correct" if right else "wrong",
                     "reward": float(right),
                     "answer": None,
-                    "tokens": 20,
+                    "tokens": 20 + item % 3,
                     "truncated": False,
                     "error": None,
                     "ending": "",
-                    "steps": [],
+                    "steps": [STEP | {"valid": item % 4 > 0}],
                 }
                 rows.append(Sample(**values | fields))
     return rows

@@ -2,6 +2,7 @@
 const board = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
 const defaults = {table: "", decoding: "sampled", sort: "-pass", q: "", model: "", algorithm: "", mark: "", entry: ""};
+const statistics = {{ statistics|tojson }};
 const marks = ["regenerated", "checked", "unverified", "published"];
 let state = {...defaults}, later;
 
@@ -114,6 +115,8 @@ function row(entry) {
   return el("tr", {id: `entry-${entry.id}`, class: entry.mark === "published" ? "published" : undefined}, ...cells);
 }
 
+const told = (value, share) => value !== undefined && value !== null && (share ? `${fixed(100 * value, 1)}%` : fixed(value, 1));
+
 // What an opened entry tells: label and text, where there is one.
 function facts(entry) {
   const at = standing(entry), over = found => found && found.seeds < entry.runs ? ` (over ${found.seeds} of its ${entry.runs} seeds)` : "";
@@ -124,6 +127,7 @@ function facts(entry) {
     "pass@1 by seed": entry.seeds.length > 1 && at.by_seed.map((rate, number) => `${entry.seeds[number]}: ${fixed(rate)}`).join(", "),
     "minus base": tested(at.to_base) || unlike("the base", at.base_differs),
     "minus full": tested(at.to_full) || unlike("the full-parameter run", at.full_differs),
+    ...Object.fromEntries(statistics.map(({name, label, share}) => [label, told(at.replies?.[name], share)])),
     "learning rate": entry.lr && String(entry.lr), "recipe": entry.recipe, "trained on": entry.trained_on,
     "sampled in training": entry.spent && `${metric(Math.round(entry.spent.tokens))} tokens`,
     "processor time": entry.spent && duration(entry.spent.cpu_seconds), "GPU time": entry.spent?.gpu_seconds && duration(entry.spent.gpu_seconds),

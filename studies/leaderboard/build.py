@@ -116,6 +116,7 @@ def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
             base_differs=draft.base_differs,
             full_differs=draft.full_differs,
             contribution=draft.share,
+            replies=draft.pool.replies(draft.decoding),
         )
         for draft, rank, base, full in zip(drafts, _ranks(drafts), to_base, to_full, strict=True)
     ]

@@ -19,6 +19,7 @@ from ...agents.verdicts import CORRECT
 from ...common.errors import UserError
 from ...evals.protocol import UNTRAINED, Protocol, fingerprint, protocol, who
 from ...evals.records import Decoding, Evaluation, Source, Trained
+from ...evals.replies import ReplyStatistics, pooled_statistics
 from ...evals.samples import SAMPLES, open_samples
 from ...evals.statistics import FloatArray
 from ...trainers.config import settings_of
@@ -160,10 +161,14 @@ class TableRow:
     def has(self, decoding: Decoding) -> bool:
         return all(decoding in part.rates for part in self.parts)
 
+    @property
+    def weights(self) -> list[float]:
+        """Of its parts; they add up to 1."""
+        return list(self.average.weights.values()) if self.average else [1.0]
+
     def rates(self, decoding: Decoding) -> list[FloatArray]:
         """For each task its rates (I,), scaled so that the plain mean over tasks is the weighted one."""
-        weights = self.average.weights.values() if self.average else [1.0]
-        return [len(self.parts) * weight * part.rates[decoding] for weight, part in zip(weights, self.parts, strict=True)]
+        return [len(self.parts) * weight * part.rates[decoding] for weight, part in zip(self.weights, self.parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,14 @@ class Policy:
 
     def rates(self, decoding: Decoding) -> SeedRates:
         return SeedRates({seed: one.rates(decoding) for seed, one in self.by_seed.items()}, self.one.trained is not None)
+
+    def replies(self, decoding: Decoding) -> ReplyStatistics | None:
+        """The statistics of its replies, the mean over the runs; None with a task of lm-evaluation-harness, which counts no tokens."""
+        rows = list(self.by_seed.values())
+        if any(part.manifest.source is Source.LM_EVAL for row in rows for part in row.parts):
+            return None
+        scores = [part.manifest.scores(decoding) for row in rows for part in row.parts]
+        return ReplyStatistics(**pooled_statistics(scores, [weight for row in rows for weight in row.weights]))
 
     def base_of(self, bases: Sequence[Policy]) -> Policy | None:
         """Its own base, of several measurements the one that it is comparable with; None for a base, and where it was not measured."""

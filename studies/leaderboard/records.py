@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ...evals.records import Decoding
+from ...evals.replies import ReplyStatistics
 from ...evals.statistics import Difference
 from .marks import Mark
 
@@ -44,6 +45,9 @@ class Standing(BaseModel):
     base_differs: list[str] = Field(default=[], description="what its base was measured with differently, which is why to_base is null")
     full_differs: list[str] = Field(default=[], description="the same for the full-parameter run")
     contribution: Share | None = Field(default=None, description="C(k); null without base or full-parameter run")
+    replies: ReplyStatistics | None = Field(
+        default=None, description="mean over the runs; null: a published figure, or one of lm-evaluation-harness"
+    )
 
 
 class TrainingCost(BaseModel):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from made_runs import make_evaluation, make_run, outcomes
+from rich.console import Console
 
 from onelayer.evals.records import Decoding, Recorded, read_evaluation
+from onelayer.evals.replies import STATISTICS
+from onelayer.pages import compare_page
+from onelayer.pages.leaderboard_site import to_csv, write_site
+from onelayer.pages.report import render_evaluation, replies
 from onelayer.pages.viewer.curve_page import trained_policies
 from onelayer.pages.viewer.run_index import Index
 from onelayer.studies.compare import compare
@@ -68,6 +75,8 @@ def test_the_same_runs_have_the_same_figures_everywhere(tmp_path: Path, seeds: l
             assert standing
             assert mine.pass_rate.mean == theirs.pass_rate.mean == standing.pass_rate
             assert (mine.pass_rate.low, mine.pass_rate.high) == (theirs.pass_rate.low, theirs.pass_rate.high) == standing.interval
+            told = [[getattr(one, name) for name in STATISTICS] for one in (mine, theirs, standing.replies)]
+            assert told[0] == told[1] == told[2]
             if arm.name == "base":
                 continue
             assert theirs.to_base and standing.to_base
@@ -78,6 +87,24 @@ def test_the_same_runs_have_the_same_figures_everywhere(tmp_path: Path, seeds: l
                 assert (mine.contribution.point, mine.contribution.fieller) == (standing.contribution.point, standing.contribution.interval)
                 assert mine.contribution.to_full == theirs.to_first.difference == standing.to_full.difference
                 assert mine.p_holm == theirs.to_first.p_holm == standing.to_full.p_holm
+
+
+def test_every_statistic_of_the_replies_is_shown_everywhere(tmp_path: Path) -> None:
+    root = make(tmp_path / "runs", {name: [0] for name in RATES})
+    one, report, board = read_evaluation(root / "base").manifest, reported(root, [0]), build(root)
+    tables = [replies(report), *compare_page.tables(compare(read(root / "base")), "arithmetic")]
+    page = write_site(board, tmp_path / "site").read_text()
+    lines = csv.DictReader(to_csv(board).splitlines())
+    row = next(row for row in lines if (row["mark"], row["trained_set"], row["decoding"]) == ("unverified", "base", "sampled"))
+    (console := Console(file=StringIO(), width=200)).print(render_evaluation(one))
+    printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    for name, statistic in STATISTICS.items():
+        value = getattr(one.sampled, name)
+        assert statistic.label in printed and statistic.text(value) in printed
+        assert float(row[name]) == value and f'"label": "{statistic.label}", "name": "{name}"' in page
+        for table in (tables[0], tables[-1]):
+            column = [cell.figure for cell in table.header].index(statistic.label)
+            assert table.rows[0][column].figure == statistic.text(value)
 
 
 def test_runs_without_a_common_seed_are_paired_by_one_rule(tmp_path: Path) -> None:
