@@ -43,6 +43,11 @@ def _cut_off(samples: Sequence[Sample]) -> float:
     return float(np.mean([sample.truncated for sample in samples]))
 
 
+def _valid(samples: Sequence[Sample]) -> float | None:
+    steps = [step.valid for sample in samples for step in sample.steps]
+    return float(np.mean(steps)) if steps else None
+
+
 class ReplyStatistics(BaseModel):
     """The statistics of the replies. One that came later is null where an earlier release made the manifest."""
 
@@ -51,6 +56,11 @@ class ReplyStatistics(BaseModel):
     mean_tokens: Annotated[float, Statistic(_tokens, "tokens")] = Field(description="tokens of a response, mean")
     truncated: Annotated[float, Statistic(_cut_off, "cut off", is_share=True)] = Field(
         description="share of responses that reached max_tokens"
+    )
+    valid: Annotated[float | None, Statistic(_valid, "valid", is_share=True)] = Field(
+        default=None,
+        description="share of actions that the environment took for one of its own (math: an answer was found, code: there was code); "
+        "1 where it tells of none that it did not",
     )
 
 

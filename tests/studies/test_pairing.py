@@ -98,6 +98,7 @@ def test_every_statistic_of_the_replies_is_shown_everywhere(tmp_path: Path) -> N
     row = next(row for row in lines if (row["mark"], row["trained_set"], row["decoding"]) == ("unverified", "base", "sampled"))
     (console := Console(file=StringIO(), width=200)).print(render_evaluation(one))
     printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert one.sampled.valid == one.greedy.valid == 0.75
     for name, statistic in STATISTICS.items():
         value = getattr(one.sampled, name)
         assert statistic.label in printed and statistic.text(value) in printed
