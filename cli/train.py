@@ -43,9 +43,10 @@ def train(
     if resume is not None and not (resume / "config.yaml").is_file():
         raise UserError(f"{resume}: no run to resume here, it has no config.yaml")
     config = load(str(resume / "config.yaml") if resume else recipe, overrides)
-    if resume is None and (config.eval.top_p < 1 or config.eval.top_k):
+    if resume is None and not config.eval.every and (config.eval.top_p < 1 or config.eval.top_k):
         raise UserError(
-            "eval.top_p, eval.top_k: training draws from all tokens, and `train` evaluates nothing; leave them to `study` and `eval`"
+            "eval.top_p, eval.top_k: training draws from all tokens, and `train` evaluates nothing without eval.every; leave them to "
+            "`study` and `eval`"
         )
     if dry_run:
         from .plan import print_training

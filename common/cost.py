@@ -49,6 +49,19 @@ class Cost(BaseModel):
     tokens: int = Field(default=0, ge=0, description="tokens sampled")
     flops: float = Field(default=0.0, ge=0, description="estimated floating-point operations (docs/run-store.md has the formula)")
 
+    def __sub__(self, part: Cost) -> Cost:
+        """The cost without that of a part of the work; the memory stays."""
+        gpu = None if self.gpu_seconds is None else max(0.0, self.gpu_seconds - (part.gpu_seconds or 0.0))
+        return self.model_copy(
+            update={
+                "seconds": max(0.0, self.seconds - part.seconds),
+                "cpu_seconds": max(0.0, self.cpu_seconds - part.cpu_seconds),
+                "gpu_seconds": gpu,
+                "tokens": self.tokens - part.tokens,
+                "flops": self.flops - part.flops,
+            }
+        )
+
     def __add__(self, later: Cost) -> Cost:
         """The cost of both, one after the other."""
         return Cost(
@@ -80,6 +93,8 @@ class Meter:
 
     def __init__(self) -> None:
         self.tokens, self.flops = 0, 0.0
+        self.left_out = Cost()
+        """Of work in between that is no part of what is measured."""
 
     def __enter__(self) -> Self:
         self._memory = _PeakMemory()
@@ -92,9 +107,9 @@ class Meter:
         self._memory.stop()
 
     def cost(self) -> Cost:
-        """The cost so far."""
+        """The cost so far, without what is left out."""
         seconds, cuda = time.perf_counter() - self._started, _cuda()
-        return Cost(
+        measured = Cost(
             seconds=seconds,
             cpu_seconds=max(0.0, cpu_seconds() - self._cpu),
             gpu_seconds=seconds if cuda else None,
@@ -105,6 +120,7 @@ class Meter:
             tokens=self.tokens,
             flops=self.flops,
         )
+        return measured - self.left_out
 
 
 def cpu_seconds() -> float:

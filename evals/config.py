@@ -24,6 +24,14 @@ class EvalConfig(BaseModel):
     )
     top_k: int = Field(default=0, ge=0, description="sampled replies take so many of the likeliest tokens, before eval.top_p (0: all)")
     seed: int = Field(default=0, ge=0, description="seed that every item's sampling seeds derive from")
+    every: int | None = Field(
+        default=None,
+        ge=1,
+        description="`train` and `study`: steps between points of the held-out curve, for which the policy in training plays a panel of "
+        "the validation split; it plays before the first step and after the last one too (null: no curve)",
+    )
+    panel_items: int = Field(default=64, ge=2, description="first items of the validation split, which are the panel")
+    panel_n: int = Field(default=1, ge=1, description="sampled replies to each item of the panel; greedy takes one more")
     endpoint: EndpointConfig | None = Field(
         default=None, description="`onelayer eval`: a server of chat completions that plays in place of a model here"
     )

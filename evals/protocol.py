@@ -38,6 +38,9 @@ OUTSIDE = {
     "eval.suite": "as env.suite",
     "eval.items": "as env.suite",
     "eval.n": "the n-th sample of an item has the same seed in every evaluation, so more samples are more of the same",
+    "eval.every": "of the curve of a training run, which has a panel of its own",
+    "eval.panel_items": "as eval.every",
+    "eval.panel_n": "as eval.every",
     "eval.endpoint": "it names the policy",
 }
 """Keys and sections of a recipe that are no part of the protocol, with the reason. Every other key of env, agent and model is."""

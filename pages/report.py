@@ -88,7 +88,7 @@ def render_page(report: StudyReport) -> str:
         report,
         report=report,
         leaderboard=leaderboard(report),
-        details=[differences(report), contributions(report), replies(report), trainings(report)],
+        details=[differences(report), contributions(report), replies(report), *held_out(report), trainings(report)],
         protocol=protocol(report),
     )
 
@@ -163,6 +163,21 @@ def replies(report: StudyReport) -> Table:
     return replies_table("Replies", [(arm.name, name, arm.measured(drawn)) for arm in report.arms for drawn, name in names.items()])
 
 
+def held_out(report: StudyReport) -> list[Table]:
+    """The held-out curves as a table, a row for each point; none without them."""
+    rows = []
+    for arm in report.arms:
+        for point in arm.held_out:
+            shares = [rate_cell(point.measured(decoding).pass_rate) for decoding in Decoding]
+            spent = [Cell(f"{point.episodes:.0f}"), Cell(f"{point.tokens:,.0f}"), Cell(f"{point.seconds:.0f} s")]
+            length = Cell(f"{point.sampled.mean_tokens:.1f}", f"{point.sampled.truncated:.1%} cut off")
+            rows.append([Cell(arm.name, f"step {point.step}"), *shares, _share(point.sampled.contribution), length, *spent])
+    header = [Cell("policy"), Cell("pass@1", f"temperature {report.temperature:g}"), Cell("pass@1", "greedy"), Cell("C(k)", _over(report))]
+    header += [Cell("tokens", "of an episode"), Cell("episodes", "learnt from"), Cell("tokens", "learnt from"), Cell("time", "of training")]
+    note = "The policies in training on the same items of the validation split, at several steps; C(k) at temperature "
+    return [Table("Held-out curves", header, rows, [f"{note}{report.temperature:g}."])] if rows else []
+
+
 def trainings(report: StudyReport) -> Table:
     """What was trained, and which learning rate was chosen from which."""
     rows = []
@@ -231,10 +246,15 @@ def _interval(ends: tuple[float, float]) -> str:
 
 def _contribution(arm: Arm, decoding: Decoding) -> Cell:
     measured = arm.measured(decoding)
-    found: Contribution | None = measured.contribution
-    if found is None:  # full
+    if measured.contribution is None:  # full
         gain = measured.to_base
         return Cell("1", f"|D|/SE(D)\n= {abs(gain.difference) / gain.se:.1f}" if gain and gain.se else "")
+    return _share(measured.contribution)
+
+
+def _share(found: Contribution | None) -> Cell:
+    if found is None:
+        return Cell("")
     if found.point is not None:
         return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else _interval(found.fieller))
     reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"

@@ -29,12 +29,14 @@ from ..evals.config import EvalConfig
 from ..evals.evaluator import evaluate, first_items, model_policy
 from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..trainers.config import Config
-from ..trainers.manifest import METRICS, complete_manifest, recipe_of, training_of
-from ..trainers.metrics import read_metrics
+from ..trainers.held_out import HeldOut
+from ..trainers.manifest import HELD_OUT, METRICS, complete_manifest, recipe_of, training_of
+from ..trainers.metrics import read_lines, read_metrics
 from ..trainers.run import NO_SIGNAL, Interrupted, claim, read_patch
 from ..trainers.train import Prepared, evaluation_suite, prepare, train
+from .held_out_curve import Curve
 from .store import STUDY
-from .study_report import ArmRecords, Curve, LearningRateTrial, StudyReport, Training, build_report
+from .study_report import ArmRecords, LearningRateTrial, StudyReport, Training, build_report
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +125,10 @@ def _arm(trained: TrainedSet, prepared: Prepared, directory: Path) -> ArmRecords
         seconds=sum(manifest.seconds for manifest in manifests),
         no_signal=[seed for seed, manifest in zip(config.study.seeds, manifests, strict=True) if manifest.no_signal],
     )
-    curves = [Curve(seed=seed, steps=read_metrics(run / METRICS)) for seed, run in zip(config.study.seeds, runs, strict=True)]
+    curves = [
+        Curve(seed=seed, steps=read_metrics(run / METRICS), held_out=[point for _, point in read_lines(run / HELD_OUT, HeldOut)])
+        for seed, run in zip(config.study.seeds, runs, strict=True)
+    ]
     return ArmRecords(name, [_evaluation(run / "test", config, base, "test", [run]) for run in runs], training, curves)
 
 
@@ -133,10 +138,16 @@ def _train(trained: TrainedSet, lr: float, seed: int, prepared: Prepared, direct
     settings = prepared.config.trainer.model_copy(update={"trained_set": trained.spec, "lr": lr, "seed": seed})
     config = prepared.config.model_copy(update={"trainer": settings})
     with patch.restored(trained.parameters):
-        train(config, run, resume=True, prepared=prepared._replace(config=config, sets=[trained]))
+        train(config, run, resume=True, prepared=prepared._replace(config=config, sets=[trained], first_point=_first_point(directory)))
     if complete_manifest(run).no_signal:
         _log.warning("%s: %s; the study goes on", run, NO_SIGNAL)
     return run
+
+
+def _first_point(directory: Path) -> HeldOut | None:
+    """The base's point of the held-out curve, from any run of the study that has played it."""
+    points = (point for path in sorted(directory.glob(f"*/*/{HELD_OUT}")) for _, point in read_lines(path, HeldOut))
+    return next((point for point in points if point.step == 0), None)
 
 
 def _evaluation(directory: Path, config: Config, base: Base, which: str, runs: list[Path]) -> Recorded:

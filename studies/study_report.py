@@ -14,19 +14,10 @@ from ..envs.items import size_text
 from ..evals.protocol import protocol
 from ..evals.records import Decoding, Recorded, cut_off_warning
 from ..evals.statistics import Difference, Rate
-from ..trainers.metrics import StepMetrics
 from .contribution import Contribution
 from .figures import PolicyFigures, policy_figures
+from .held_out_curve import Curve, CurvePoint, held_out_curves
 from .pairing import SeedRates, contribution_of, corrected, minus
-
-
-class Curve(BaseModel):
-    """The training of one arm with one seed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int = Field(description="training seed")
-    steps: list[StepMetrics]
 
 
 class LearningRateTrial(BaseModel):
@@ -77,6 +68,7 @@ class Arm(BaseModel):
         default=None, description="majority vote of StudyReport.majority samples, for base where its answers are known"
     )
     curves: list[Curve] = Field(default=[], description="training curves, one per seed")
+    held_out: list[CurvePoint] = Field(default=[], description="the held-out curve over the seeds; empty without eval.every")
 
     def measured(self, decoding: Decoding) -> ArmFigures:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
@@ -165,6 +157,7 @@ def build_report(
     trained = [arm for arm in arms if arm not in (base, full)]
     majority = min(majority, reference.sampled.samples)
     vote = base.evaluations[0].sampled.vote(majority)
+    curves = held_out_curves({arm.name: arm.curves for arm in (full, *trained) if any(curve.held_out for curve in arm.curves)})
     measured = {decoding: _measure(base, full, trained, decoding) for decoding in Decoding}
     return StudyReport(
         recipe=recipe,
@@ -195,6 +188,7 @@ def build_report(
                 greedy=measured[Decoding.GREEDY][arm.name],
                 majority=vote if arm is base else None,
                 curves=list(arm.curves),
+                held_out=curves.get(arm.name, []),
             )
             for arm in (base, full, *trained)
         ],

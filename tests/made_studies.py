@@ -12,8 +12,10 @@ from onelayer.common.cost import Cost, Hardware
 from onelayer.evals.evaluator import summarise
 from onelayer.evals.records import Evaluation, Outcomes, Recorded
 from onelayer.evals.samples import Sample
-from onelayer.studies.study_report import ArmRecords, Curve, LearningRateTrial, StepMetrics, StudyReport, Training, build_report
+from onelayer.studies.held_out_curve import Curve
+from onelayer.studies.study_report import ArmRecords, LearningRateTrial, StudyReport, Training, build_report
 from onelayer.trainers.config import Config
+from onelayer.trainers.metrics import StepMetrics
 
 
 def to_samples(correct_IS: np.ndarray) -> list[Sample]:

@@ -19,7 +19,7 @@ from ..evals.records import LARGEST_MANIFEST, Trained, schema_version
 from .config import Config
 
 SCHEMA_VERSION = 2
-CONFIG, METRICS, EPISODES, CHECKPOINT = "config.yaml", "metrics.jsonl", "episodes", "checkpoint.pt"
+CONFIG, METRICS, HELD_OUT, EPISODES, CHECKPOINT = "config.yaml", "metrics.jsonl", "held_out.jsonl", "episodes", "checkpoint.pt"
 PATCH, MANIFEST = "patch.safetensors", "run.json"
 
 

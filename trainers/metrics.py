@@ -1,8 +1,11 @@
-"""The metrics of a training run: a line of JSON for each step."""
+"""What a training run tells of its steps: lines of JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,17 +35,23 @@ class StepMetrics(BaseModel):
     truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens")
 
 
+Line = TypeVar("Line", bound=BaseModel)
+
+
 def read_metrics(path: Path, most: int | None = None) -> list[StepMetrics]:
-    """The first `most` steps of a run (null: all); none where there is no such file.
+    """The first `most` steps of a run (null: all). Raises as `read_lines` does."""
+    return [step for _, step in islice(read_lines(path, StepMetrics), most)]
+
+
+def read_lines(path: Path, kind: type[Line]) -> Iterator[tuple[bytes, Line]]:
+    """Each line of JSON of a file that grows, with its line break and as a model; none where there is no such file.
 
     What stands after the last line break is not there: it is being written. Raises UserError with file and line for one that is broken.
     """
-    lines = read_bytes(path, LARGEST_LINES).split(b"\n")[:-1][:most] if path.exists() else []
-    found = []
+    lines = read_bytes(path, LARGEST_LINES).split(b"\n")[:-1] if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(StepMetrics.model_validate(parse_json(line)))
+            yield line + b"\n", kind.model_validate(parse_json(line))
         except ValueError as error:
             reason = first_problem(error) if isinstance(error, ValidationError) else str(error)
             raise UserError(f"{path}:{number}: not the metrics of a step ({reason}); bring the file back, or leave this run out") from error
-    return found

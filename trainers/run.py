@@ -3,6 +3,7 @@ at most the steps since the last checkpoint.
 
     config.yaml        the resolved configuration
     metrics.jsonl      a line a step
+    held_out.jsonl     a line for each point of the held-out curve, where eval.every asks for one
     episodes/          what was played, a file for the steps between two checkpoints
     checkpoint.pt      optimiser state and float32 masters, replaced as a whole
     patch.safetensors  the result
@@ -69,7 +70,8 @@ class Run:
         self._phases: dict[str, float] = {}
         self._lines: GrowingFile
         self._board: Any
-        self._note: Callable[[str], None]
+        self.note: Callable[[str], None] = lambda note: None
+        """Shows a text beside the progress."""
 
     @classmethod
     @contextmanager
@@ -99,8 +101,10 @@ class Run:
         )
         with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
             task = progress.add_task(self._trained.spec, total=stop, completed=start, note="")
-            self._note = lambda note: progress.update(task, advance=1, note=note)
-            yield from range(start, stop)
+            self.note = lambda note: progress.update(task, note=note)
+            for step in range(start, stop):
+                yield step
+                progress.advance(task)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -118,7 +122,7 @@ class Run:
             if self._board and value is not None:
                 self._board.add_scalar(name, value, step)
         dropped = f"  dropped {line['dropped']:.0f}" if line.get("dropped") else ""
-        self._note(f"reward {line['reward']:.3f}  length {line['response_length']:.1f}{dropped}")
+        self.note(f"reward {line['reward']:.3f}  length {line['response_length']:.1f}{dropped}")
 
     def save_checkpoint(self, state: dict[str, Any], last: bool) -> None:
         """Write a checkpoint where one is due. Raises Interrupted where the run was asked to stop."""

@@ -31,6 +31,7 @@ from ..evals.failures import ALWAYS, LOST_SHARE
 from ..evals.records import cut_off_warning
 from .algorithms.steps import Steps
 from .config import Config, TrainerConfig
+from .held_out import HeldOut, panel_of, panel_player
 from .kept import KeptEpisodes
 from .learner import Learner
 from .manifest import CHECKPOINT, CONFIG, PATCH, complete_manifest, read_manifest
@@ -55,7 +56,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         claim(directory / CONFIG, config)
         (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
-    config, base, (trained,), split = prepared or prepare(config, [config.trainer.trained_set])
+    config, base, (trained,), split, first_point = prepared or prepare(config, [config.trainer.trained_set])
     agent = make_agent(base, config.agent, config.env)
     if not agent.engine.returns_tokens:
         raise UserError(
@@ -74,7 +75,9 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         if config.trainer.keep_episodes:
             run.episodes = KeptEpisodes(directory, agent, learner.step)
         agent.engine.load(trained.parameters)
+        measure = stack.enter_context(panel_player(config, base, agent, run, first_point))
         for step in run.steps(learner.step, config.trainer.steps):
+            measure(step)
             try:
                 with run.phase("rollout"):
                     played, groups = rollout(agent, pool, split, config, step, losses)
@@ -99,6 +102,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
                 cut_off = True  # told once
             run.log(step, seen | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
+        measure(config.trainer.steps)
         assert_untouched(base, trained, parts)
         learner.optimizer.close()
         run.finish(patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters)))
@@ -116,6 +120,8 @@ class Prepared(NamedTuple):
     sets: list[TrainedSet]
     split: Split
     """The items to train on."""
+    first_point: HeldOut | None = None
+    """The base's point of the held-out curve, where it is known."""
 
 
 def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
@@ -124,6 +130,8 @@ def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
         summary_writer()
     config.trainer.algorithm.check()
     split = training_split(config)
+    if config.eval.every:
+        panel_of(config)
     base = load_base(config.model)
     agent = with_length(config.agent, base.model, config.env, evaluation_suite(config)[0])
     sets = [select(base.model, name) for name in trained_sets]

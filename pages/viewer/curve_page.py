@@ -19,6 +19,7 @@ from .run_index import Point, section
 X = {"step": "steps", "tokens": "sampled tokens", "episodes": "episodes", "seconds": "seconds"}
 Y = {
     "success": "share solved",
+    "held_out": "share solved of the held-out panel",
     "reward": "mean reward",
     "entropy": "entropy, nats per token",
     "kl": "KL to the base, nats per token",
@@ -171,7 +172,9 @@ def run_charts(points: Sequence[Point]) -> list[Chart]:
 
 def _axes(points: Sequence[Point], x: str, y: str) -> tuple[Axis, Axis]:
     values = [value for point in points if (value := _value(point, y)) is not None]
-    return axis([float(point[x]) for point in points], X[x], zero=True), axis(values, Y[y], zero=y in ("success", "reward", "kl"))
+    return axis([float(point[x]) for point in points], X[x], zero=True), axis(
+        values, Y[y], zero=y in ("success", "held_out", "reward", "kl")
+    )
 
 
 def _curve(points: Sequence[Point], x: str, y: str) -> list[tuple[float, float | None]]:

@@ -20,13 +20,15 @@ from ...evals.suites import SUITES
 from ...studies import store
 from ...studies.learning_curve import learning_curve
 from ...studies.store import METRICS, RECIPE, RUN, STUDY, Entry, Kind, State
-from ...trainers.metrics import read_metrics
+from ...trainers.held_out import HeldOut
+from ...trainers.manifest import HELD_OUT
+from ...trainers.metrics import read_lines, read_metrics
 from .episode_table import Episodes, GrowingEpisodes, Version, open_episodes
 
 LOOK_EVERY = 1.0
 """Seconds: questions that come faster get the same answer."""
-WATCHED = (MANIFEST, SAMPLES, JOURNAL, RUN, RECIPE, METRICS, STUDY, SUITES, "report.json", "patch.safetensors", "verified.json")
-GROWING = (METRICS, JOURNAL)
+WATCHED = (MANIFEST, SAMPLES, JOURNAL, RUN, RECIPE, METRICS, HELD_OUT, STUDY, SUITES, "report.json", "patch.safetensors", "verified.json")
+GROWING = (METRICS, HELD_OUT, JOURNAL)
 Signature = tuple[Any, ...]
 Point = Mapping[str, Any]
 
@@ -41,7 +43,7 @@ class Index:
         self._found: dict[str, tuple[Signature, Entry]] = {}
         self._journals: dict[str, GrowingEpisodes] = {}
         self._recipes: dict[str, tuple[Version, Mapping[str, Any]]] = {}
-        self._curves: dict[str, tuple[Version, list[Point]]] = {}
+        self._curves: dict[str, tuple[tuple[Version, Version | None], list[Point]]] = {}
 
     def entries(self) -> dict[str, Entry]:
         """All that is there now, in the order of the paths."""
@@ -73,18 +75,27 @@ class Index:
         return self._recipes[name][1]
 
     def curve(self, name: str, entry: Entry) -> list[Point]:
-        """A run's metrics so far, a mapping for each step; `episodes`, `tokens` and `seconds` are those of the steps before it.
+        """A run's metrics so far, a mapping for each step; `episodes`, `tokens` and `seconds` are those of the steps before it, and
+        `held_out` is pass@1 on the panel where that was played.
 
         Raises UserError for broken metrics.
         """
-        if (version := Version.of(entry.directory / METRICS)) is None:
+        if (metrics := Version.of(entry.directory / METRICS)) is None:
             return []
+        version = metrics, Version.of(entry.directory / HELD_OUT)
         if self._curves.get(name, (None,))[0] != version:
             settings = section(self.recipe(name, entry), "trainer")
             sizes = [settings.get(key) for key in ("prompts_per_step", "group_size")]
-            steps = read_metrics(version.path)
+            steps = read_metrics(metrics.path)
             curve = learning_curve(steps, math.prod(size if isinstance(size, int) else 0 for size in sizes))
-            self._curves[name] = version, [step.model_dump() | point.model_dump() for step, point in zip(steps, curve.points, strict=True)]
+            points: dict[int, dict[str, Any]] = {
+                step.step: step.model_dump() | point.model_dump() for step, point in zip(steps, curve.points, strict=True)
+            }
+            end = {"episodes": curve.episodes, "tokens": curve.tokens, "seconds": curve.seconds}
+            for _, seen in read_lines(entry.directory / HELD_OUT, HeldOut):
+                there = points.setdefault(seen.step, {"step": seen.step, **end})  # after the last step there is no rollout
+                there["held_out"] = float(seen.sampled.rate_I.mean())
+            self._curves[name] = version, list(points.values())
         return self._curves[name][1]
 
     def _look(self) -> dict[str, tuple[Signature, Entry]]:

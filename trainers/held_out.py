@@ -1,0 +1,125 @@
+"""Held-out curves: the policy in training plays a fixed panel of the validation split every `eval.every` steps.
+
+A panel's items, starting states and sampling seeds are the same at every step and in every run, so points are paired. held_out.jsonl has
+a line for each point, with the verdict on each reply. What a point costs stands in its line, and is no part of the run's cost. What a
+run learns does not depend on the panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..agents.agent import Agent
+from ..agents.episodes import Play, assert_prompts_fit, play
+from ..agents.flops import multiplied, tokens_forwarded
+from ..agents.policy import Base
+from ..agents.verdicts import CORRECT
+from ..common.cost import Cost
+from ..common.files import growing
+from ..envs import check_disjoint, load
+from ..envs.items import Split
+from ..envs.pool import Pool, open_pool
+from ..evals.config import EvalConfig
+from ..evals.decoding import sampling_of
+from ..evals.evaluator import env_seed, first_items, sample_seed
+from ..evals.failures import Failures
+from ..evals.records import Decoding
+from ..evals.statistics import FloatArray
+from .config import Config
+from .manifest import HELD_OUT
+from .metrics import read_lines
+from .run import Run
+
+
+class Replies(BaseModel):
+    """The replies to a panel under one decoding."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    correct: list[list[bool]] = Field(
+        min_length=2, description="items by samples; a sample that a failing environment lost counts as wrong"
+    )
+    mean_tokens: float = Field(ge=0, description="tokens of an episode")
+    truncated: float = Field(ge=0, le=1, description="share of episodes with a reply that reached agent.max_tokens")
+
+    @property
+    def rate_I(self) -> FloatArray:
+        """Share of right samples of each item."""
+        return np.array([np.mean(samples) for samples in self.correct], dtype=np.float64)
+
+
+class HeldOut(BaseModel):
+    """What a policy did on the panel after `step` steps: a point of its curve."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    step: int = Field(ge=0, description="steps done before")
+    panel: str = Field(description="SHA-256 of the panel's items")
+    sampled: Replies
+    greedy: Replies
+    cost: Cost = Field(description="what playing the panel took")
+
+    def replies(self, decoding: Decoding) -> Replies:
+        return self.sampled if decoding is Decoding.SAMPLED else self.greedy
+
+
+def panel_of(config: Config) -> Split:
+    """The first items of the validation split. Raises UserError where there are too few, or where they are trained on."""
+    panel = first_items(load(config.env, "validation"), config.eval.panel_items, "eval.panel_items")
+    check_disjoint(load(config.env, "train"), panel)
+    return panel
+
+
+@contextmanager
+def panel_player(config: Config, base: Base, agent: Agent, run: Run, first: HeldOut | None = None) -> Iterator[Callable[[int], None]]:
+    """What is told each number of steps done, and plays the panel where that is due: never without `eval.every`.
+
+    first: the base's point, where another run of the same study has played it.
+    """
+    every, path = config.eval.every, run.directory / HELD_OUT
+    if every is None:
+        yield lambda step: None
+        return
+    panel, parameters = panel_of(config), multiplied(base.model)
+    kept = {point.step: line for line, point in read_lines(path, HeldOut) if point.step <= run.done}
+    with open_pool(config.env, "validation", config.pool) as pool, growing(path, sum(map(len, kept.values()))) as lines:
+        assert_prompts_fit(agent, pool, panel)
+
+        def measure(step: int) -> None:
+            if step in kept or (step % every and step != config.trainer.steps):
+                return
+            if first and first.step == step and first.panel == panel.digest:
+                lines.write(first.model_copy(update={"cost": Cost()}).model_dump_json().encode() + b"\n")
+                return
+            run.note(f"playing {len(panel.items)} held-out items")
+            before = run.meter.cost()
+            sampled, greedy = (_answered(agent, pool, panel, config.eval, decoding, run, parameters) for decoding in Decoding)
+            cost = run.meter.cost() - before
+            run.meter.left_out += cost
+            point = HeldOut(step=step, panel=panel.digest, sampled=sampled, greedy=greedy, cost=cost)
+            lines.write(point.model_dump_json().encode() + b"\n")
+
+        yield measure
+
+
+def _answered(agent: Agent, pool: Pool, panel: Split, config: EvalConfig, decoding: Decoding, run: Run, parameters: int) -> Replies:
+    samples = config.panel_n if decoding is Decoding.SAMPLED else 1
+    plays = [
+        Play(item.id, group, sample_seed(config.seed, item.id, sample), env_seed(config.seed, item.id))
+        for group, item in enumerate(panel.items)
+        for sample in range(samples)
+    ]
+    failures, right, tokens, cut = Failures(run.directory, len(plays), 0), [False] * len(plays), 0, 0
+    for episode in play(agent, pool, plays, sampling_of(config, decoding, agent.config.reply_length)):
+        failures.watch(episode)
+        right[episode.index] = episode.verdict == CORRECT
+        tokens, cut = tokens + episode.tokens, cut + any(step.truncated for step in episode.steps)
+        run.meter.flops += 2.0 * parameters * tokens_forwarded([episode])
+    run.meter.tokens += tokens
+    failures.tell()
+    correct = [right[at : at + samples] for at in range(0, len(plays), samples)]
+    return Replies(correct=correct, mean_tokens=tokens / len(plays), truncated=cut / len(plays))
