@@ -1,8 +1,8 @@
 """Patches: the weights that a run changed, tied to the base they belong to.
 
 A patch is one safetensors file. Its metadata holds the base's fingerprint and the trained set; its tensors bear the
-model's parameter names and the trainer's float32 values, so that a base and its patches are the policy, exactly. Where only some entries
-of a parameter were trained, NAME holds their values and NAME.places where they stand in the flattened parameter, in rising order.
+model's parameter names and the trainer's float32 values, so that a base and its patches are the policy, exactly. Where a set is not made of
+whole parameters, `trained_sets/changes.py` says what stands there of each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..common.errors import UserError, first_problem
 from ..common.files import check_new, make_writable, write_atomically
 from ..common.reading import safetensors_header
 from .policy import Base
-from .trained_sets.trained_set import PLACES
+from .trained_sets.changes import PLACES, by_weight, changed
 
 FORMAT = "onelayer-patch-1"
 LARGEST_HEADER = 8 << 20
@@ -121,33 +121,21 @@ def apply(base: Base, patches: Sequence[Patch]) -> None:
                 f"patch {patch.trained_set} belongs to base {patch.base[:12]}, this base is {base.fingerprint[:12]}; "
                 "give --model the base it was trained on"
             )
-        for name, weight in patch.weights.items():
-            if name.endswith(PLACES):
-                continue
+        for name, tensors in by_weight(patch.weights).items():
             if name in applied:
                 raise UserError(f"patches {applied[name]} and {patch.trained_set} both change {name}; a policy takes disjoint patches")
             applied[name] = patch.trained_set
-            parameter, places = parameters.get(name), patch.weights.get(name + PLACES)
-            if parameter is None or not _fits(parameter, weight, places):
-                raise UserError(f"patch {patch.trained_set}: {name} has no counterpart of shape {tuple(weight.shape)} in the model")
-            if places is None:
-                parameter.copy_(weight)
-            else:
-                parameter.view(-1)[places.to(parameter.device)] = weight.to(parameter.device, parameter.dtype)
-
-
-def _fits(parameter: torch.Tensor, weight: torch.Tensor, places: torch.Tensor | None) -> bool:
-    """Whether these are values for the whole of the parameter, or for different places in it."""
-    if places is None:
-        return parameter.shape == weight.shape
-    rising = bool((places[1:] > places[:-1]).all())
-    return places.shape == weight.shape == (len(places),) and rising and int(places[0]) >= 0 and int(places[-1]) < parameter.numel()
+            held = {tensor.removeprefix(name): patch.weights[tensor] for tensor in tensors}
+            if name not in parameters or (weight := changed(parameters[name], held)) is None:
+                shapes = " and ".join(str(tuple(tensor.shape)) for tensor in held.values())
+                raise UserError(f"patch {patch.trained_set}: {name} has no counterpart of shape {shapes} in the model")
+            parameters[name].copy_(weight)
 
 
 @contextmanager
 def applied(base: Base, patches: Sequence[Patch]) -> Iterator[None]:
     """The policy inside the `with`, the base again after it."""
-    names = {name for patch in patches for name in patch.weights}
+    names = {name for patch in patches for name in by_weight(patch.weights)}
     with restored({name: parameter for name, parameter in base.model.named_parameters() if name in names}):
         apply(base, patches)
         yield

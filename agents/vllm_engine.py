@@ -60,8 +60,9 @@ class VllmEngine:
         self.context = min(context_of(base.model), backend.max_len)
         self.difference: Difference | None = None  # what the last check found
         self._unchecked = True
+        self._own = dict(base.model.named_parameters())  # by the names that vLLM knows: adapters put in later change names
         if backend.syncs:  # it may hold what an earlier run left
-            self.load(dict(base.model.named_parameters()))
+            self.load(self._own)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions in the order in which they finish.
@@ -95,7 +96,7 @@ class VllmEngine:
 
         Raises UserError where the backend cannot take over weights.
         """
-        self.backend.load(whole_modules(self.base.model, weights))
+        self.backend.load(whole_modules(self.base.model, self._own, weights))
         self._unchecked = True
 
     def _refuse(self, request: Request) -> None:
@@ -124,15 +125,17 @@ def on_server(base: Base, config: AgentConfig) -> VllmEngine:
     return VllmEngine(base, Server(config.engine, config.max_batch), ends_of(base, config.stop))
 
 
-def whole_modules(model: PreTrainedModel, changed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def whole_modules(model: PreTrainedModel, own: Mapping[str, torch.Tensor], changed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Changed weights with all others of the decoder layers and other modules that hold them, by parameter name.
+
+    own: the parameters of the model by the names of its checkpoint.
 
     vLLM fuses what lies beside each other in a layer, so a layer goes as a whole. A tied head goes with its embedding.
     """
     path_of = {id(module): path for path, module in model.named_modules()}
     layers = tuple(f"{path_of[id(layer)]}." for layer in decoder_layers(model))
     owners = {next((layer for layer in layers if name.startswith(layer)), f"{name.rpartition('.')[0]}.") for name in changed}
-    weights = {name: weight for name, weight in model.named_parameters() if name.startswith(tuple(owners))}
+    weights = {name: weight for name, weight in own.items() if name.startswith(tuple(owners))}
     return {name: weight.detach() for name, weight in (weights | dict(changed)).items()}
 
 

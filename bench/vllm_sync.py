@@ -95,7 +95,7 @@ def measure(model: str, dtype: str, rounds: int, server: str | None) -> None:
         seconds["full"].append(synced(full))
     layer, everything = (statistics.median(seconds[name]) for name in ("one", "full"))
     size = {
-        name: sum(weight.numel() for weight in whole_modules(base.model, {name: parameters[name] for name in names}).values())
+        name: sum(weight.numel() for weight in whole_modules(base.model, parameters, {name: parameters[name] for name in names}).values())
         for name, names in (("one", one), ("full", full))
     }
     print(

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PACKAGES = ("onelayer", "torch", "transformers", "tokenizers", "safetensors", "numpy", "gymnasium", "math-verify", "vllm")
+PACKAGES = ("onelayer", "torch", "transformers", "tokenizers", "safetensors", "numpy", "gymnasium", "math-verify", "peft", "vllm")
 SAMPLING_SECONDS = 0.05
 PROC = Path("/proc")
 

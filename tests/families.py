@@ -76,6 +76,8 @@ MORE_FAMILIES: dict[str, dict[str, object]] = {  # by model type; what differs f
         **EXPERTS,
     },
     "gemma4_text": {  # large weights would make rounding errors of 3e-5
+        "vocab_size_per_layer_input": 320,
+        "hidden_size_per_layer_input": 8,
         "sliding_window": 9,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "initializer_range": 0.05,

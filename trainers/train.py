@@ -48,7 +48,8 @@ _log = logging.getLogger(__name__)
 def train(config: Config, directory: Path, resume: bool = False, prepared: Prepared | None = None) -> Path:
     """Train the set that `config` names and write the patch; returns its path.
 
-    prepared: what `prepare` made of this recipe, where that has been done; null: it is done here. The model is the policy afterwards.
+    prepared: what `prepare` made of this recipe, where that has been done; null: it is done here. Afterwards the model is the policy where
+    weights of its own were trained; adapters are taken out of it.
     Everything random derives from the seed and the step, so a run that was killed and resumed ends in the same bytes.
     A run that is complete is left as it is. Raises UserError for a set, model, suite or directory that cannot be used.
     """
@@ -65,16 +66,19 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         )
     agent.engine.load({})  # an engine that takes no weights says so before anything is made
     parts = part_hashes(trained)
-    learner, losses, cut_off = Learner(base, trained, config), LostEpisodes(), False
-    parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
+    losses, cut_off = LostEpisodes(), False
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(config.env, "train", config.pool))
         assert_prompts_fit(agent, pool, split)
         run = stack.enter_context(Run.open(directory, config, base, trained, split, resume))
+        attached = stack.enter_context(ExitStack())
+        attached.enter_context(trained.attached(config.trainer.seed))
+        learner = Learner(base, trained, config)
+        parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
         learner.load(run.checkpoint)
         if config.trainer.keep_episodes:
             run.episodes = KeptEpisodes(directory, agent, learner.step)
-        agent.engine.load(trained.parameters)
+        agent.engine.load(trained.weights())
         measure = stack.enter_context(panel_player(config, base, agent, run, first_point))
         for step in run.steps(learner.step, config.trainer.steps):
             measure(step)
@@ -95,7 +99,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
                 int(metrics["tokens_updated"] or 0), parameters, above, trained.count, config.trainer.epochs, config.trainer.kl_coef > 0
             )
             with run.phase("sync"):
-                agent.engine.load(trained.parameters)
+                agent.engine.load(trained.weights())
             seen = rollout_metrics(played, groups)
             if not cut_off and (warning := cut_off_warning(seen["truncated"], config.agent.reply_length)):
                 _log.warning("%s: step %d: %s", directory, step, warning)
@@ -103,8 +107,9 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
             run.log(step, seen | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
         measure(config.trainer.steps)
-        assert_untouched(base, trained, parts)
         learner.optimizer.close()
+        attached.close()
+        assert_untouched(base, trained, parts)
         run.finish(patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters)))
     if dropped := complete_manifest(directory).dropped:
         _log.warning("%s: %d episodes in all were dropped, since environments failed", directory, dropped)
@@ -136,7 +141,8 @@ def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
     agent = with_length(config.agent, base.model, config.env, evaluation_suite(config)[0])
     sets = [select(base.model, name) for name in trained_sets]
     for trained in sets:
-        learning_rates(trained, base.model, config.trainer)
+        with trained.attached(config.trainer.seed):
+            learning_rates(trained, base.model, config.trainer)
     return Prepared(config.model_copy(update={"agent": agent}), base, sets, split)
 
 

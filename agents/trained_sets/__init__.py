@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from ...common.errors import UserError
-from . import blocks, entries
+from . import blocks, entries, low_rank
 from .trained_set import TrainedSet
 
 __all__ = ["GRAMMAR", "KINDS", "Kind", "TrainedSet", "select"]
@@ -31,6 +31,7 @@ class Kind:
 KINDS = (
     Kind(blocks.GRAMMAR, blocks.select),
     Kind(entries.GRAMMAR, entries.select),
+    Kind(low_rank.GRAMMAR, low_rank.select),
 )
 GRAMMAR = ", ".join(kind.grammar for kind in KINDS)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-PLACES = ".places"
-"""What the name of a tensor in a patch ends with that holds places in the flattened weight before it."""
+from .changes import PLACES
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,16 @@ class TrainedSet:
     def contents(self, masters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What a patch of the set holds: the trained values, and where they belong if that is not the whole of a weight."""
         return {**masters, **{name + PLACES: places for name, places in self.places.items()}}
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The model's own weights that the set changes, as they now are, by the names that they have in the base."""
+        return self.parameters
+
+    @contextmanager
+    def attached(self, seed: int) -> Iterator[None]:
+        """Inside the `with` the model computes with `parameters`, which begin where a run of this seed begins. What a kind puts into the
+        model for that is gone after it. Raises UserError where the kind cannot be trained here."""
+        yield
 
     def read(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The trained entries of a tensor of the parameter's shape: all of it, or the chosen places in one list."""

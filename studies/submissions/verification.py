@@ -26,6 +26,7 @@ from ...agents.openai_engine import TextTokenizer
 from ...agents.patch import Patch, applied, read, read_header
 from ...agents.policy import Base
 from ...agents.trained_sets import select
+from ...agents.trained_sets.changes import by_weight
 from ...common.errors import UserError, first_problem
 from ...common.files import write_atomically
 from ...common.reading import parse_json, read_bytes
@@ -256,7 +257,7 @@ def _check_patches(claim: Claim, base: Base | None, tools: Tools) -> list[Patch]
     for path, told, named in zip(claim.patches, manifest.trained, manifest.patches, strict=True):
         assert base
         try:
-            patch = _read_patch(place, path, base, {name for other in found.values() for name in other.weights})
+            patch = _read_patch(place, path, base, {name for other in found.values() for name in by_weight(other.weights)})
         except Refused:
             raise
         except UserError as error:
@@ -277,7 +278,7 @@ def _read_patch(place: str, path: Path, base: Base, changed: set[str]) -> Patch:
     shapes = select(base.model, header.trained_set).shapes
     if header.shapes != shapes:
         raise Refused(place, Reason.PATCH, f"its weights are not those of {header.trained_set}")
-    if twice := sorted(changed & shapes.keys()):
+    if twice := sorted(changed & by_weight(shapes).keys()):
         raise Refused(place, Reason.PATCH, f"two patches change {twice[0]}")
     return read(path)
 
@@ -298,7 +299,8 @@ def _check_training(place: str, patch: Patch, run: Path, told: Trained | None, b
     if told is not None and known != told:
         differ = [name for name in Trained.model_fields if getattr(known, name) != getattr(told, name)]
         raise Refused(place, Reason.TRAINING, f"{RUN} and {MANIFEST} differ in {', '.join(differ)}")
-    sizes = sum(weight.numel() for weight in patch.weights.values()), sum(weight.numel() for weight in base.model.parameters())
+    trained = select(base.model, patch.trained_set)
+    sizes = trained.count, trained.total
     if (known.trained_set, known.parameters, known.total_parameters) != (patch.trained_set, *sizes):
         raise Refused(place, Reason.TRAINING, f"{RUN} tells {known.trained_set}, {known.parameters} of {known.total_parameters} parameters")
 

@@ -50,6 +50,20 @@ def test_after_a_sync_vllm_runs_the_new_weights(spec: str, base: Base, make_engi
         check_logprobs(base.model, [(long_requests(base)[c.index], c) for c in before])
 
 
+def test_adapters_are_sent_as_whole_layers_of_merged_weights(base: Base, make_engine: MakeEngine):
+    engine = make_engine(base)
+    trained = select(base.model, "lora:4@layers:1,3")
+    with trained.attached(seed=0):
+        for name, factor in trained.parameters.items():
+            if name.endswith("lora_B"):
+                torch.nn.init.normal_(factor, std=0.03)
+        engine.load(trained.weights())
+        adapted = answer(engine, base)
+        assert engine.difference is not None and engine.difference.mean < 1e-4
+    with pytest.raises(UserError, match="not those of the model in training"):
+        check_logprobs(base.model, [(long_requests(base)[c.index], c) for c in adapted])
+
+
 def test_a_new_engine_starts_with_the_weights_as_they_are_now(base: Base, make_engine: MakeEngine):
     make_engine(base).load(change(base, "layer:3"))  # an earlier run's, in the same vLLM
     change(base, "layer:4")
@@ -62,7 +76,7 @@ def test_only_whole_layers_that_have_changed_are_sent(base: Base):
     there = dict(base.model.named_parameters())
 
     def sent(*names: str) -> set[str]:
-        return set(whole_modules(base.model, {name: there[name] for name in names}))
+        return set(whole_modules(base.model, there, {name: there[name] for name in names}))
 
     layer = {name for name in there if name.startswith("model.layers.1.")}
     assert sent("model.layers.1.self_attn.q_proj.weight") == layer
@@ -72,8 +86,9 @@ def test_only_whole_layers_that_have_changed_are_sent(base: Base):
 
 def test_the_weights_that_are_given_are_sent(base: Base):
     name = "model.layers.1.mlp.up_proj.weight"
-    given = torch.zeros_like(base.model.get_parameter(name))
-    assert whole_modules(base.model, {name: given})[name].data_ptr() == given.data_ptr()
+    there = dict(base.model.named_parameters())
+    given = torch.zeros_like(there[name])
+    assert whole_modules(base.model, there, {name: given})[name].data_ptr() == given.data_ptr()
 
 
 def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch):

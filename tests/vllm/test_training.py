@@ -57,6 +57,13 @@ def test_grpo_learns_as_through_transformers(trained_set: str, lr: float, tmp_pa
     assert np.abs(difference).max() < 0.15
 
 
+def test_adapters_are_trained_through_vllm(tmp_path: Path):
+    """Each step's replies are checked against the model with its adapters."""
+    first, *_ = rewards(tmp_path / "run", VLLM, "lora:4@layers:2,3", 1e-3, seed=0, steps=3)
+    plain, *_ = rewards(tmp_path / "plain", PLAIN, "lora:4@layers:2,3", 1e-3, seed=0, steps=1)
+    assert abs(first - plain) < 0.2  # of 128 episodes each
+
+
 def test_evaluation_through_vllm(base: Base, tmp_path: Path):
     """A patched policy, then the base again, in the same vLLM; greedy answers are the same ones, sampled ones as good."""
     parameters = select(base.model, "layer:3").parameters
