@@ -19,6 +19,7 @@ REQUIRED = ("transformers", "tokenizers", "safetensors", "gymnasium", "math-veri
 OPTIONAL = {  # distribution -> what it is for, the command that brings it
     "tensorboard": ("training curves", "pip install 'onelayer[tensorboard]'"),
     "datasets": ("hub suites", "pip install 'onelayer[hub]'"),
+    "peft": ("training of lora:R", "pip install 'onelayer[lora]'"),
     "alfworld": ("games", "make alfworld"),
     "textworld": ("games", "make alfworld"),
     "evalplus": ("code", "make code"),

@@ -64,7 +64,7 @@ def test_a_study_trains_adapters_beside_other_sets_on_one_model(tmp_path: Path) 
     sets = "study.trained_sets=[lora:4,lora:2@layer:3,layer:3]"
     assert main(["study", "quickstart", *few, sets, "--output", str(tmp_path / "study")]) == 0
     report = json.loads((tmp_path / "study" / "report.json").read_text())
-    assert {"lora:4", "lora:2@layer:3", "layer:3"} <= {policy["name"] for policy in report["policies"]}
+    assert {"lora:4", "lora:2@layer:3", "layer:3"} <= {arm["name"] for arm in report["arms"]}
     alone = ["train", "quickstart", *SIZES, "trainer.lr=1e-3", "trainer.trained_set=layer:3", "--output", str(tmp_path / "alone")]
     assert main(alone) == 0
     (among,) = (tmp_path / "study" / "layer-3").glob("*/patch.safetensors")
