@@ -106,7 +106,7 @@ class LowRankSet(TrainedSet):
     @torch.no_grad()
     def _begin(self, seed: int) -> None:
         """A as in Hu et al.'s code, uniform within 1 / sqrt(inputs), the same on all devices; B zero."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed % 2**63)
         for one in self.adapted:
             bound = one.down.shape[1] ** -0.5
             one.down.copy_(torch.empty(one.down.shape).uniform_(-bound, bound, generator=generator))
@@ -156,7 +156,9 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
 
 def _is_map(module: nn.Module, name: str, weight: nn.Parameter) -> bool:
     """Whether tokens are multiplied with it: the weight of a linear map, or of the experts of a layer in one tensor."""
-    return (isinstance(module, nn.Linear | Conv1D) and name == "weight") or weight.ndim == 3
+    if isinstance(module, nn.Linear | Conv1D):
+        return name == "weight"
+    return weight.ndim == 3 and not isinstance(module, nn.Conv1d)
 
 
 def _adapted(module: nn.Module, owner: str, name: str, weight: nn.Parameter, rank: int) -> AdaptedWeight:
@@ -171,19 +173,21 @@ def _adapted(module: nn.Module, owner: str, name: str, weight: nn.Parameter, ran
 
 
 def _adapter(module: nn.Module, one: AdaptedWeight, rank: int) -> nn.Module:
-    """peft's module around `module`, with our factors. It is made for this module, where peft's own search would go by names: it takes the
-    dense maps of a layer for experts where both bear the same name. Raises UserError where peft is not installed."""
+    """peft's module around `module`, with our factors. It is made for this module, where peft's own search would go by names, and takes the
+    dense maps of a layer for experts where both bear the same name. Raises UserError without the release of peft that takes these
+    arguments."""
+    adapter: Any
     try:
         from peft import LoraConfig
         from peft.tuners.lora.layer import Linear, ParamWrapper
-    except ImportError as error:
-        raise UserError("trained_set lora:R is trained through peft, which is not installed; pip install 'onelayer[lora]'") from error
-    config = LoraConfig(r=rank, lora_alpha=ALPHA, fan_in_fan_out=isinstance(module, Conv1D))
-    adapter: Any
-    if one.weight.ndim == 2:
-        adapter = Linear(module, "default", config, rank, ALPHA)
-    else:
-        adapter = ParamWrapper(module, "default", one.name.rpartition(".")[2], config, rank, ALPHA)
+
+        config = LoraConfig(r=rank, lora_alpha=ALPHA, fan_in_fan_out=isinstance(module, Conv1D))
+        if one.weight.ndim == 2:
+            adapter = Linear(module, "default", config, rank, ALPHA)
+        else:
+            adapter = ParamWrapper(module, "default", one.name.rpartition(".")[2], config, rank, ALPHA)
+    except (ImportError, TypeError) as error:  # other releases take other arguments
+        raise UserError("trained_set lora:R is trained through peft 0.21, which is not installed; pip install 'onelayer[lora]'") from error
     adapter.lora_A["default"].weight, adapter.lora_B["default"].weight = one.down, one.up
     return adapter
 
