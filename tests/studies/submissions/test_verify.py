@@ -12,6 +12,7 @@ from onelayer.cli.main import main
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig
 from onelayer.studies.leaderboard.marks import Mark, mark_of
+from onelayer.studies.store import PATCH
 
 
 def test_a_suite_that_is_named_here_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,3 +69,14 @@ def test_a_rule_and_a_file_of_responses_are_graded_again(tmp_path: Path, capsys:
     )
     assert main(["verify", str(tmp_path / "runs/theirs")]) == 2
     assert "graded otherwise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["random:500", "lora:2@layer:3"])
+def test_a_set_that_is_not_made_of_whole_weights_is_verified(spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["trainer.steps=1", "trainer.prompts_per_step=2", "trainer.group_size=2", f"trainer.trained_set={spec}"]
+    assert main(["train", "quickstart", *few, "--output", str(tmp_path / "runs")]) == 0
+    suite = ["eval", "--suite", "arithmetic", "--items", "4", "--n", "1"]
+    assert main([*suite, "--patch", str(tmp_path / "runs" / PATCH), "--output", str(tmp_path / "runs/test")]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "runs"), "--regenerate", "1"]) == 0
+    assert "made again with the same tokens: regenerated" in capsys.readouterr().out
