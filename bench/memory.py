@@ -104,7 +104,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     prompts, responses = ids(args.rows[0], args.responses, base.model.config.get_text_config().vocab_size)
     many = args.responses
     rows = [
-        Row(prompt, response, [True] * many, [-2.0] * many, [1.0 if at % 2 else -1.0] * many, [False] * many, "", at // GROUP, at, 0, 0)
+        Row(prompt, response, [True] * many, [-2.0] * many, [1.0 if at % 2 else -1.0] * many, [False] * many, "", at // GROUP, at, 0)
         for at, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
     ]
     rows = weighted(rows, settings, many)

@@ -102,7 +102,7 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
         chosen = ids[step * PROMPTS : (step + 1) * PROMPTS]
         plays = [Play(item, group, 100 * group + number) for group, item in enumerate(chosen) for number in range(SAMPLES)]
         episodes = sorted(play(agent, pool, plays, Sampling(MAX_TOKENS)), key=lambda episode: episode.index)
-        rows = make_rows(episodes, advantages(episodes, config.trainer), config.trainer, MAX_TOKENS, step)
+        rows = make_rows(episodes, advantages(episodes, config.trainer), config.trainer, MAX_TOKENS)
         rolled_out = time.perf_counter()
         learner.update(rows)
         timed.append((rolled_out - started, time.perf_counter() - rolled_out))

@@ -140,7 +140,7 @@ def ours(folder: Path, samples: list[dict[str, Any]], settings: dict[str, object
     base = load_base(config.model)
     steps = [Step(s["prompt_ids"], s["completion_ids"], s["logprobs"], "", "", s["reward"], s["truncated"], {}) for s in samples]
     episodes = [Episode(at, Play("", at // SAMPLES, at), [step]) for at, step in enumerate(steps)]
-    rows = make_rows(episodes, advantages(episodes, config.trainer), config.trainer, MAX_TOKENS, 0)
+    rows = make_rows(episodes, advantages(episodes, config.trainer), config.trainer, MAX_TOKENS)
     losses: list[float] = []
 
     class OffPolicyLearner(Learner):

@@ -114,17 +114,6 @@ def majority_correct(answers_IS: Sequence[Sequence[str | None]], correct_IS: Arr
     return vote_I
 
 
-def maj_at_k(answers_IS: Sequence[Sequence[str | None]], correct_IS: ArrayLike, k: int) -> float:
-    """Share of right majority votes of k samples, averaged over items."""
-    return float(majority_correct(answers_IS, correct_IS, k).mean())
-
-
-def mean_and_se(correct_IS: ArrayLike) -> tuple[float, float]:
-    """pass@1 and its standard error clustered by item: s(item means) / sqrt(I) (Miller 2024)."""
-    rate_I = _items_by_samples(correct_IS).mean(axis=1)
-    return float(rate_I.mean()), math.sqrt(mean_covariance(rate_I[None, :, None])[0][0, 0])
-
-
 def mean_covariance(*task_RIJ: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Covariance (J, J) of the mean over seeds and items of J quantities, and the degrees of freedom (J,) of its diagonal.
 
@@ -250,15 +239,6 @@ def mcnemar(a_I: ArrayLike, b_I: ArrayLike) -> float:
 def minimum_detectable_effect(se: float, freedom: float = math.inf, level: float = 0.95, power: float = 0.8) -> float:
     """Smallest true difference that a two-sided test finds with probability `power`: (t_level + t_power) SE (Miller 2024)."""
     return (critical_t(freedom, level) + float(stats.t.ppf(power, freedom))) * se
-
-
-def seed_interval(mean_R: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """t interval with R - 1 degrees of freedom over the means of R training seeds: other seeds, these very items. Needs R >= 2."""
-    means = np.asarray(mean_R, dtype=np.float64)
-    if means.ndim != 1 or len(means) < 2:
-        raise ValueError("an interval over training seeds needs at least 2 seeds")
-    half = critical_t(len(means) - 1, level) * float(means.std(ddof=1)) / math.sqrt(len(means))
-    return float(means.mean()) - half, float(means.mean()) + half
 
 
 def critical_t(freedom: float, level: float = 0.95) -> float:

@@ -19,7 +19,6 @@ from ..evals.statistics import (
     Difference,
     FloatArray,
     Rate,
-    critical_t,
     majority_correct,
     mean_covariance,
     paired_difference,
@@ -27,17 +26,6 @@ from ..evals.statistics import (
     share,
 )
 from .contribution import Contribution, contribution
-
-
-class ChosenOn(StrEnum):
-    """What the best layer is chosen on; it is reported on the rest."""
-
-    ITEMS = "items"
-    """A random half of the items. Unbiased for these very weights on new items."""
-    SEEDS = "seeds"
-    """The first half of the training seeds (rounded down). Unbiased for training again, on these very items. Needs 2 seeds."""
-    BOTH = "both"
-    """Half of the items and seeds; reported on the other half of both. Unbiased for training again and new items. Needs 2 seeds."""
 
 
 @dataclass(frozen=True)
@@ -49,38 +37,32 @@ class BestLayer:
     contribution: Contribution
 
 
-def best_layer(base_I: ArrayLike, full_RI: ArrayLike, layer_KRI: ArrayLike, chosen_on: ChosenOn, *, seed: int = 0) -> BestLayer:
-    """The layer with the highest pass rate on one part of the data, and its C(k) on the other.
+def best_layer(base_I: ArrayLike, full_RI: ArrayLike, layer_KRI: ArrayLike, *, seed: int = 0) -> BestLayer:
+    """The layer with the highest pass rate on one half of the items, and its C(k) on the other.
 
-    The highest of K estimates is on average above the truth of its layer ("winner's curse"; Efron 2011, "Tweedie's formula and
-    selection bias"), so max C(k) on one and the same data is biased upward. The first of equal layers is chosen. seed: of the random
-    half of the items. Raises ValueError where there are too few seeds or items to part.
+    With several training seeds their first half (rounded down) chooses, too, and the rest reports: then it is unbiased for training again,
+    with one seed for these very weights on new items. The highest of K estimates is on average above the truth of its layer ("winner's
+    curse"; Efron 2011, "Tweedie's formula and selection bias"), so max C(k) on one and the same data is biased upward. The first of equal
+    layers is chosen. seed: of the random half of the items. Raises ValueError for fewer than 4 items.
     """
     base, full, layers = (np.asarray(x, dtype=np.float64) for x in (base_I, full_RI, layer_KRI))
     seeds, items = full.shape
     if layers.shape[1:] != full.shape or base.shape != (items,):
         raise ValueError(f"best_layer needs (I,), (R, I) and (K, R, I), got {base.shape}, {full.shape} and {layers.shape}")
-    if items < 4 or (seeds < 2 and chosen_on is not ChosenOn.ITEMS):
-        raise ValueError(f"{seeds} training seeds and {items} items cannot be parted by {chosen_on.value}")
-    choosing_I, reporting_I = np.ones(items, dtype=bool), np.ones(items, dtype=bool)
-    choosing_R, reporting_R = slice(None), slice(None)
-    if chosen_on is not ChosenOn.SEEDS:
-        choosing_I = np.random.default_rng(seed).permutation(items) < items // 2
-        reporting_I = ~choosing_I
-    if chosen_on is not ChosenOn.ITEMS:
-        choosing_R, reporting_R = slice(seeds // 2), slice(seeds // 2, None)
+    if items < 4:
+        raise ValueError(f"best_layer needs 4 items or more, got {items}")
+    choosing_I = np.random.default_rng(seed).permutation(items) < items // 2
+    choosing_R, reporting_R = (slice(seeds // 2), slice(seeds // 2, None)) if seeds > 1 else (slice(None), slice(None))
     best = int(np.argmax(layers[:, choosing_R][..., choosing_I].mean(axis=(1, 2))))
-    reported = (base[reporting_I], full[reporting_R][:, reporting_I], layers[best, reporting_R][:, reporting_I])
+    reported = (base[~choosing_I], full[reporting_R][:, ~choosing_I], layers[best, reporting_R][:, ~choosing_I])
     return BestLayer(best, contribution(*reported))
 
 
 class Coefficient(StrEnum):
-    """A measure of agreement between two profiles, from -1 to 1. All three are the same for pass rates and for C(k) where full gains."""
+    """A measure of agreement between two profiles, from -1 to 1. Both are the same for pass rates and for C(k) where full gains."""
 
     SPEARMAN = "spearman"
     """Pearson's r of the ranks, ties sharing their mean rank."""
-    KENDALL = "kendall"
-    """tau-b: pairs of layers in the same order minus those in opposite order, ties taken into account."""
     PEARSON = "pearson"
     """r of the values."""
 
@@ -100,11 +82,8 @@ class Agreement:
 
 def correlation(a_BK: FloatArray, b_BK: FloatArray, coefficient: Coefficient) -> FloatArray:
     """Coefficient of each pair of rows, (B,); NaN where a row is constant."""
-    if coefficient is Coefficient.KENDALL:
-        a, b = (np.sign(x[:, :, None] - x[:, None, :]).reshape(len(x), -1) for x in (a_BK, b_BK))
-    else:
-        a, b = (stats.rankdata(x, axis=1) if coefficient is Coefficient.SPEARMAN else x for x in (a_BK, b_BK))
-        a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    a, b = (stats.rankdata(x, axis=1) if coefficient is Coefficient.SPEARMAN else x for x in (a_BK, b_BK))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
 
@@ -223,24 +202,6 @@ def _true_profiles(measured_PK: FloatArray, noise: FloatArray, draws: int, rng: 
         true_PK = true_J.reshape(2, layers)
         kept.append(true_PK)
     return np.stack(kept[draws // 10 :])
-
-
-def bonett_wright(estimate: float, layers: int, coefficient: Coefficient, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a correlation over `layers` layers taken as a random sample of layers, measured without noise (Bonett and Wright 2000).
-
-    For comparison with published correlations that come without data: on Fisher's z, with the standard error of the coefficient.
-    """
-    if layers < 5 or not -1 <= estimate <= 1:
-        raise ValueError(f"needs a correlation of at least 5 layers, got {estimate} of {layers}")
-    if abs(estimate) == 1:
-        return estimate, estimate
-    variance = {
-        Coefficient.PEARSON: 1 / (layers - 3),
-        Coefficient.SPEARMAN: (1 + estimate**2 / 2) / (layers - 3),
-        Coefficient.KENDALL: 0.437 / (layers - 4),
-    }[coefficient]
-    half = critical_t(math.inf, level) * math.sqrt(variance)
-    return math.tanh(math.atanh(estimate) - half), math.tanh(math.atanh(estimate) + half)
 
 
 def jaccard(solved_PI: ArrayLike, level: float = 0.95) -> Rate:

@@ -37,7 +37,6 @@ def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int 
                 group=index // group_size,
                 episode=index,
                 step=0,
-                version=0,
             )
             for index, (request, completion) in enumerate(zip(requests, completions, strict=True))
         ],

@@ -55,7 +55,7 @@ def test_its_first_gradient_is_the_trainers_on_the_same_rows(example: ModuleType
         episodes.append(Episode(at, Play("", at // example.G, at), [step]))
     learner = Learner(base, select(base.model, f"layer:{LAYER}"), config)
     learner.optimizer.step = lambda: 0.0
-    learner.update(make_rows(episodes, advantages(episodes, config.trainer), config.trainer, example.REPLY, 0))
+    learner.update(make_rows(episodes, advantages(episodes, config.trainer), config.trainer, example.REPLY))
     ours = [parameter.grad for parameter in learner.trained.parameters.values()]
     assert {id(parameter) for parameter in parameters} == {id(parameter) for parameter in learner.trained.parameters.values()}
     largest = max(float(gradient.abs().max()) for gradient in theirs)

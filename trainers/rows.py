@@ -35,8 +35,6 @@ class Row:
     episode: int
     step: int
     """The first of its steps."""
-    version: int
-    """Optimiser steps the sampling policy had seen."""
     weights: list[float] = field(default_factory=list)
     """What each token's loss is multiplied with; the batch's loss is the plain sum."""
 
@@ -52,9 +50,7 @@ def survivors(episodes: Sequence[Episode]) -> list[Episode]:
     return [episode for episode in whole if left[episode.play.group] >= 2]
 
 
-def make_rows(
-    episodes: Sequence[Episode], advantages: Sequence[float], settings: TrainerConfig, max_tokens: int, version: int
-) -> list[Row]:
+def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], settings: TrainerConfig, max_tokens: int) -> list[Row]:
     """The rows of all episodes, weighted; `advantages` has one number for each step of each episode, in their order.
 
     A step whose prompt goes on from the tokens before it continues their row: prompt and replies of a conversation are computed once.
@@ -65,7 +61,7 @@ def make_rows(
         more = _continued(rows[-1], step) if number else None
         if more is None:
             play = episode.play
-            rows.append(Row(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number, version))
+            rows.append(Row(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number))
             more = []
         row, before, count = rows[-1], len(more), len(step.token_ids)
         rows[-1] = replace(

@@ -93,7 +93,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
             if run.episodes:
                 run.episodes.add(step, played, advantages_of(groups))
             with run.phase("update"):
-                metrics = learner.update(rows_of(groups, config, learner.optimizer.steps))
+                metrics = learner.update(rows_of(groups, config))
             run.meter.tokens += sum(episode.tokens for episode in played)
             run.meter.flops += 2.0 * parameters * tokens_forwarded(played) + training_flops(
                 int(metrics["tokens_updated"] or 0), parameters, above, trained.count, config.trainer.epochs, config.trainer.kl_coef > 0
@@ -295,11 +295,11 @@ def advantages_of(groups: Sequence[Group]) -> dict[int, list[float]]:
     return found
 
 
-def rows_of(groups: Sequence[Group], config: Config, version: int) -> list[Row]:
+def rows_of(groups: Sequence[Group], config: Config) -> list[Row]:
     """The rows of all groups, weighted as one batch."""
     episodes = [episode for group in groups for episode in group.episodes]
     advantage_N = [advantage for group in groups for advantage in group.advantages]
-    return make_rows(episodes, advantage_N, config.trainer, config.agent.reply_length, version)
+    return make_rows(episodes, advantage_N, config.trainer, config.agent.reply_length)
 
 
 def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[str, float]:

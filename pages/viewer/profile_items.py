@@ -17,7 +17,7 @@ from ...evals.samples import SAMPLES
 from ...evals.statistics import Difference, FloatArray
 from ...studies.leaderboard.measured import read_rates
 from ...studies.leaderboard.records import Entry
-from ...studies.profiles import BestLayer, ChosenOn, Coefficient, best_layer, on_common_items, profile_agreement
+from ...studies.profiles import BestLayer, Coefficient, best_layer, on_common_items, profile_agreement
 from ..page import Cell, Table
 from .episode_table import Version
 from .profile_page import Profile
@@ -41,7 +41,7 @@ def best_layer_text(root: Path, profile: Profile, decoding: Decoding) -> str:
     (_, base_KRI), *_ = _rates(root, [profile.base], decoding, {})[1].values()
     seeds, by_task = _rates(root, [profile.full, *entries.values()], decoding, {})
     (_, rate_KRI), *_ = by_task.values()
-    found = best_layer(base_KRI[0, 0], rate_KRI[0], rate_KRI[1:], ChosenOn.BOTH if len(seeds) > 1 else ChosenOn.ITEMS)
+    found = best_layer(base_KRI[0, 0], rate_KRI[0], rate_KRI[1:])
     return _best_layer_text(found, list(entries)[found.layer], seeds)
 
 

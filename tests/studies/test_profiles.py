@@ -14,10 +14,8 @@ from scipy import stats
 from onelayer.evals.records import Outcomes
 from onelayer.evals.statistics import wilson
 from onelayer.studies.profiles import (
-    ChosenOn,
     Coefficient,
     best_layer,
-    bonett_wright,
     compare_votes,
     correlation,
     jaccard,
@@ -28,7 +26,6 @@ from onelayer.studies.profiles import (
 
 SCIPY: dict[Coefficient, Any] = {
     Coefficient.SPEARMAN: stats.spearmanr,
-    Coefficient.KENDALL: stats.kendalltau,
     Coefficient.PEARSON: stats.pearsonr,
 }
 
@@ -45,16 +42,6 @@ def test_correlations_equal_scipy(pairs, coefficient):
     a, b = np.array(pairs, dtype=float).T
     if np.ptp(a) and np.ptp(b):
         assert correlation(a[None], b[None], coefficient)[0] == pytest.approx(SCIPY[coefficient](a, b).statistic)
-
-
-def test_bonett_wright_as_noted():
-    """rho .8 over 28 layers gives [.57, .91]; and with no correction for rho it is Fisher's interval, as scipy has it for Pearson's r."""
-    assert bonett_wright(0.8, 28, Coefficient.SPEARMAN) == pytest.approx((0.57, 0.91), abs=0.005)
-    x, y = np.random.default_rng(0).normal(size=(2, 28))
-    found = SCIPY[Coefficient.PEARSON](x, y)
-    theirs = found.confidence_interval()
-    assert bonett_wright(found.statistic, 28, Coefficient.PEARSON) == pytest.approx((theirs.low, theirs.high))
-    assert bonett_wright(1.0, 28, Coefficient.KENDALL) == (1, 1)
 
 
 @pytest.mark.parametrize("coefficient", Coefficient)
@@ -103,18 +90,18 @@ def test_agreement_of_clear_profiles_is_what_was_measured():
 
 def test_the_best_layer_is_reported_on_what_did_not_choose_it():
     """20 layers that are all equal to full: the highest on the same data is above 1, held out it is 1 on average."""
-    naive, held_out = [], {way: [] for way in ChosenOn}
+    naive, held_out = [], {1: [], 2: []}
     for seed in range(60):
         rng = np.random.default_rng(seed)
         hard_I = rng.normal(0, 0.2, 200)
         base_I, full_RI = profile(np.array([0.3]), hard_I, rng)[0, 0], profile(np.array([0.6]), hard_I, rng, 2)[0]
         layer_KRI = profile(np.full(20, 0.6), hard_I, rng, 2)
         naive.append(layer_KRI.mean(axis=(1, 2)).max() - full_RI.mean())
-        for way in ChosenOn:
-            held_out[way].append(best_layer(base_I, full_RI, layer_KRI, way, seed=seed).contribution.to_full.difference)
+        for seeds, found in held_out.items():
+            found.append(best_layer(base_I, full_RI[:seeds], layer_KRI[:, :seeds], seed=seed).contribution.to_full.difference)
     assert np.mean(naive) > 0.015
-    for way in ChosenOn:
-        assert abs(np.mean(held_out[way])) < 3 * np.std(held_out[way]) / np.sqrt(60), way
+    for seeds, found in held_out.items():
+        assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60), seeds
 
 
 def test_the_best_layer_is_found_and_parts_do_not_overlap():
@@ -123,10 +110,10 @@ def test_the_best_layer_is_found_and_parts_do_not_overlap():
     layer_KRI[2, :1] = 1.0
     layer_KRI[3, 1:] = 1.0
     base_I, full_RI = np.zeros(50), np.full((3, 50), 0.5)
-    found = best_layer(base_I, full_RI, layer_KRI, ChosenOn.SEEDS)
+    found = best_layer(base_I, full_RI, layer_KRI)
     assert (found.layer, found.contribution.gain.difference) == (2, 0.5)
-    with pytest.raises(ValueError, match="1 training seeds"):
-        best_layer(base_I, full_RI[:1], layer_KRI[:, :1], ChosenOn.BOTH)
+    with pytest.raises(ValueError, match="4 items or more"):
+        best_layer(base_I[:3], full_RI[:, :3], layer_KRI[..., :3])
 
 
 def test_jaccard_of_a_pair_is_a_share_of_the_union():

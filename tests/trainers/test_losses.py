@@ -26,7 +26,7 @@ def episodes(groups: int, size: int, lost: set[int]) -> list[Episode]:
 
 
 def to_rows(episodes: list[Episode]) -> list[Row]:
-    return make_rows(episodes, advantages(episodes, TrainerConfig()), TrainerConfig(), 4, 0)
+    return make_rows(episodes, advantages(episodes, TrainerConfig()), TrainerConfig(), 4)
 
 
 def test_the_lost_and_the_lonely_are_left_out() -> None:

@@ -138,7 +138,7 @@ def test_truncated_replies_are_left_out(base: Base, rows: list[Row], loss_weight
 
 def row_of(length: int, episode: int, step: int = 0) -> Row:
     tokens = [1] * length
-    return Row([1], tokens, [True] * length, [-1.0] * length, [1.0] * length, [False] * length, "item", 0, episode, step, 0)
+    return Row([1], tokens, [True] * length, [-1.0] * length, [1.0] * length, [False] * length, "item", 0, episode, step)
 
 
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=1, max_size=6), st.integers(1, 400))
@@ -188,7 +188,7 @@ def test_a_conversation_is_one_row_and_learns_as_its_steps_would(base: Base) -> 
     episodes = played(base, windowed=False)
     steps = [step for episode in episodes for step in episode.steps]
     settings = {"algorithm": "gigpo", "kl_coef": 0, "mask_truncated": True}
-    rows = make_rows(episodes, SCORES, TrainerConfig.model_validate(settings), MAX_TOKENS, 0)
+    rows = make_rows(episodes, SCORES, TrainerConfig.model_validate(settings), MAX_TOKENS)
     for row, episode in zip(rows, episodes, strict=True):  # one a conversation
         assert row.prompt_ids + row.token_ids == episode.steps[-1].prompt_ids + episode.steps[-1].token_ids
         replies = [token for step in episode.steps for token in step.token_ids]
@@ -214,7 +214,7 @@ def test_a_conversation_is_one_row_and_learns_as_its_steps_would(base: Base) -> 
 
 def test_steps_with_prompts_of_their_own_are_rows_of_their_own(base: Base) -> None:
     episodes = played(base, windowed=True)
-    rows = make_rows(episodes, SCORES, TrainerConfig(algorithm=GiGPO(), kl_coef=0), MAX_TOKENS, 0)
+    rows = make_rows(episodes, SCORES, TrainerConfig(algorithm=GiGPO(), kl_coef=0), MAX_TOKENS)
     steps = [step for episode in episodes for step in episode.steps]
     assert [(row.prompt_ids, row.token_ids, row.advantages[0]) for row in rows] == [
         (step.prompt_ids, step.token_ids, score) for step, score in zip(steps, SCORES, strict=True)
