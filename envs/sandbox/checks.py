@@ -35,7 +35,7 @@ def calls(
     given = list(inputs)
     request = codec.encode({"source": source, "entry_point": entry_point, "inputs": given})
     pool = pool or pools.pool
-    with pool.slot(), _check(pool, "candidate", "calls", request, limits, max(1, len(given))) as check:
+    with pool.turns, _check(pool, "candidate", "calls", request, limits, max(1, len(given))) as check:
         for _ in range(max(1, len(given))):
             reply = check.reply()
             yield reply
@@ -51,7 +51,7 @@ def script(source: str, stdin: str, limits: Limits = DEFAULT, *, pool: SandboxPo
     request = codec.encode({"source": source, "stdin": stdin})
     pool = pool or pools.pool
     limits = dataclasses.replace(limits, total_cpu_seconds=min(limits.cpu_seconds, limits.total_cpu_seconds))
-    with pool.slot(), _check(pool, "candidate", "script", request, limits, 1) as check:
+    with pool.turns, _check(pool, "candidate", "script", request, limits, 1) as check:
         told, reply = None, check.next()
         while not check.ended:
             told, reply = reply, check.next()
@@ -76,7 +76,7 @@ def judged(source: str, tests: str, names: Sequence[str], limits: Limits = DEFAU
     tests_request = codec.encode({"tests": tests, "names": list(names)})
     patient = dataclasses.replace(limits, cpu_seconds=limits.total_cpu_seconds)
     pool = pool or pools.pool
-    with pool.slot(), _check(pool, "candidate", "serve", source_request, limits, -1) as candidate:
+    with pool.turns, _check(pool, "candidate", "serve", source_request, limits, -1) as candidate:
         defined = candidate.reply()
         if defined.outcome is not Outcome.RETURNED:
             return defined

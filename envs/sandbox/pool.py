@@ -1,8 +1,4 @@
-"""The worker programs of this process: started when first needed, lent to one check at a time.
-
-A worker is a fresh interpreter and not a fork of the caller, so it is safe beside threads, CUDA and inside daemonic processes.
-It ends when its standard input is closed, whatever becomes of this process.
-"""
+"""The worker programs of this process: started when first needed, lent to one check at a time."""
 
 from __future__ import annotations
 
@@ -10,16 +6,14 @@ import contextlib
 import json
 import os
 import select
-import signal
-import subprocess
 import sys
 import sysconfig
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...common.errors import UserError
+from ...common.programs import Idle, Program, Turns
 from .inside.watch import HEAD
 from .results import Isolation
 
@@ -57,22 +51,12 @@ def _cores() -> int:
 MAX_CHECKS = max(1, min(8, _cores()))
 
 
-class Worker:
+class Worker(Program):
     """One program and its pipes; used by one thread at a time. Everything raises EOFError or OSError when the program is gone."""
 
     def __init__(self, layers: tuple[str, ...] = LAYERS) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-S", "-c", PROGRAM, str(Path(__file__).parent.resolve()), " ".join(layers), *_packages()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            env=ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is the caller's business, and the whole group can be killed
-        )
-        assert self.process.stdin and self.process.stdout
-        self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
+        here = str(Path(__file__).parent.resolve())
+        super().__init__(["-S", "-c", PROGRAM, here, " ".join(layers), *_packages()], ENVIRONMENT, "/")
         self.unread = bytearray()
         self.poll = select.poll()
         self.poll.register(self.stdout, select.POLLIN)
@@ -113,37 +97,21 @@ class Worker:
         del self.unread[:count]
         return found
 
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.close()
-
-    def close(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe:
-                pipe.close()
-
 
 class SandboxPool:
     """Workers of one kind for each role. Tests and candidates never share one: what is left in its memory stays with its kind."""
 
     def __init__(self, layers: tuple[str, ...] = LAYERS) -> None:
         self.layers = layers
-        self.slots = threading.BoundedSemaphore(MAX_CHECKS)
-        self.idle: dict[str, list[Worker]] = {"candidate": [], "judge": []}  # append and pop are atomic
-        self.isolation: Isolation | None = None
-
-    @contextlib.contextmanager
-    def slot(self) -> Iterator[None]:
+        self.turns = Turns(MAX_CHECKS)
         """A check's turn: at most MAX_CHECKS at a time."""
-        with self.slots:
-            yield
+        self.idle = {role: Idle(self._start) for role in ("candidate", "judge")}
+        self.isolation: Isolation | None = None
 
     @contextlib.contextmanager
     def lend(self, role: str) -> Iterator[Worker]:
         """A worker that is ready. One that is busy when the block ends is killed: the next message would be someone else's."""
-        worker = self._take(role)
+        worker = self.idle[role].take()
         try:
             yield worker
         finally:
@@ -151,16 +119,6 @@ class SandboxPool:
                 worker.kill()
             else:
                 self.idle[role].append(worker)
-
-    def _take(self, role: str) -> Worker:
-        while True:
-            try:
-                worker = self.idle[role].pop()
-            except IndexError:
-                return self._start()
-            if worker.process.poll() is None:
-                return worker
-            worker.kill()  # ended from outside while it was idle
 
     def _start(self) -> Worker:
         if not sys.platform.startswith("linux"):
@@ -189,8 +147,7 @@ class SandboxPool:
 
     def stop(self) -> None:
         for workers in self.idle.values():
-            while workers:
-                workers.pop().kill()
+            workers.stop()
 
 
 pool = SandboxPool()
@@ -199,7 +156,7 @@ pool = SandboxPool()
 def isolation() -> Isolation:
     """What holds candidates on this machine. Starts a worker to find out. Raises UserError where nothing does and that is not allowed."""
     if pool.isolation is None:
-        with pool.slot(), pool.lend("candidate"):
+        with pool.turns, pool.lend("candidate"):
             pass
     assert pool.isolation
     return pool.isolation
@@ -218,15 +175,3 @@ def describe() -> str | None:
 def stop() -> None:
     """End the idle workers of this process; later checks start new ones."""
     pool.stop()
-
-
-def _forget() -> None:
-    """In a forked process: the parent's pipes are not ours to use."""
-    for workers in pool.idle.values():
-        for worker in workers:
-            worker.close()
-            worker.process.returncode = 0  # not our child: nothing to wait for
-    pool.__init__(pool.layers)
-
-
-os.register_at_fork(after_in_child=_forget)
