@@ -204,7 +204,7 @@ def test_a_frozen_or_killed_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) 
     for sent, verdict in ((signal.SIGSTOP, "timeout"), (signal.SIGKILL, "correct")):
         workers.stop()
         assert check("x+x", "2x") == "correct"
-        os.killpg(workers._pool.idle[-1].process.pid, sent)
+        os.killpg(workers._idle[-1].process.pid, sent)
         assert check("x+x", "2x") == verdict
         assert check("x+x", "2x") == "correct"
 
@@ -240,7 +240,7 @@ def test_inside_daemonic_processes(method: str) -> None:
 def test_workers_end_with_their_caller() -> None:
     program = (
         "from onelayer.envs.math import workers; import os, signal\n"
-        "workers.check(['formula', 'x+x'], ['formula', '2x']); print(workers._pool.idle[0].process.pid, flush=True)\n"
+        "workers.check(['formula', 'x+x'], ['formula', '2x']); print(workers._idle[0].process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
