@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,6 +33,11 @@ def number(value: object, digits: int = 3) -> str:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}".replace("-", "\u2212")
+
+
+def one_of(query: Query, name: str, allowed: Sequence[str] | Mapping[str, str]) -> str:
+    """A choice; the first where the query makes none that there is."""
+    return found if (found := query.get(name, "")) in allowed else next(iter(allowed))
 
 
 def texts(there: Episodes, query: Query) -> dict[str, Any]:

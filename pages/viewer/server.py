@@ -25,7 +25,8 @@ from urllib.parse import parse_qsl, urlsplit
 from ...common.errors import UserError
 from ..page import TEMPLATES
 from .episode_page import NotFound
-from .pages import Site
+from .site import Site
+from .views import PAGES, TABS
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; form-action 'self'; "
@@ -54,7 +55,7 @@ class Server(ThreadingHTTPServer):
         """port: 0 takes one that is free. Raises UserError where the directory cannot be read, or the port not be had."""
         if not root.is_dir():
             raise UserError(f"{root}: {'a file, not a directory' if root.exists() else 'no such directory'}; name a directory of runs")
-        self.site = Site(root)
+        self.site = Site(root, TABS)
         self.script = (TEMPLATES / "view.js").read_bytes()
         self.named = host
         self._told: set[str] = set()
@@ -160,10 +161,10 @@ class Handler(BaseHTTPRequestHandler):
         site = self.server.site
         status = HTTPStatus.OK
         try:
-            page = site.pages.get(address.path.removeprefix("/"))
+            page = PAGES.get(address.path.removeprefix("/"))
             if page is None:
                 raise NotFound("There is no such page.")
-            text = page(query)
+            text = page.show(site, query)
         except NotFound as found:
             status, text = HTTPStatus.NOT_FOUND, site.render("view_message.html.j2", heading="Not there", message=str(found))
         except Exception:

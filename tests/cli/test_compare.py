@@ -15,8 +15,9 @@ from e2e.commands import replies
 
 from onelayer.cli.main import main
 from onelayer.evals.records import Decoding
-from onelayer.pages.viewer.pages import Site
 from onelayer.pages.viewer.profile_page import Measure, profiles
+from onelayer.pages.viewer.site import Site
+from onelayer.pages.viewer.views import PAGES, TABS
 from onelayer.studies.leaderboard.records import Leaderboard
 
 SMALL = ["trainer.steps=2", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.lr=3e-4"]
@@ -188,7 +189,7 @@ def test_two_studies_say_the_same_everywhere(tmp_path: Path, monkeypatch: pytest
             assert gains == [(expected["difference"], (expected["low"], expected["high"]))] * (arm["name"] != "full")
             checked += 1
     assert checked == 12
-    page = Site(Path("runs")).curves({})
+    page = PAGES["curves"].show(Site(Path("runs"), TABS), {})
     assert [text in page for text in ("arithmetic, 1 turn", "arithmetic, 2 turns", ">arithmetic<")] == [True, True, False]
 
 

@@ -101,13 +101,13 @@ def test_the_policy_lets_nothing_in_and_nothing_out(made: Path) -> None:
 def test_a_page_that_fails_says_so_and_the_server_goes_on(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from onelayer.pages.viewer import pages
+    from onelayer.pages.viewer.views import items, runs
 
     def fail(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(pages.item_matrix, "matrix", fail)
-    monkeypatch.setattr(pages, "page_of", fail)
+    monkeypatch.setattr(items.item_matrix, "matrix", fail)
+    monkeypatch.setattr(runs, "page_of", fail)
     assert ask("/")[0] == ask("/")[0] == 500
     assert capsys.readouterr().err.count("RuntimeError: a defect") == 1
     assert ask("/curves")[0] == 200
