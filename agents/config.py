@@ -9,12 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
+from ..envs.config import model_of
+
 PLACES = ("observation", "task", "history", "admissible")
-HISTORY: dict[str, int | Literal["full"]] = {
-    "onelayer/ALFWorld-v0": 2,
-    "onelayer/Math-v0": 0,
-    "onelayer/Code-v0": 0,
-}  # the latter two repeat what is needed
 PLAIN = "none"
 """The value of `agent.chat_template` for prompts without one."""
 SERVER = "URL"
@@ -172,4 +169,4 @@ def engine_row(engine: str) -> str | None:
 
 def history(wanted: int | Literal["full"] | None, env_id: str) -> int | Literal["full"]:
     """What `agent.history` stands for in an environment: as it is, and where it is null the environment's own."""
-    return HISTORY.get(env_id, "full") if wanted is None else wanted
+    return model_of({"id": env_id}).HISTORY if wanted is None else wanted

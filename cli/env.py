@@ -19,27 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List, check and play environments; write one of your own.")
 
 ENV = typer.Argument(metavar="ENV", help="NAME or NAME/SPLIT: a suite, a .jsonl file, or an id (package.module:namespace/Name-v0)")
-ENVIRONMENTS = """\
-onelayer/Math-v0: one question, one answer, graded by value
-  arithmetic              sums and differences, generated    train, validation, test
-  gsm8k                   grade-school word problems         train, validation, test    ONELAYER_DATA or the hub
-  math                    competition problems to train on   train, validation          ONELAYER_DATA or the hub
-  math500                 competition problems               test                       ONELAYER_DATA or the hub
-  aime24, aime25, amc23   contests                           test                       ONELAYER_DATA or the hub
-  minerva, olympiadbench  undergraduate science, olympiads   test                       ONELAYER_DATA or the hub
-  numinamath              competition problems to train on   train, validation, test    ONELAYER_DATA or the hub
-  deepscaler, skywork     competition problems to train on   train, validation          ONELAYER_DATA or the hub
-  FILE.jsonl, hub:...     your own questions and answers     train, validation, test
-
-onelayer/Code-v0: write a Python function or program, run in a sandbox
-  functions               small functions, generated         train, validation, test
-  humaneval+, mbpp+       EvalPlus                           test                       ONELAYER_DATA or its releases
-  FILE.jsonl, hub:...     your own tasks and tests           train, validation, test
-
-onelayer/ALFWorld-v0: household tasks as text games (make alfworld)
-  alfworld                generated games                    train, validation, valid_seen, valid_unseen
-  alfworld-official       the published games                the same                   ALFWORLD_DATA
-
+OTHERS = """\
 others
   reasoning_gym:TASK      procedural tasks of reasoning-gym  train, validation, test    pip install 'onelayer[reasoning]'
   package.module:me/Name-v0    your own environment: `onelayer env new NAME` writes one, docs/adding-an-environment.md explains it"""
@@ -54,7 +34,14 @@ def list_environments() -> None:
     Example:
       onelayer env list
     """
-    print(ENVIRONMENTS)
+    from ..envs.config import BUILT_IN
+
+    for id, kind in BUILT_IN.items():
+        print(f"{id}: {kind.TITLE}")
+        for one in kind.SUITES:
+            print(f"  {one.names:23} {one.what:34} {one.splits:26} {one.needs}".rstrip())
+        print()
+    print(OTHERS)
 
 
 @app.command("check")

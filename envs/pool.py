@@ -30,7 +30,7 @@ import gymnasium as gym
 
 from ..common.errors import UserError
 from . import make
-from .config import EnvConfig, MathConfig, PoolConfig
+from .config import EnvConfig, PoolConfig
 from .pool_env import InfrastructureError, PoolEnv, Request
 from .pool_process import CLOSE_SECONDS, START_SECONDS, Gone, Process, Settings
 from .pool_worker import Data, Host
@@ -99,7 +99,7 @@ def open_pool(env: EnvConfig, split: str, settings: PoolConfig) -> Pool:
     """A pool of the environment that a recipe names, on one of its splits."""
     workers = settings.workers
     if workers is None:
-        workers = 0 if isinstance(env, MathConfig) else len(os.sched_getaffinity(0))
+        workers = 0 if env.IN_PROCESS else len(os.sched_getaffinity(0))
     return Pool(functools.partial(make, env, split), workers, settings.step_seconds, settings.memory_gib)
 
 

@@ -32,6 +32,7 @@ from ..common.cost import Cost, Meter, git_commit, hardware, versions
 from ..common.errors import UserError
 from ..common.files import owned, write_atomically
 from ..common.text import plain
+from ..envs.config import model_of
 from ..envs.items import Item, Split
 from ..envs.pool import Pool
 from .config import EvalConfig
@@ -44,7 +45,6 @@ from .replies import reply_statistics
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
 
-DOMAINS = {"onelayer/Math-v0": "math", "onelayer/Code-v0": "code", "onelayer/ALFWorld-v0": "alfworld"}
 PROBE = "What is 1 + 1?\n\n<b> {} \u00e9 \u4f60\u597d"
 """A message whose tokens tell one tokenizer and chat template from another."""
 
@@ -265,7 +265,7 @@ def section(recipe: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
 
 def domain(recipe: Mapping[str, JsonValue]) -> str:
     """math, code, alfworld or other, by the environment."""
-    return DOMAINS.get(str(section(recipe, "env").get("id")), "other")
+    return model_of({"id": section(recipe, "env").get("id")}).DOMAIN
 
 
 def first_items(split: Split, count: int | None, key: str = "eval.items") -> Split:

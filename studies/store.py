@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ..common.errors import UserError, first_problem
 from ..common.reading import open_regular, read_bytes
-from ..envs.config import BUILT_IN, ALFWorldConfig
+from ..envs.config import model_of
 from ..evals.journal import JOURNAL, progress
 from ..evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, read_manifest
 from ..evals.samples import SAMPLES, read_columns
@@ -164,10 +164,7 @@ def trained_on(recipe: Mapping[str, Any]) -> str:
     """The suite that a run trains on, as its splits name it, from its configuration."""
     env = recipe.get("env")
     env = env if isinstance(env, Mapping) else {}
-    id, suite = str(env.get("id") or "unknown"), env.get("suite")
-    if BUILT_IN.get(id) is ALFWorldConfig:
-        return "ALFWorld" if suite == "generated" else f"ALFWorld {suite}"
-    return str(suite) if id in BUILT_IN else id
+    return model_of({"id": env.get("id")}).trained_on(env)
 
 
 def submission_of(directory: Path) -> Path | None:

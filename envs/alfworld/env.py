@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 import gymnasium as gym
 
 from ...common.errors import UserError
-from ..config import ALFWorldConfig
 from ..items import Item
 from ..spaces import FreeText
+from .config import ALFWorldConfig
 from .game import NOTHING, Game
 from .sources import Data, begin, games, loaded
 from .spelling import reading

@@ -13,9 +13,9 @@ from typing import Any
 from ...common.errors import UserError
 from ...common.files import check_new, write_atomically
 from ...common.reading import read_json_object
-from ..config import ALFWorldConfig
 from ..items import Item, Split, tenth
 from . import generator
+from .config import ALFWorldConfig
 from .game import Game, Play
 from .generator import LAMP, NEEDS, TASKS, Draw, Placed
 from .pddl import Unsupported

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import gymnasium as gym
 
 from ...common.errors import UserError
-from ..config import CodeConfig, CodeFields
 from ..items import Item
 from ..spaces import FreeText
+from .config import CodeConfig, CodeFields
 from .sources import load_problems
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from ...common.errors import UserError
-from ..config import CodeFields
 from ..items import Item
 from ..math.sources import Record
 from .asserts import Unnamed, asserts, kinds_in
@@ -30,6 +29,7 @@ from .columns import (
     solution_in,
     tests_of,
 )
+from .config import CodeFields
 from .extract import definition
 from .problems import Asserts, Calls, Problem, Programs, Ungradable
 

@@ -20,10 +20,10 @@ from typing import Any
 from ...common.errors import UserError
 from ...common.files import write_atomically
 from ...common.reading import open_regular, parse_json
-from ..config import CodeConfig, CodeFields
 from ..items import Item, Skipped, Split, tenth
 from ..math.sources import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines
 from . import functions, plus
+from .config import CodeConfig, CodeFields
 from .problems import Problem, Ungradable
 from .reference import cache
 from .rows import Task, name_of, own_task

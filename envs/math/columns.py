@@ -17,9 +17,9 @@ from typing import Any
 
 from ...common.errors import UserError
 from ...common.reading import parse_json
-from ..config import FieldMapping
 from ..items import Item
 from .answers import extract_answer
+from .config import FieldMapping
 from .gold import Gold
 from .latex import normalise
 from .numerals import number

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import gymnasium as gym
 
 from ...common.errors import UserError
-from ..config import FieldMapping, MathConfig
 from ..items import Item, Split, choose
 from ..spaces import FreeText
 from .columns import golds_of
+from .config import FieldMapping, MathConfig
 from .sources import load
 
 if TYPE_CHECKING:

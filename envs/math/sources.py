@@ -17,10 +17,10 @@ from typing import Any
 
 from ...common.errors import UserError
 from ...common.reading import LARGEST_LINES, parse_json, read_bytes
-from ..config import FieldMapping, MathConfig
 from ..items import Item, Skipped, Split, tenth
 from . import arithmetic
 from .columns import Unplayable, as_text, find, golds_of, read_question, read_row, value_at
+from .config import FieldMapping, MathConfig
 from .golds import unreadable_golds
 
 TRAINING_FILE = {"train": range(1, 10), "validation": range(0, 1)}  # tenths of the hash space

@@ -30,8 +30,8 @@ from ...agents.trained_sets.changes import by_weight
 from ...common.errors import UserError, first_problem
 from ...common.files import write_atomically
 from ...common.reading import parse_json, read_bytes
-from ...envs import is_built_in, load, parse_suite
-from ...envs.config import BUILT_IN, ALFWorldConfig, EnvConfig, OtherConfig, PoolConfig
+from ...envs import load, parse_suite
+from ...envs.config import BUILT_IN, EnvConfig, OtherConfig, PoolConfig
 from ...envs.items import Split
 from ...envs.pool import open_pool
 from ...evals.config import EvalConfig
@@ -47,7 +47,6 @@ from .recorded import Outcome, Records
 from .refusal import Reason, Refused
 from .replay import Subject
 
-GENERATED = ("arithmetic", "functions", "generated")
 """Suites whose items are made here."""
 FOREIGN_ITEMS = 1 << 14  # of a generated suite, where the evaluation was made elsewhere
 FOREIGN_TURNS = 1000  # that an episode may take, where the evaluation was made elsewhere
@@ -201,11 +200,11 @@ def _check_trust(place: str, manifest: Evaluation, recipe: _Recipe, tools: Tools
         if env.id != tools.environment:
             there = ", ".join(BUILT_IN)
             raise refuse(f"its environment is {env.id}, none of {there}; if you trust that module, give --environment with it")
-    elif not is_built_in(env) and env.suite != tools.suite:
+    elif not env.has_fixed_source and env.suite != tools.suite:
         raise refuse(f"its suite is {env.suite}, none that is built in; if you trust that file or data set, give --suite with it")
-    elif (turns := env.max_steps if isinstance(env, ALFWorldConfig) else env.max_turns) > FOREIGN_TURNS:
+    elif (turns := env.turns) > FOREIGN_TURNS:
         raise refuse(f"its episodes take up to {turns} turns, more than the {FOREIGN_TURNS} that are played")
-    elif env.suite in GENERATED:
+    elif env.suite == env.GENERATED:
         if manifest.items > FOREIGN_ITEMS:
             raise refuse(f"{manifest.items} items, more than the {FOREIGN_ITEMS} of a generated suite that are made")
         if env.size and env.size > manifest.items:  # the first ones are the same

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from onelayer.envs import FieldMapping, MathConfig, UserError, check_disjoint, load, parse_suite
+from onelayer.envs.config import ALFWorldConfig, CodeConfig
 from onelayer.envs.math import golds as golds_module
+from onelayer.envs.math.sources import SUITES
 
 
 def write(path: Path, rows: list[dict]) -> str:
@@ -134,6 +136,12 @@ def test_training_on_evaluation_items_is_refused(tmp_path: Path) -> None:
         check_disjoint(train, load(MathConfig(suite=write(tmp_path / "evaluation.jsonl", spaced)), "all"))
     with pytest.raises(UserError, match="10 of the 10"):
         check_disjoint(train, train)
+
+
+def test_the_list_of_suites_is_that_of_their_sources() -> None:
+    assert sorted(MathConfig.suites()) == sorted(["arithmetic", *SUITES])
+    assert not MathConfig(suite="FILE.jsonl").has_fixed_source and not CodeConfig(suite="hub:...").has_fixed_source
+    assert CodeConfig(suite="mbpp+").has_fixed_source and ALFWorldConfig(suite="official").has_fixed_source
 
 
 def test_names_of_suites() -> None:

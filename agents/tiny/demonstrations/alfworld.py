@@ -14,11 +14,10 @@ from typing import cast
 
 from ....envs.alfworld.env import ALFWorldEnv
 from ....envs.config import ALFWorldConfig
-from ...config import HISTORY
 from ...prompts import default_prompt, fill
 
 PROMPT = default_prompt(ALFWorldConfig().id)
-TURNS = cast("int", HISTORY[ALFWorldConfig().id])
+TURNS = cast("int", ALFWorldConfig.HISTORY)
 GAMES = 8192
 AT_ONCE = 64  # episodes whose steps are shuffled together
 MISTAKES = 0.2  # chance of a command that is not possible, which is shown and not taught: what comes after it is

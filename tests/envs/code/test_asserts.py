@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from onelayer.envs import CodeConfig, UserError, load
+from onelayer.envs import UserError, load
 from onelayer.envs.code import pytest_stub
 from onelayer.envs.code.asserts import asserts
 from onelayer.envs.code.grader import grade
 from onelayer.envs.code.problems import Problem
 from onelayer.envs.code.sources import load_problems
+from onelayer.envs.config import CodeConfig
 
 
 def write(path: Path, rows: list[dict]) -> str:

@@ -10,7 +10,8 @@ import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from onelayer.envs import CodeConfig, UserError, make
+from onelayer.envs import UserError, make
+from onelayer.envs.config import CodeConfig
 
 SMALL = CodeConfig(size=40)
 

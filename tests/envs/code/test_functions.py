@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onelayer.envs import CodeConfig, UserError, check_disjoint, load
+from onelayer.envs import UserError, check_disjoint, load
 from onelayer.envs.code import functions
 from onelayer.envs.code.grader import check, grade
 from onelayer.envs.code.problems import Calls, Problem
 from onelayer.envs.code.sources import load_problems
+from onelayer.envs.config import CodeConfig
 
 DIGESTS = {
     "train": (4096, "32aeb63ef36454fd"),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from onelayer.envs import CodeConfig, UserError, check_disjoint, load
+from onelayer.envs import UserError, check_disjoint, load
+from onelayer.envs.code.config import CodeFields
 from onelayer.envs.code.grader import grade
 from onelayer.envs.code.sources import load_problems
-from onelayer.envs.config import CodeFields
+from onelayer.envs.config import CodeConfig
 
 
 def write(path: Path, rows: list) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from onelayer.envs import CodeConfig, UserError, load
+from onelayer.envs import UserError, load
 from onelayer.envs.code import plus, reference
 from onelayer.envs.code.grader import check, grade
 from onelayer.envs.code.problems import Calls
 from onelayer.envs.code.sources import load_problems
+from onelayer.envs.config import CodeConfig
 
 SIZES = {"humaneval+": 164, "mbpp+": 378}
 

@@ -26,10 +26,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from onelayer.envs import CodeConfig, UserError, load, parse_suite
+from onelayer.envs import UserError, load, parse_suite
 from onelayer.envs.code.grader import grade
 from onelayer.envs.code.problems import Calls, Programs
 from onelayer.envs.code.sources import load_problems
+from onelayer.envs.config import CodeConfig
 
 SUM = "a, b = map(int, input().split())\nprint(a + b)"
 TWO_SUM = """class Solution:
