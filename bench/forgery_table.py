@@ -20,6 +20,7 @@ from onelayer.agents.agent import make_agent
 from onelayer.agents.config import AgentConfig, ModelConfig
 from onelayer.agents.patch import read
 from onelayer.agents.policy import load_base
+from onelayer.common.errors import UserError
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig
 from onelayer.evals.config import EvalConfig
@@ -169,7 +170,10 @@ def rekeyed(**changes: Any) -> Doctor:
         edit(place / MANIFEST, **{f"config__{name}": value for name, value in changes.items()})
         manifest = read_manifest(place)
         base, env = load_base(ModelConfig()), MathConfig.model_validate(manifest.config["env"])
-        agent = make_agent(base, AgentConfig.model_validate(manifest.config["agent"]), env)
+        try:
+            agent = make_agent(base, AgentConfig.model_validate(manifest.config["agent"]), env)
+        except UserError:  # no agent has this configuration, so its protocol is nobody's
+            agent = make_agent(base, AgentConfig(), env)
         policy = model_policy(base, "tiny", [read(directory / RUN / PATCH)], manifest.trained)
         protocol = protocol_of(agent, manifest.split, policy, manifest.config)
         split = first_items(load(MathConfig(difficulty=env.difficulty), "test"), manifest.items)
