@@ -6,7 +6,6 @@ the prompt to the agent's engine, and hands the reply back for an action.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -91,8 +90,3 @@ def agent_on(engine: Engine, tokenizer: PreTrainedTokenizerBase, config: AgentCo
     longest = left_for_prompts(engine.context, config.reply_length)
     prompt = config.prompt or default_prompt(env.id)
     return Agent(engine, tokenizer, config, prompt, history(config.history, env.id), min(longest, config.max_prompt or longest), ends)
-
-
-def derive_seed(*parts: object) -> int:
-    """63 bits from a hash of the parts: seeds that depend on what they are for and on nothing else."""
-    return int.from_bytes(hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()[:8], "big") >> 1

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from ..common.errors import UserError
+from ..common.seeds import derive_seed
 from ..envs.items import Split
 from ..envs.pool import Pool
 from ..envs.pool_env import ACTION_ERROR, InfrastructureError, PoolEnv, Turn
-from .agent import Agent, Player, derive_seed
+from .agent import Agent, Player
 from .dialogue import Dialogue, played
 from .engine import Completion, FinishReason, Request, Sampling
 from .length import UNLIMITED

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import JsonValue
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..agents.agent import Agent, Player, derive_seed
+from ..agents.agent import Agent, Player
 from ..agents.config import engine_row
 from ..agents.decoder import decoder_layers
 from ..agents.episodes import Play, assert_prompts_fit, play
@@ -31,6 +31,7 @@ from ..common.console import Console
 from ..common.cost import Cost, Meter, git_commit, hardware, versions
 from ..common.errors import UserError
 from ..common.files import owned, write_atomically
+from ..common.seeds import derive_seed
 from ..common.text import plain
 from ..envs.config import model_of
 from ..envs.items import Item, Split

@@ -16,12 +16,13 @@ from typing import Any, cast
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..agents.agent import Agent, derive_seed
+from ..agents.agent import Agent
 from ..agents.engine import Completion, FinishReason, Request
 from ..agents.length import TOKENLESS, UNLIMITED
 from ..agents.openai_engine import TextTokenizer, plain
 from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
+from ..common.seeds import derive_seed
 from ..envs.items import Split
 from .evaluator import sample_seed
 from .records import Decoding, PolicyInfo, Source

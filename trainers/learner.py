@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..agents.agent import derive_seed
 from ..agents.length import with_length
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
 from ..common.errors import UserError
+from ..common.seeds import derive_seed
 from . import head
 from .config import Config
 from .forward import Bucket, Pack, default_tokens, hidden_states, packs

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..agents import patch
-from ..agents.agent import Agent, derive_seed, make_agent
+from ..agents.agent import Agent, make_agent
 from ..agents.engine import Sampling
 from ..agents.episodes import Episode, Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded, training_flops
@@ -23,6 +23,7 @@ from ..agents.policy import Base, load_base, part_hashes, weight_hashes
 from ..agents.trained_sets import TrainedSet, select
 from ..agents.verdicts import CORRECT
 from ..common.errors import UserError
+from ..common.seeds import derive_seed
 from ..envs import check_disjoint, load, parse_suite
 from ..envs.config import EnvConfig
 from ..envs.items import Split

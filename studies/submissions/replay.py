@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from ...agents.agent import Agent, Player, derive_seed
+from ...agents.agent import Agent, Player
 from ...agents.dialogue import Dialogue
 from ...agents.ends import Ends
 from ...agents.engine import Completion, FinishReason
@@ -22,6 +22,7 @@ from ...agents.episodes import Play, play
 from ...agents.openai_engine import plain as unmarked
 from ...agents.policy import Base
 from ...common.errors import UserError
+from ...common.seeds import derive_seed
 from ...common.text import plain
 from ...envs.pool import Pool
 from ...evals.decoding import sampling_of

@@ -7,13 +7,14 @@ import torch
 from safetensors import safe_open
 
 from onelayer.agents import tiny
-from onelayer.agents.agent import derive_seed, make_agent
+from onelayer.agents.agent import make_agent
 from onelayer.agents.config import ModelConfig
 from onelayer.agents.decoder import decoder_layers
 from onelayer.agents.engine import Sampling
 from onelayer.agents.episodes import Play, play
 from onelayer.agents.policy import load_base
 from onelayer.cli.config import load as load_recipe
+from onelayer.common.seeds import derive_seed
 from onelayer.envs import load
 from onelayer.envs.pool import open_pool
 

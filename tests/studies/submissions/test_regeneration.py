@@ -10,10 +10,11 @@ import pytest
 from forged_submissions import EACH, ITEMS, LAYER, check, lost, seal
 
 from onelayer.agents import patch as patches
-from onelayer.agents.agent import derive_seed, make_agent
+from onelayer.agents.agent import make_agent
 from onelayer.agents.config import AgentConfig
 from onelayer.agents.engine import Completion, FinishReason
 from onelayer.agents.policy import Base
+from onelayer.common.seeds import derive_seed
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig, PoolConfig
 from onelayer.envs.math.env import MathEnv
