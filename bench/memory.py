@@ -1,12 +1,19 @@
-"""Memory and seconds of one update, above the weights, against the tokens in the batch.
+"""Memory and seconds of one update, above the weights, against the tokens in the batch; and of TRL 1.16 on the same rows.
 
-    python bench/memory.py --model DIR [--sets layer:12 full] [--responses 200] [--rows 4 16 64] [--dtype bfloat16] [--trl PYTHON]
-                           [--checkpoint] [--tokens-per-forward N]
+    OMP_NUM_THREADS=2 python bench/memory.py --model DIR [--sets layer:12 full] [--batches 4x250 16x250 16x1000 64x1000]
+                                             [--trl PYTHON [--trl-rows 8]] [--limit GIB] [--checkpoint]
 
-Groups of eight random responses of the given length to prompts of 60 tokens; every row has an advantage. The first update is not timed.
-"GiB" is the peak of the process's resident memory (of the device's allocations on CUDA) above what it holds with the model loaded;
-`full` also needs gradients, float32 masters and two moments, which are given apart: they exist once the optimiser has stepped. Each
-case is a process of its own. With --trl the same rows go through TRL's GRPOTrainer loss, up to the first size that does not fit --limit.
+A batch ROWSxTOKENS has rows of that many random response tokens, in groups of eight that share a prompt of 60 tokens; every row has an
+advantage. The model computes in bfloat16 on the CPU. Each case is a process of its own, which may hold --limit GiB of data.
+
+- GiB: the peak of the process's resident memory above what it holds with the model loaded.
+- of it state: gradients, moments and (here) float32 masters of what is trained, which are there whatever the batch is. TRL keeps no
+  masters: gradients and moments are bfloat16, as the weights are.
+- seconds: of one update, after one of replies of 8 tokens that is not counted, and after which the moments are there.
+
+With --trl the same rows go through TRL's GRPOTrainer (its rollout hands them over; the advantages, the loss and the optimiser's step are
+its own), up to the first batch that does not fit; --trl-rows is its `per_device_train_batch_size`, a whole batch unless given.
+--checkpoint computes activations again in the backward pass, on both sides.
 """
 
 from __future__ import annotations
@@ -14,45 +21,61 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
+import random
 import re
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-PROMPT, GROUP = 60, 8
+PROMPT, GROUP, WARM = 60, 8, 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--sets", nargs="+", default=["layer:12", "full"])
-    parser.add_argument("--responses", type=int, default=200, help="tokens of a response")
-    parser.add_argument("--rows", type=int, nargs="+", default=[4, 16, 64])
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tokens-per-forward", type=int)
-    parser.add_argument("--checkpoint", action="store_true", help="with trainer.checkpoint_layers")
-    parser.add_argument("--kl", type=float, default=0.0)
+    parser.add_argument("--model", required=True, help="directory of the model")
+    parser.add_argument("--sets", nargs="+", default=["layer:12", "full"], help="layer:K or full")
+    parser.add_argument("--batches", nargs="+", default=["4x250", "16x250", "16x1000", "64x1000"], help="rows x response tokens")
     parser.add_argument("--trl", help="python of an environment with TRL (bench/vs_trl.py)")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--trl-rows", type=int, help="rows of a forward pass of TRL's")
+    parser.add_argument("--limit", type=float, help="GiB of data that a case may hold")
+    parser.add_argument("--checkpoint", action="store_true", help="compute activations again in the backward pass")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
-        print(json.dumps((theirs if args.case.startswith("TRL ") else ours)(args)))
+        if args.limit:
+            most = int(args.limit * 2**30)
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        side, trained_set = args.case
+        print(json.dumps((theirs if side == "TRL" else ours)(args, trained_set)))
         return
-    print(f"{'case':<14} {'rows':>5} {'tokens':>7} {'GiB':>7} {'of it state':>11} {'seconds':>8}")
-    for spec in [*args.sets, *([f"TRL {spec}" for spec in args.sets] if args.trl else [])]:
-        for rows in args.rows:
-            command = [args.trl if spec.startswith("TRL ") else sys.executable, *sys.argv, "--case", spec, "--rows", str(rows)]
-            result = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(args.threads)}, text=True, capture_output=True)
-            tokens = rows * args.responses + -(-rows // GROUP) * PROMPT
-            if result.returncode:
-                reason = "killed for memory" if result.returncode < 0 else result.stderr.strip().splitlines()[-1][:100]
-                print(f"{spec:<14} {rows:>5} {tokens:>7} {reason}", flush=True)
-                break
-            found = json.loads(result.stdout.splitlines()[-1])
-            print(f"{spec:<14} {rows:>5} {tokens:>7} {found['peak']:>7.2f} {found['state']:>11.2f} {found['seconds']:>8.2f}", flush=True)
+    print(f"{'case':<14} {'batch':>8} {'tokens':>7} {'GiB':>7} {'of it state':>11} {'seconds':>8}")
+    for side, python in [("", sys.executable), *([("TRL", args.trl)] if args.trl else [])]:
+        for trained_set in args.sets:
+            for batch in args.batches:
+                rows, tokens = sizes(batch)
+                start = f"{side + ' ' * bool(side) + trained_set:<14} {batch:>8} {rows * tokens:>7}"
+                command = [python, *sys.argv, "--case", side, trained_set, "--batches", batch]
+                run = subprocess.run(command, text=True, capture_output=True)
+                if run.returncode:
+                    print(f"{start} {reason(run, args.limit)}", flush=True)
+                    break
+                found = json.loads(run.stdout.splitlines()[-1])
+                print(f"{start} {found['peak']:>7.2f} {found['state']:>11.2f} {found['seconds']:>8.2f}", flush=True)
+
+
+def sizes(batch: str) -> tuple[int, int]:
+    """Rows and response tokens of ROWSxTOKENS."""
+    rows, tokens = batch.split("x")
+    return int(rows), int(tokens)
+
+
+def reason(run: subprocess.CompletedProcess[str], limit: float | None) -> str:
+    """Why a case ended without a figure."""
+    if run.returncode == -9 or re.search(r"can't allocate memory|MemoryError|bad_alloc|Cannot allocate memory", run.stderr):
+        return f"does not fit in {limit:g} GiB" if limit else "does not fit in memory"
+    return (run.stderr.strip().splitlines() or [f"ended with {run.returncode}"])[-1][:100]
 
 
 class Peak:
@@ -60,30 +83,28 @@ class Peak:
 
     def __init__(self) -> None:
         gc.collect()
-        self.before = self._status("VmRSS")
+        self.before = status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
 
     def above(self) -> float:
-        return (self._status("VmHWM") - self.before) / 2**20
-
-    def _status(self, name: str) -> int:
-        found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        assert found
-        return int(found[1])
+        return status("VmHWM") - self.before
 
 
-def ids(rows: int, responses: int, vocabulary: int) -> tuple[list[list[int]], list[list[int]]]:
+def status(name: str) -> float:
+    """A figure of /proc/self/status in GiB."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 2**20
+
+
+def ids(rows: int, tokens: int, vocabulary: int) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and responses of random tokens, a row each."""
-    import random
-
     rng = random.Random(0)
     prompts = [[rng.randrange(10, vocabulary) for _ in range(PROMPT)] for _ in range(-(-rows // GROUP))]
-    return [prompts[row // GROUP] for row in range(rows)], [[rng.randrange(10, vocabulary) for _ in range(responses)] for _ in range(rows)]
+    return [prompts[row // GROUP] for row in range(rows)], [[rng.randrange(10, vocabulary) for _ in range(tokens)] for _ in range(rows)]
 
 
-def ours(args: argparse.Namespace) -> dict[str, float]:
-    import torch
-
+def ours(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
     from onelayer.agents.config import AgentConfig, ModelConfig
     from onelayer.agents.policy import load_base
     from onelayer.agents.trained_sets import select
@@ -91,37 +112,58 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     from onelayer.trainers.learner import Learner
     from onelayer.trainers.rows import Row, weighted
 
-    torch.set_num_threads(args.threads)
-    settings = TrainerConfig(
-        trained_set=args.case,
-        lr=1e-9,
-        checkpoint_layers=args.checkpoint,
-        tokens_per_forward=args.tokens_per_forward,
-        kl_coef=args.kl,
-    )
-    config = Config(trainer=settings, model=ModelConfig(path=args.model, dtype=args.dtype), agent=AgentConfig(max_tokens=args.responses))
-    base = load_base(config.model)
-    prompts, responses = ids(args.rows[0], args.responses, base.model.config.get_text_config().vocab_size)
-    many = args.responses
-    rows = [
-        Row(prompt, response, [True] * many, [-2.0] * many, [1.0 if at % 2 else -1.0] * many, [False] * many, "", at // GROUP, at, 0)
-        for at, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-    ]
-    rows = weighted(rows, settings, many)
+    count, tokens = sizes(args.batches[0])
+    settings = TrainerConfig(trained_set=trained_set, lr=1e-9, checkpoint_layers=args.checkpoint)
+    model = ModelConfig(path=args.model, dtype="bfloat16", device="cpu")
+    base = load_base(model)
+
+    def rows(many: int) -> list[Row]:
+        drawn = zip(*ids(count, many, base.model.config.get_text_config().vocab_size), strict=True)
+        made = [
+            Row(prompt, response, [True] * many, [-2.0] * many, [1.0 if at % 2 else -1.0] * many, [False] * many, "", at // GROUP, at, 0)
+            for at, (prompt, response) in enumerate(drawn)
+        ]
+        return weighted(made, settings, many)
+
     peak = Peak()
-    learner = Learner(base, select(base.model, args.case), config)
-    learner.update(rows)
+    learner = Learner(base, select(base.model, trained_set), Config(trainer=settings, model=model, agent=AgentConfig(max_tokens=tokens)))
+    learner.update(rows(WARM))
+    batch = rows(tokens)
     started = time.perf_counter()
-    learner.update(rows)
+    learner.update(batch)
     seconds = time.perf_counter() - started
-    state = 3 * sum(master.numel() * 4 for master in learner.optimizer.masters.values()) / 2**30
-    if base.model.device.type == "cuda":
-        return {"peak": torch.cuda.max_memory_allocated() / 2**30, "state": state, "seconds": seconds}
-    return {"peak": peak.above(), "state": state + state / 3, "seconds": seconds}
+    state = 4 * sum(master.nbytes for master in learner.optimizer.masters.values())
+    return {"peak": peak.above(), "state": state / 2**30, "seconds": seconds}
 
 
-def theirs(args: argparse.Namespace) -> dict[str, float]:
-    raise SystemExit("TRL: see below")
+def theirs(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
+    from datasets import Dataset
+    from trl_grpo import Steps, load
+
+    count, tokens = sizes(args.batches[0])
+    model = load(args.model, "bfloat16", trained_set)
+    for parameter in model.parameters():
+        parameter.detach().sum()  # reads the weights, which loading alone does not: they are no part of what comes on top
+    lengths = iter([WARM, tokens])
+
+    def rollout(prompts: list, trainer: object) -> dict[str, list]:
+        many = next(lengths)
+        drawn = dict(zip(("prompt_ids", "completion_ids"), ids(count, many, model.config.get_text_config().vocab_size), strict=True))
+        return {**drawn, "logprobs": [[-2.0] * many] * count}
+
+    def reward(completions: list, **_: object) -> list[float]:
+        return [float(at % 2) for at in range(len(completions))]
+
+    group, per_pass = min(GROUP, count), args.trl_rows or count
+    peak, steps = Peak(), Steps()
+    dataset = Dataset.from_list([{"prompt": f"prompt {number}"} for number in range(count // group)])
+    steps.run(
+        model, args.model, reward, dataset, rollout,
+        per_device_train_batch_size=per_pass, gradient_accumulation_steps=count // per_pass, num_generations=group,
+        max_completion_length=tokens, learning_rate=1e-9, max_steps=2, gradient_checkpointing=args.checkpoint,
+    )  # fmt: skip
+    state = 3 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    return {"peak": peak.above(), "state": state / 2**30, "seconds": steps.updates[-1]}
 
 
 if __name__ == "__main__":

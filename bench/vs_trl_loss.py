@@ -170,8 +170,9 @@ def ours(folder: Path, samples: list[dict[str, Any]], settings: dict[str, object
 def theirs(folder: Path) -> None:
     """Each case by TRL, in its own environment; writes CASE.pt."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportMissingImports]
+    from trl_grpo import PLAIN, load
 
     samples = json.loads((folder / "samples.json").read_text())
     dataset = Dataset.from_list([{"prompt": f"prompt {at // SAMPLES}", "number": at} for at in range(len(samples))])
@@ -186,10 +187,9 @@ def theirs(folder: Path) -> None:
         rloo = case == "rloo"
         config = (RLOOConfig if rloo else GRPOConfig)(
             output_dir=str(folder / "trl"), per_device_train_batch_size=len(samples), num_generations=SAMPLES,
-            max_completion_length=MAX_TOKENS, temperature=1.0, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
-            **({"beta": 0.0} | settings),
+            max_completion_length=MAX_TOKENS, **(PLAIN | settings),
         )  # fmt: skip
-        model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32, trust_remote_code=False)
+        model = load(str(folder / "base"))
         tokenizer = AutoTokenizer.from_pretrained(folder / "base", trust_remote_code=False)
         if rloo:  # it has no `rollout_func`
             trainer = RLOOTrainer(model, reward, args=config, train_dataset=dataset, processing_class=tokenizer)
