@@ -18,10 +18,10 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from ..common.errors import UserError, first_problem
-from ..common.files import check_new, make_writable, write_atomically
+from ..common.files import atomically, check_new, make_writable
 from ..common.reading import safetensors_header
 from .policy import Base
 from .trained_sets.changes import PLACES, by_weight, changed
@@ -51,9 +51,13 @@ def write(path: Path, patch: Patch) -> str:
         name: weight.detach().to("cpu", torch.int64 if name.endswith(PLACES) else torch.float32).contiguous()
         for name, weight in patch.weights.items()
     }
-    data = save(weights, metadata={"onelayer": header})
-    write_atomically(path, data)
-    return hashlib.sha256(data).hexdigest()
+    with atomically(path) as temporary:
+        try:
+            save_file(weights, temporary, metadata={"onelayer": header})
+        except SafetensorError as error:  # its writer reports a full disk in words of its own
+            raise UserError(f"{path}: cannot be written ({str(error)[:200]}); choose another place or free this one") from error
+        with temporary.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Metadata(BaseModel):

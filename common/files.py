@@ -14,17 +14,23 @@ from .errors import UserError
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file, its directories too: a reader sees the old content or the new, never half of it.
+    """Write a file, its directories too: a reader sees the old content or the new, never half of it. Raises as `atomically` does."""
+    with atomically(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
-    It is written beside the target, flushed to disk and renamed. Raises UserError where that cannot be done.
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Where to write what is to become the file: beside it; then it is flushed to disk and renamed.
+
+    Raises UserError where that cannot be done.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:

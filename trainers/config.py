@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from ..agents.config import AgentConfig, ModelConfig
+from ..agents.config import SERVER, AgentConfig, ModelConfig, engine_row
 from ..envs.config import EnvConfig, MathConfig, PoolConfig
 from ..evals.config import EvalConfig
 from ..evals.protocol import flatten
@@ -17,6 +17,8 @@ from .algorithms import AlgorithmConfig
 from .algorithms.earlier import upgraded
 from .algorithms.grpo import GRPO
 
+VLLM_CAP = 2.0
+"""`trainer.importance_cap` with vLLM (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training")."""
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -62,7 +64,7 @@ class TrainerConfig(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="correct for an engine whose probabilities differ from the trainer's, by their ratio up to this (null: no correction)",
+        description="correct for an engine whose probabilities differ from the trainer's, by their ratio up to this (null: no correction; with vLLM 2 unless null is given)",
     )
     mask_truncated: bool = Field(default=False, description="replies that reached max_tokens are left out of the loss")
     dynamic_sampling: int = Field(
@@ -75,7 +77,7 @@ class TrainerConfig(BaseModel):
         default=None,
         ge=1,
         description="padded prompt and response tokens of one pass of the update, which bound its memory; gradients add up to the "
-        "minibatch's (null: by the model's shape, activations of about 1 GiB with all layers trained)",
+        "minibatch's (null: by the model's shape, activations of about 1 GiB with all layers trained; a run's config.yaml has the figure)",
     )
     checkpoint_layers: bool = Field(
         default=False,
@@ -164,6 +166,14 @@ class Config(BaseModel):
     trainer: TrainerConfig = TrainerConfig()
     eval: EvalConfig = EvalConfig()
     study: StudyConfig = StudyConfig()
+
+    @model_validator(mode="after")
+    def _corrects_for_vllm(self) -> Self:
+        """vLLM's probabilities are not the trainer's to the last bit, so its runs correct for them where the recipe does not say."""
+        if engine_row(self.agent.engine) in ("vllm", SERVER) and "importance_cap" not in self.trainer.model_fields_set:
+            trainer = self.trainer.model_copy(update={"importance_cap": VLLM_CAP})
+            object.__setattr__(self, "trainer", trainer)  # past `frozen`: nobody has seen the object yet
+        return self
 
 
 WITHOUT_BEARING = ("name", "pool.", "eval.", "study.", "model.device", "agent.max_batch", "trainer.seed", "trainer.checkpoint_every")

@@ -12,7 +12,6 @@ at most the steps since the last checkpoint.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import shlex
@@ -35,7 +34,7 @@ from ..agents.trained_sets import TrainedSet
 from ..common.console import Console
 from ..common.cost import Cost, Meter, git_commit, hardware, versions
 from ..common.errors import UserError
-from ..common.files import GrowingFile, growing, owned, write_atomically
+from ..common.files import GrowingFile, atomically, growing, owned, write_atomically
 from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from ..envs.items import Split
 from .algorithms.earlier import upgraded
@@ -131,10 +130,9 @@ class Run:
         self._lines.sync()  # what a checkpoint has done is never missing beside it
         if self.episodes:
             self.episodes.write()
-        buffer = io.BytesIO()
         known = {"cost": self._cost().model_dump(), "threads": torch.get_num_threads(), "config": self.config.model_dump_json()}
-        torch.save(state | self._origin | known, buffer)
-        write_atomically(self.directory / CHECKPOINT, buffer.getvalue())
+        with atomically(self.directory / CHECKPOINT) as path:
+            torch.save(state | self._origin | known, path)
         self._stop_if_asked()
 
     def finish(self, result: patch.Patch) -> Path:
@@ -248,12 +246,18 @@ class Run:
 def claim(path: Path, config: Config) -> None:
     """Make a directory that of this configuration, which `path` in it holds. Raises UserError where it belongs to something else."""
     if path.exists():
-        if recorded(path) != config:
+        if (there := recorded(path)) is None or _settled(there, config) != _settled(config, there):
             raise UserError(f"{path}: differs from the configuration given; name another --output, or leave out what differs")
     elif any(path.parent.iterdir()):
         raise UserError(f"{path.parent}: not empty, and without {path.name}; name another --output")
     else:
         write_atomically(path, dump(config))
+
+
+def _settled(config: Config, other: Config) -> Config:
+    """With the portions of the update as the other has them, where it leaves them open: runs of earlier releases do not tell theirs."""
+    tokens = config.trainer.tokens_per_forward or other.trainer.tokens_per_forward
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"tokens_per_forward": tokens})})
 
 
 def recorded(path: Path) -> Config | None:
@@ -289,7 +293,7 @@ def _read_checkpoint(path: Path, origin: Mapping[str, str]) -> dict[str, Any] | 
         with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not read them
             if archive.testzip() is not None:
                 raise ValueError("wrong checksum")
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         found = {name: checkpoint[name] for name in origin}
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise UserError(

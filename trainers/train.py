@@ -32,6 +32,7 @@ from ..evals.failures import ALWAYS, LOST_SHARE
 from ..evals.records import cut_off_warning
 from .algorithms.steps import Steps
 from .config import Config, TrainerConfig
+from .forward import default_tokens
 from .held_out import HeldOut, panel_of, panel_player
 from .kept import KeptEpisodes
 from .learner import Learner
@@ -144,7 +145,9 @@ def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
     for trained in sets:
         with trained.attached(config.trainer.seed):
             learning_rates(trained, base.model, config.trainer)
-    return Prepared(config.model_copy(update={"agent": agent}), base, sets, split)
+    tokens = config.trainer.tokens_per_forward or default_tokens(base.model)
+    trainer = config.trainer.model_copy(update={"tokens_per_forward": tokens})  # it changes the order of sums, so a run keeps to it
+    return Prepared(config.model_copy(update={"agent": agent, "trainer": trainer}), base, sets, split)
 
 
 def training_split(config: Config) -> Split:
