@@ -157,7 +157,8 @@ def prompt_fault(prompt: str) -> tuple[int, str] | None:
         except ValueError as error:
             return number, f"only {named} may stand in braces, and literal braces are written twice ({error!r})"
         shows = shows or one != two
-    return None if shows else (1, "without {observation}, where the question belongs")
+    remedy = f"; to take the text of a file, give agent.prompt.file={prompt[:60]}" if re.fullmatch(r"\S*[/.]\S+", prompt) else ""
+    return None if shows else (1, f"without {{observation}}, where the question belongs{remedy}")
 
 
 def engine_row(engine: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -149,6 +150,8 @@ def new_environment(
 
     if not name.isidentifier() or not name.islower():
         raise UserError(f"{name!r} cannot name a package; take lower-case letters, digits and _")
+    if keyword.iskeyword(name) or name in sys.stdlib_module_names:
+        raise UserError(f"{name!r} has a meaning in Python already; take another name")
     directory = Path(name)
     check_new(directory)
     id = f"{name}:{name}/{''.join(word.capitalize() for word in name.split('_'))}-v0"

@@ -201,6 +201,8 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
     from ..common.errors import UserError
     from ..trainers import manifest as run
 
+    if path.is_dir():  # of a run
+        path /= run.PATCH
     found = patch.read(path)
     try:
         manifest = run.read_manifest(path.parent)

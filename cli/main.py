@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -34,7 +36,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"onelayer {version('onelayer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and exit")] = False,
+) -> None:
+    """Train one layer of a language model with reinforcement learning, train everything, and compare the two honestly."""
+
+
 app.command("study", epilog=NOTE)(study)
 app.command("train", epilog=NOTE)(train)
 app.command("eval", epilog=NOTE)(evaluate)
@@ -57,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defect and keeps its traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if "" in words:
+        _say("an argument is empty; leave it out, or give it a value")
+        return 2
     with escaping():
         return _run(words)
 

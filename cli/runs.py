@@ -99,7 +99,7 @@ def diff_runs(
 
     one, two = store.open_entry(first), store.open_entry(second)
     if one.kind is not two.kind:
-        raise UserError(f"{first} is a {one.kind} and {second} a {two.kind}; name two of a kind")
+        raise UserError(f"{first} and {second} are of different kinds ({one.kind}, {two.kind}); name two of a kind")
     a, b = flat(one.manifest), flat(two.manifest)
     differ = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
     for key in differ:

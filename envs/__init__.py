@@ -5,6 +5,7 @@ The contract that every environment keeps, the built-in ones too, is in docs/add
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 
 import gymnasium as gym
@@ -52,7 +53,8 @@ def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str
     """`NAME` or `NAME/SPLIT` as (configuration, split); without a split it is test.
 
     NAME is what a built-in environment takes for its own (`Environment.named`), the id of any other environment, or a suite, a .jsonl file
-    or hub:OWNER/NAME of math. What else `env` sets is kept where NAME is of the same environment.
+    or hub:OWNER/NAME of math. What else `env` sets is kept where NAME is of the same environment. Raises UserError for a split that
+    no suite has.
     """
     env = env or MathConfig()
     name, _, split = text.rpartition("/")
@@ -63,6 +65,9 @@ def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str
         kind, change = claim
     elif ":" in name and not name.startswith("hub:") and not name.endswith(".jsonl"):
         kind, change = OtherConfig, {"id": name}
+    elif re.fullmatch(r"[\w+-]+/[a-z_]+", name):
+        suite, _, last = name.partition("/")
+        raise UserError(f"{name}: no split {last!r} of {suite}; there are {', '.join(sorted(SPLITS))}")
     else:
         kind, change = MathConfig, {"suite": name}
     same = isinstance(env, kind) and (kind is not OtherConfig or env.id == name)

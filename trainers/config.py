@@ -64,7 +64,8 @@ class TrainerConfig(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="correct for an engine whose probabilities differ from the trainer's, by their ratio up to this (null: no correction; with vLLM 2 unless null is given)",
+        description="correct for an engine whose probabilities differ from the trainer's, by their ratio up to this (null: no correction; "
+        "with vLLM the default is 2)",
     )
     mask_truncated: bool = Field(default=False, description="replies that reached max_tokens are left out of the loss")
     dynamic_sampling: int = Field(
