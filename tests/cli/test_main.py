@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def test_help_explains_with_an_example(arguments: list[str], capsys: pytest.Capt
         assert f"onelayer {' '.join(arguments[:-1])}" in shown
     else:
         assert [verb for verb in VERBS if f"\n  {verb} " not in shown] == []
+
+
+def test_the_short_options_and_an_empty_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"onelayer {version('onelayer')}\n"
+    assert main.main(["train", "-h"]) == 0
+    assert "onelayer train quickstart" in capsys.readouterr().out
+    assert main.main(["train", "quickstart", "--output", ""]) == 2
+    assert capsys.readouterr().err == "onelayer: an argument is empty; leave it out, or give it a value\n"
 
 
 @pytest.mark.parametrize(
