@@ -56,12 +56,12 @@ class TextTokenizer:
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True, tokenize: bool = True, **_: object
     ) -> str | list[int]:
-        text = "".join(MARKS[message["role"]] + plain(message["content"]) for message in messages)
+        text = "".join(MARKS[message["role"]] + without_marks(message["content"]) for message in messages)
         text += MARKS["assistant"] if add_generation_prompt else ""
         return self.encode(text) if tokenize else text
 
 
-def plain(text: str) -> str:
+def without_marks(text: str) -> str:
     """Text without marks: what an environment or a model says never passes for a message of its own."""
     return text.translate(dict.fromkeys(map(ord, ROLES), "\ufffd"))
 
@@ -250,7 +250,7 @@ def _completion(index: int, answer: bytes) -> Completion:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Trouble("broken", f"not a chat completion ({type(error).__name__}: {error})"[:200]) from error
     reason = FinishReason.LENGTH if finish == "length" else FinishReason.STOP
-    return Completion(index, [ord(character) for character in plain(text)], [], reason, tokens)
+    return Completion(index, [ord(character) for character in without_marks(text)], [], reason, tokens)
 
 
 def _seconds(header: str | None) -> float | None:

@@ -23,7 +23,7 @@ from .engine import Completion, FinishReason, Request
 from .length import context_of
 from .policy import Base
 from .vllm_process import started
-from .vllm_server import Server
+from .vllm_server import VllmServer
 
 CHECKED_REPLIES, CHECKED_TOKENS = 8, 256
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
@@ -58,7 +58,7 @@ class VllmEngine:
     def __init__(self, base: Base, backend: Backend, ends: Ends):
         self.base, self.backend, self.ends = base, backend, ends
         self.context = min(context_of(base.model), backend.max_len)
-        self.difference: Difference | None = None  # what the last check found
+        self.difference: LogprobGap | None = None  # what the last check found
         self._unchecked = True
         self._own = dict(base.model.named_parameters())  # by the names that vLLM knows: adapters put in later change names
         if backend.syncs:  # it may hold what an earlier run left
@@ -122,7 +122,7 @@ def in_process(base: Base, config: AgentConfig) -> VllmEngine:
 
 def on_server(base: Base, config: AgentConfig) -> VllmEngine:
     """The engine on the vLLM server at `agent.engine`. Raises UserError where there is none, or one unfit."""
-    return VllmEngine(base, Server(config.engine, config.max_batch), ends_of(base, config.stop))
+    return VllmEngine(base, VllmServer(config.engine, config.max_batch), ends_of(base, config.stop))
 
 
 def whole_modules(model: PreTrainedModel, own: Mapping[str, torch.Tensor], changed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -140,7 +140,7 @@ def whole_modules(model: PreTrainedModel, own: Mapping[str, torch.Tensor], chang
 
 
 @dataclass(frozen=True)
-class Difference:
+class LogprobGap:
     """Absolute differences of logprobs, in nats."""
 
     mean: float
@@ -150,7 +150,7 @@ class Difference:
 
 
 @torch.no_grad()
-def check_logprobs(model: PreTrainedModel, completions: Sequence[tuple[Request, Completion]], tolerance: float | None = None) -> Difference:
+def check_logprobs(model: PreTrainedModel, completions: Sequence[tuple[Request, Completion]], tolerance: float | None = None) -> LogprobGap:
     """Compare an engine's logprobs with those of the trainer's model, over the first 256 tokens of each reply.
 
     tolerance: of the mean (null: that of the model's numeric format). Raises UserError, with the figures, where it is exceeded.
@@ -168,7 +168,7 @@ def check_logprobs(model: PreTrainedModel, completions: Sequence[tuple[Request, 
         difference_R = (expected_R - torch.tensor(completion.logprobs[:CHECKED_TOKENS])).abs()
         differences.append(difference_R[expected_R.isfinite()])  # by rounding another token may be the last of the likeliest
     difference_T = torch.cat(differences)
-    found = Difference(difference_T.mean().item(), difference_T.max().item(), len(difference_T), len(completions))
+    found = LogprobGap(difference_T.mean().item(), difference_T.max().item(), len(difference_T), len(completions))
     if tolerance is None:
         tolerance = TOLERANCE[model.dtype]
     if not found.mean <= tolerance:  # not a number, too

@@ -68,7 +68,7 @@ class _Reset(BaseModel):
 _Answer = TypeVar("_Answer", bound=BaseModel)
 
 
-class Server:
+class VllmServer:
     """A vLLM server (`SERVE`). Weights go through a file in the temporary directory (TMPDIR), which both must see."""
 
     def __init__(self, url: str, max_batch: int):

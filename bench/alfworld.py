@@ -25,7 +25,7 @@ from typing import Any
 sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]  # alfworld is not this file
 
 from onelayer.envs.alfworld.env import ALFWorldEnv  # noqa: E402
-from onelayer.envs.alfworld.game import Game, Play  # noqa: E402
+from onelayer.envs.alfworld.game import Game, GameSession  # noqa: E402
 from onelayer.envs.alfworld.stock import StockPlay  # noqa: E402
 
 TESTS = Path(__file__).parents[1] / "tests" / "envs" / "alfworld"
@@ -70,13 +70,13 @@ def compare(games: list[dict[str, Any]], steps: int) -> None:
                 started = time.process_time()
                 content = json.loads(path.read_text())
                 game = Game(content) if engine == "fast" else content
-                play: Play | StockPlay = Play(game) if isinstance(game, Game) else StockPlay(content)
+                play: GameSession | StockPlay = GameSession(game) if isinstance(game, Game) else StockPlay(content)
                 times["load"].append(time.process_time() - started)
                 started = time.process_time()
                 if isinstance(play, StockPlay):
                     play._environment.reset()
                 else:
-                    play = Play(play.game)
+                    play = GameSession(play.game)
                 times["reset"].append(time.process_time() - started)
                 said.append(digest(walk(play, number, steps, times["step"])))
             same += said[0] == said[1]
@@ -89,7 +89,7 @@ def compare(games: list[dict[str, Any]], steps: int) -> None:
     print(f"{'steps/s on one core':<34}{slow:>12.1f}{quick:>12.0f}{quick / slow:>8.0f}x")
 
 
-def walk(play: Play | StockPlay, seed: int, steps: int, times: list[float]) -> list[Any]:
+def walk(play: GameSession | StockPlay, seed: int, steps: int, times: list[float]) -> list[Any]:
     """`transcript`, with the steps timed and nothing else."""
     step = play.step
 

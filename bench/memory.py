@@ -110,17 +110,19 @@ def ours(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
     from onelayer.agents.trained_sets import select
     from onelayer.trainers.config import Config, TrainerConfig
     from onelayer.trainers.learner import Learner
-    from onelayer.trainers.rows import Row, weighted
+    from onelayer.trainers.rows import TrainingRow, weighted
 
     count, tokens = sizes(args.batches[0])
     settings = TrainerConfig(trained_set=trained_set, lr=1e-9, checkpoint_layers=args.checkpoint)
     model = ModelConfig(path=args.model, dtype="bfloat16", device="cpu")
     base = load_base(model)
 
-    def rows(many: int) -> list[Row]:
+    def rows(many: int) -> list[TrainingRow]:
         drawn = zip(*ids(count, many, base.model.config.get_text_config().vocab_size), strict=True)
         made = [
-            Row(prompt, response, [True] * many, [-2.0] * many, [1.0 if at % 2 else -1.0] * many, [False] * many, "", at // GROUP, at, 0)
+            TrainingRow(
+                prompt, response, [True] * many, [-2.0] * many, [1.0 if at % 2 else -1.0] * many, [False] * many, "", at // GROUP, at, 0
+            )
             for at, (prompt, response) in enumerate(drawn)
         ]
         return weighted(made, settings, many)

@@ -29,7 +29,7 @@ from onelayer.evals.samples import ROWS_PER_GROUP, SAMPLES, samples_schema
 from onelayer.pages.viewer import episode_table
 from onelayer.pages.viewer.episode_page import PAGE, url
 from onelayer.pages.viewer.server import Server
-from onelayer.studies.store import Kind
+from onelayer.studies.store import DirectoryKind
 
 EACH = 200  # samples of an item
 RNG = random.Random(0)
@@ -174,7 +174,7 @@ def main() -> None:
         for name, (samples, turns) in sizes.items():
             make(Path(folder) / name, samples, turns)
             size = (Path(folder) / name / SAMPLES).stat().st_size / 2**20
-            there = episode_table.open_episodes(Path(folder) / name, Kind.EVALUATION, None)
+            there = episode_table.open_episodes(Path(folder) / name, DirectoryKind.EVALUATION, None)
             print(f"{name}: {len(there.listing):,} samples, {size:.0f} MiB")
         episode_table._listing.cache_clear()
         episode_table._read_listed.cache_clear()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..common.text import plain
+from ..common.text import printable
 from .arguments import Overrides
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def check_environment(
     marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
     console, failed = Console(soft_wrap=True, highlight=False, emoji=False), 0
     for finding in check_apart(config, split, items):
-        console.print(f"{marks[finding.ok]} {finding.name:12} {escape(plain(finding.message))}")
+        console.print(f"{marks[finding.ok]} {finding.name:12} {escape(printable(finding.message))}")
         failed += finding.ok is False
     console.print(f"{failed} checks failed" if failed else escape(f"{config.id} keeps the contract"))
     if failed:

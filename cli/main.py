@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ..common.text import plain
+from ..common.text import printable
 from . import env, grade, runs
 from .arguments import NOTE
 from .compare import compare
@@ -115,5 +115,5 @@ def _one_line(error: Exception) -> tuple[str, int] | None:
 
 
 def _say(message: str) -> None:
-    line = plain(" ".join(message.split()))
+    line = printable(" ".join(message.split()))
     print("onelayer:", line if len(line) <= LONGEST else f"{line[:LONGEST]}...", file=sys.stderr)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..common.text import plain
+from ..common.text import printable
 
 if TYPE_CHECKING:
-    from ..studies.store import Entry
+    from ..studies.store import StoreEntry
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List, show, compare and delete runs and evaluations.")
 
@@ -49,12 +49,12 @@ def list_runs(
     table = Table("directory", "kind", "state", "what", "result", box=None)
     for entry in entries:
         cells = [_shown(entry.directory.relative_to(root)), entry.kind, entry.state, _what(entry), _result(entry)]
-        table.add_row(*(Text(plain(cell)) for cell in cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console = Console()
     console.print(table)
     for entry in entries:
         if entry.problem:
-            console.print(Text(f"broken: {plain(entry.problem)}"), soft_wrap=True)
+            console.print(Text(f"broken: {printable(entry.problem)}"), soft_wrap=True)
     print(f"{len(entries)} in {root}" + (f", {broken} broken" if (broken := sum(bool(entry.problem) for entry in entries)) else ""))
 
 
@@ -75,12 +75,12 @@ def show_run(
 
     entry = store.open_entry(run)
     if item is not None:
-        if entry.kind is not store.Kind.EVALUATION or entry.state is not store.State.COMPLETE:
+        if entry.kind is not store.DirectoryKind.EVALUATION or entry.state is not store.State.COMPLETE:
             raise UserError(f"{run}: no complete evaluation, so it has no episodes to show; leave out --item")
         return _show_item(entry, item)
-    print(f"{run}: {entry.kind}, {entry.state}{': ' + plain(entry.problem) if entry.problem else ''}")
+    print(f"{run}: {entry.kind}, {entry.state}{': ' + printable(entry.problem) if entry.problem else ''}")
     for key, value in flat(entry.manifest).items():
-        print(f"  {key}: {plain(value if isinstance(value, str) else json.dumps(value))}")
+        print(f"  {key}: {printable(value if isinstance(value, str) else json.dumps(value))}")
 
 
 @app.command("diff")
@@ -103,10 +103,10 @@ def diff_runs(
     a, b = flat(one.manifest), flat(two.manifest)
     differ = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
     for key in differ:
-        print(f"{key}\n  - {plain(_short(a.get(key)))}\n  + {plain(_short(b.get(key)))}")
+        print(f"{key}\n  - {printable(_short(a.get(key)))}\n  + {printable(_short(b.get(key)))}")
     if not differ:
         print("no difference")
-    if one.kind is store.Kind.EVALUATION and one.state is two.state is store.State.COMPLETE:
+    if one.kind is store.DirectoryKind.EVALUATION and one.state is two.state is store.State.COMPLETE:
         _diff_items(first, second)
 
 
@@ -158,7 +158,7 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _what(entry: Entry) -> str:
+def _what(entry: StoreEntry) -> str:
     from ..evals.protocol import algorithm_of
 
     found = entry.manifest
@@ -172,7 +172,7 @@ def _what(entry: Entry) -> str:
     return f"{found['policy']} on {found['split']}" if "policy" in found else ""
 
 
-def _result(entry: Entry) -> str:
+def _result(entry: StoreEntry) -> str:
     found = entry.manifest
     if "sampled" in found:
         rates = (found[decoding]["pass_rate"] for decoding in ("sampled", "greedy"))
@@ -191,7 +191,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONG * 3 else f"{text[: LONG * 3 - 3]}..."
 
 
-def _show_item(entry: Entry, item: str) -> None:
+def _show_item(entry: StoreEntry, item: str) -> None:
     from ..common.errors import UserError
     from ..evals.samples import SAMPLES, Sample, read_rows
 
@@ -199,13 +199,13 @@ def _show_item(entry: Entry, item: str) -> None:
     if not rows:
         raise UserError(f"{entry.directory}: has no item {item!r}")
     for sample in map(Sample.model_validate, rows):
-        print(f"--- {plain(sample.item)} {sample.decoding} {sample.sample}: {plain(sample.verdict)}, reward {sample.reward:g}")
+        print(f"--- {printable(sample.item)} {sample.decoding} {sample.sample}: {printable(sample.verdict)}, reward {sample.reward:g}")
         for step in sample.steps:
             for name, text in (("prompt", step.prompt), ("response", step.response), ("action", step.action)):
                 if name != "action" or text != step.response:
-                    print(f"{name}:", *("  " + plain(line) for line in text.split("\n")), sep="\n")
+                    print(f"{name}:", *("  " + printable(line) for line in text.split("\n")), sep="\n")
         if sample.ending:
-            print("ending:", *("  " + plain(line) for line in sample.ending.split("\n")), sep="\n")
+            print("ending:", *("  " + printable(line) for line in sample.ending.split("\n")), sep="\n")
 
 
 def _diff_items(first: Path, second: Path) -> None:
@@ -222,4 +222,4 @@ def _diff_items(first: Path, second: Path) -> None:
             ).fetchall()
             print(f"{decoding}: {len(rows)} items solved more or less often")
             for item, mine, theirs in rows[:20]:
-                print(f"  {plain(item)}: {mine:.2f} {theirs:.2f}")
+                print(f"  {printable(item)}: {mine:.2f} {theirs:.2f}")

@@ -34,6 +34,6 @@ def submit(
 
 
 def _plain(text: str) -> str:
-    from ..common.text import plain
+    from ..common.text import printable
 
-    return plain(text)
+    return printable(text)

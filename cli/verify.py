@@ -107,12 +107,12 @@ def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: b
 
 
 def _tell(checked: Checked) -> None:
-    from ..common.text import plain
+    from ..common.text import printable
 
     seen = checked.claim.manifest
     lost = f", {checked.lost} lost to failing environments" if checked.lost else ""
     again = f", {checked.regenerated} made again with the same tokens" if checked.regenerated else ""
-    what = plain(f"{checked.claim.directory.name}: {seen.policy} on {seen.split}")
+    what = printable(f"{checked.claim.directory.name}: {seen.policy} on {seen.split}")
     print(f"{what}: {checked.graded} samples graded again{lost}{again}: {checked.mark}")
 
 

@@ -10,7 +10,7 @@ _UNSEEN = re.compile(
 )
 
 
-def plain(text: object) -> str:
+def printable(text: object) -> str:
     """Text on one line: what is obeyed and not shown - line breaks, control sequences, what turns the reading round - is written out."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
 

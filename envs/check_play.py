@@ -34,7 +34,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Turn:
+class CheckedTurn:
     """What came of a reset or a step, as far as it must be the same every time."""
 
     observation: Any
@@ -42,23 +42,23 @@ class Turn:
     ended: bool
     info: dict[str, Any]
 
-    def differs(self, other: Turn) -> str | None:
+    def differs(self, other: CheckedTurn) -> str | None:
         """The name of the first part that differs."""
         if repr(self.info) != repr(other.info):
             return f"info ({_difference(self.info, other.info)})"
         return next((name for name in ("observation", "reward", "ended") if repr(getattr(self, name)) != repr(getattr(other, name))), None)
 
 
-def episode(env: gym.Env[Any, Any], item: str, seed: int, actions: list[str] | None = None) -> Iterator[Turn]:
+def episode(env: gym.Env[Any, Any], item: str, seed: int, actions: list[str] | None = None) -> Iterator[CheckedTurn]:
     """Play an item: the given actions, or without any some that depend on nothing but the step. The first turn is the reset's."""
     observation, info = env.reset(seed=seed, options={"item": item})
-    yield Turn(observation, 0.0, False, dict(info))
+    yield CheckedTurn(observation, 0.0, False, dict(info))
     for number in count() if actions is None else range(len(actions)):
         if number == LONGEST_EPISODE:
             return
         action = actions[number] if actions is not None else _some_action(info, number)
         observation, reward, terminated, truncated, info = env.step(action)
-        yield Turn(observation, float(reward), bool(terminated or truncated), dict(info))
+        yield CheckedTurn(observation, float(reward), bool(terminated or truncated), dict(info))
         if terminated or truncated:
             return
 
@@ -75,13 +75,13 @@ def gold(env: gym.Env[Any, Any], item: str) -> list[str]:
         return []
 
 
-def golden(env: gym.Env[Any, Any], item: str) -> list[Turn]:
+def golden(env: gym.Env[Any, Any], item: str) -> list[CheckedTurn]:
     """The episode of the gold actions; empty without any."""
     actions = gold(env, item)
     return list(episode(env, item, seed=0, actions=actions)) if actions else []
 
 
-def solved(turns: list[Turn]) -> bool:
+def solved(turns: list[CheckedTurn]) -> bool:
     if not turns:
         return False
     verdict = turns[-1].info.get("verdict")

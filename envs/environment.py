@@ -28,7 +28,7 @@ class Environment(BaseModel, extra="forbid", frozen=True):
         return str(env.get("id") or "unknown")
 
 
-class Suites(NamedTuple):
+class SuiteListing(NamedTuple):
     """A line of `onelayer env list`."""
 
     names: str
@@ -49,7 +49,7 @@ class BuiltIn(Environment, extra="forbid", frozen=True):
     """The module below `envs`, and the class in it."""
     TITLE: ClassVar[str]
     """What is played, in a few words."""
-    SUITES: ClassVar[tuple[Suites, ...]]
+    SUITES: ClassVar[tuple[SuiteListing, ...]]
     GENERATED: ClassVar[str]
     """The suite that is made here, of any size."""
 

@@ -123,10 +123,10 @@ def turn(observation: Any, reward: Any, terminated: Any, truncated: Any, info: A
     if not math.isfinite(reward := float(reward)):
         raise ValueError(f"the reward is {reward}")
     ended = {"terminated": bool(terminated), "truncated": bool(truncated)}
-    return {"observation": str.__str__(observation), "reward": reward, **ended, "info": plain(dict(info))}
+    return {"observation": str.__str__(observation), "reward": reward, **ended, "info": as_json(dict(info))}
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """JSON's kinds of values; what is none of them, as its `repr`."""
     if value is None or isinstance(value, bool):
         return value
@@ -135,11 +135,11 @@ def plain(value: Any) -> Any:
     if type(value) in (int, float):
         return value
     if isinstance(value, (np.generic, np.ndarray)):
-        return plain(value.tolist())
+        return as_json(value.tolist())
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): as_json(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [as_json(one) for one in value]
     return repr(value)
 
 

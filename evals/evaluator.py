@@ -32,7 +32,7 @@ from ..common.cost import Cost, Meter, git_commit, hardware, versions
 from ..common.errors import UserError
 from ..common.files import owned, write_atomically
 from ..common.seeds import derive_seed
-from ..common.text import plain
+from ..common.text import printable
 from ..envs.config import model_of
 from ..envs.items import Item, Split
 from ..envs.pool import Pool
@@ -318,7 +318,7 @@ def _play(
             if not due:
                 continue
             of_all = sum(one.decoding is decoding for one in wanted.values())
-            task = progress.add_task(f"evaluating {plain(policy.name)}, {decoding.value}", total=of_all, completed=of_all - len(due))
+            task = progress.add_task(f"evaluating {printable(policy.name)}, {decoding.value}", total=of_all, completed=of_all - len(due))
             sampling = sampling_of(config, decoding, agent.config.reply_length)
             for episode in play(agent, pool, [one.play for one in due], sampling):
                 one = due[episode.index]

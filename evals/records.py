@@ -227,7 +227,7 @@ def cut_off_warning(share: float, max_tokens: int) -> str | None:
     return f"{share:.0%} of the replies were cut off at agent.max_tokens={max_tokens}, so their answers are not known; raise it"
 
 
-class Reply(Protocol):
+class GradedSample(Protocol):
     """What statistics ask of a sample."""
 
     @property
@@ -240,7 +240,7 @@ class Reply(Protocol):
     def answer(self) -> str | None: ...
 
 
-class _Row(NamedTuple):
+class _GradedSample(NamedTuple):
     item: str
     sample: int
     verdict: str
@@ -256,9 +256,9 @@ class Outcomes:
     answers_IS: list[list[str | None]]
 
     @classmethod
-    def of(cls, samples: Iterable[Reply]) -> Outcomes:
+    def of(cls, samples: Iterable[GradedSample]) -> Outcomes:
         """Raises ValueError where items have different numbers of samples, or a sample occurs twice."""
-        by_item: dict[str, dict[int, Reply]] = {}
+        by_item: dict[str, dict[int, GradedSample]] = {}
         for sample in samples:
             if by_item.setdefault(sample.item, {}).setdefault(sample.sample, sample) is not sample:
                 raise ValueError(f"item {sample.item} has sample {sample.sample} twice")
@@ -329,7 +329,7 @@ def read_evaluation(directory: Path) -> Recorded:
     manifest = read_manifest(directory)
     path = directory / SAMPLES
     columns = read_columns(path, ["decoding", "item", "sample", "verdict", "answer"], manifest.samples_sha256)
-    found = list(zip(columns.pop("decoding"), map(_Row, *columns.values()), strict=True))
+    found = list(zip(columns.pop("decoding"), map(_GradedSample, *columns.values()), strict=True))
     outcomes = {}
     for decoding in Decoding:
         try:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..agents.agent import Agent
 from ..agents.engine import Completion, FinishReason, Request
 from ..agents.length import TOKENLESS, UNLIMITED
-from ..agents.openai_engine import TextTokenizer, plain
+from ..agents.openai_engine import TextTokenizer, without_marks
 from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
 from ..common.seeds import derive_seed
@@ -30,7 +30,7 @@ from .records import Decoding, PolicyInfo, Source
 LARGEST_FILE = 2 << 30  # bytes
 
 
-class Line(BaseModel):
+class ResponseLine(BaseModel):
     """One line of the file; other keys are left out."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -54,7 +54,7 @@ class Responses:
 
     path: Path
     sha256: str
-    lines: dict[Decoding, dict[str, list[Line]]]
+    lines: dict[Decoding, dict[str, list[ResponseLine]]]
 
     @property
     def samples(self) -> int:
@@ -85,7 +85,7 @@ class Responses:
             for item in split.items:
                 for sample, line in enumerate(found[item.id]):
                     for turn, text in enumerate(line.responses):
-                        ids = [ord(character) for character in plain(text)]
+                        ids = [ord(character) for character in without_marks(text)]
                         reply = Completion(0, ids, [], FinishReason.STOP, 0 if turn else line.tokens)
                         answers[decoding, derive_seed(sample_seed(seed, item.id, sample), turn)] = reply
         return Agent(ResponsesEngine(answers), cast("Any", TextTokenizer()), TOKENLESS, "{observation}", 0)
@@ -130,14 +130,14 @@ class ResponsesEngine:
 
 def read_responses(path: Path) -> Responses:
     """Raises UserError with file and line where a line is none."""
-    lines: dict[Decoding, dict[str, list[Line]]] = {decoding: {} for decoding in Decoding}
+    lines: dict[Decoding, dict[str, list[ResponseLine]]] = {decoding: {} for decoding in Decoding}
     try:
         data = read_bytes(path, LARGEST_FILE)
         for number, text in enumerate(data.decode().split("\n"), 1):
             if not text.strip():
                 continue
             try:
-                line = Line.model_validate(parse_json(text))
+                line = ResponseLine.model_validate(parse_json(text))
             except ValidationError as error:
                 raise UserError(f"{path}:{number}: no response ({first_problem(error)}); write {{item: ID, response: TEXT}}") from error
             except ValueError as error:

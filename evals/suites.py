@@ -41,7 +41,7 @@ class Selection:
     overrides: list[str] = field(default_factory=list)
 
 
-class Group(BaseModel):
+class SuiteMean(BaseModel):
     """The mean of several suites, each with the same weight; the interval is over their items."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,7 +67,7 @@ class Suites(BaseModel):
 
     schema_version: int = 1
     suites: list[Member]
-    groups: dict[str, Group]
+    groups: dict[str, SuiteMean]
 
 
 def select(text: str) -> Selection:
@@ -125,7 +125,7 @@ def write_suites(directory: Path, found: Mapping[str, Evaluation], selection: Se
     groups = {}
     for name, suites in selection.groups.items():
         sampled, greedy = (mean([found[suite] for suite in suites], decoding) for decoding in Decoding)
-        groups[name] = Group(suites=suites, sampled=sampled, greedy=greedy)
+        groups[name] = SuiteMean(suites=suites, sampled=sampled, greedy=greedy)
     result = Suites(suites=[Member(suite=suite, directory=directory_name(suite)) for suite in found], groups=groups)
     write_atomically(directory / SUITES, result.model_dump_json(indent=2) + "\n")
     return result

@@ -30,7 +30,7 @@ def write_comparison(comparison: Comparison, directory: Path) -> Path:
 
 def render_terminal(comparison: Comparison) -> Group:
     """All tables for a terminal of 80 columns or more."""
-    return render_tables(table for domain in comparison.domains for table in tables(comparison, domain))
+    return render_tables(table for suite in comparison.suites for table in tables(comparison, suite))
 
 
 def render_page(comparison: Comparison) -> str:
@@ -39,18 +39,18 @@ def render_page(comparison: Comparison) -> str:
         "compare.html.j2",
         comparison,
         policies=[policy.name for policy in comparison.policies],
-        domains={domain: tables(comparison, domain) for domain in comparison.domains},
+        suites={suite: tables(comparison, suite) for suite in comparison.suites},
         protocols=[(section.split, protocol(section)) for section in comparison.sections],
     )
 
 
-def tables(comparison: Comparison, domain: str) -> list[Table]:
-    """What was measured in a domain, split by split, then what was trained there."""
+def tables(comparison: Comparison, suite: str) -> list[Table]:
+    """What was measured on a suite, split by split, then what was trained there."""
     found = []
     for section in comparison.sections:
-        if section.domain == domain:
+        if section.domain == suite:
             found += [results(section, comparison.level), differences(section, comparison.level), replies(section)]
-    found.append(trainings(domain, [policy for policy in comparison.policies if policy.domain == domain]))
+    found.append(trainings(suite, [policy for policy in comparison.policies if policy.domain == suite]))
     return [table for table in found if table.rows]
 
 
@@ -93,7 +93,7 @@ def replies(section: Section) -> Table:
     return replies_table(f"Replies on {section.split}", rows)
 
 
-def trainings(domain: str, policies: Sequence[ComparedPolicy]) -> Table:
+def trainings(suite: str, policies: Sequence[ComparedPolicy]) -> Table:
     """What was trained, and what it cost."""
     header = [Cell("policy"), Cell("seeds"), Cell("trained", "parameters"), Cell("steps")]
     header += [Cell(figure, "a run") for figure in ("episodes", "tokens", "seconds")]
@@ -106,7 +106,7 @@ def trainings(domain: str, policies: Sequence[ComparedPolicy]) -> Table:
         steps = Cell(_joined(str(run.steps) for run in policy.runs), "" if done[0].finished else "not finished")
         row = [Cell(policy.name), Cell(_seeds([run.seed for run in policy.runs])), parameters, steps]
         rows.append(row + [Cell(f"{sum(values) / len(values):,.0f}") for values in costs])
-    return Table(f"Training on {domain}", header, rows, _training_notes(policies))
+    return Table(f"Training on {suite}", header, rows, _training_notes(policies))
 
 
 def protocol(section: Section) -> dict[str, str]:
@@ -139,7 +139,7 @@ def _setting(name: str, row: ComparisonRow) -> str:
 
 
 def _name(row: ComparisonRow, section: Section) -> Cell:
-    """A policy says what sets its protocol apart, and where it was trained, if elsewhere: names are unique within a domain only."""
+    """A policy says what sets its protocol apart, and where it was trained, if elsewhere: names are unique within a suite only."""
     elsewhere = f"trained on {row.trained_on}" if row.trained_on not in (None, section.domain) else ""
     return Cell(row.policy, "\n".join(text for text in (row.apart, elsewhere) if text))
 

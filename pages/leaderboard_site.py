@@ -11,7 +11,7 @@ from typing import Any
 from ..common.files import write_atomically
 from ..evals.records import Decoding
 from ..evals.replies import STATISTICS
-from ..studies.leaderboard.records import Entry, Leaderboard, PairedDifference, Standing, Table
+from ..studies.leaderboard.records import Entry, Leaderboard, LeaderboardTable, PairedDifference, Standing
 from .page import render_html
 
 INDEX, JSON, CSV = "index.html", "leaderboard.json", "leaderboard.csv"
@@ -37,13 +37,13 @@ def to_csv(board: Leaderboard) -> str:
     return out.getvalue()
 
 
-def _rows(table: Table, entry: Entry) -> Iterator[dict[str, Any]]:
+def _rows(table: LeaderboardTable, entry: Entry) -> Iterator[dict[str, Any]]:
     for decoding in Decoding:
         if standing := entry.standing(decoding):
             yield {name: _inert(value) for name, value in _row(table, entry, decoding, standing).items()}
 
 
-def _row(table: Table, entry: Entry, decoding: Decoding, standing: Standing) -> dict[str, Any]:
+def _row(table: LeaderboardTable, entry: Entry, decoding: Decoding, standing: Standing) -> dict[str, Any]:
     low, high = standing.interval or (None, None)
     share = standing.contribution
     bounds = share.interval if share and isinstance(share.interval, tuple) else (None, None)

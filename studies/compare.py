@@ -40,7 +40,7 @@ class TrainedRun:
     """A run's directory as it is handed in."""
 
     directory: Path
-    domain: str
+    suite: str
     """Suite that it trained on."""
     settings: Mapping[str, JsonValue]
     """Dotted keys of its recipe that bear on the result, without the seed: runs that agree in them are one policy."""
@@ -56,11 +56,11 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
-class _Draft:
+class _PolicyDraft:
     """A policy in the making."""
 
     stem: str
-    domain: str | None
+    suite: str | None
     settings: Mapping[str, JsonValue]
     runs: Sequence[TrainedRun]
     measured: Sequence[tuple[int, Measurement]]
@@ -68,7 +68,7 @@ class _Draft:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _Row:
     """One policy on one split under one protocol, before it is compared."""
 
     policy: ComparedPolicy
@@ -92,7 +92,7 @@ class _Line:
     def protocols(self) -> dict[Decoding, Protocol]:
         return {decoding: protocol(self.one, decoding) for decoding in Decoding}
 
-    def differing(self, other: _Line, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
+    def differing(self, other: _Row, decoding: Decoding = Decoding.SAMPLED) -> list[str]:
         """What the two were measured with differently, so that pairing them would compare more than the policies."""
         return self.protocols[decoding].differing(other.protocols[decoding])
 
@@ -140,11 +140,11 @@ def _patch(measurement: Measurement) -> str | None:
     return patches[0] if len(patches) == 1 else None
 
 
-def _drafts(entries: Sequence[TrainedRun | Measurement]) -> list[_Draft]:
+def _drafts(entries: Sequence[TrainedRun | Measurement]) -> list[_PolicyDraft]:
     """Runs pooled over training seeds by what they agree in, evaluations without a run by their policy; in the order given."""
 
     def policy(entry: TrainedRun | Measurement) -> str:
-        agree = (entry.domain, entry.settings) if isinstance(entry, TrainedRun) else (who(entry.manifest),)
+        agree = (entry.suite, entry.settings) if isinstance(entry, TrainedRun) else (who(entry.manifest),)
         return json.dumps(agree, sort_keys=True)
 
     def seed(entry: TrainedRun | Measurement) -> object:
@@ -161,19 +161,19 @@ def _drafts(entries: Sequence[TrainedRun | Measurement]) -> list[_Draft]:
             stem = f"{one.settings['trainer.algorithm']} {one.settings['trainer.trained_set']}"
             measured = [(run.seed, measurement) for run in runs for measurement in run.measurements]
             distinct = [there[0] for there in by_seed.values() if isinstance(there[0], TrainedRun)]
-            found.append(_Draft(stem, one.domain, one.settings, distinct, measured))
+            found.append(_PolicyDraft(stem, one.suite, one.settings, distinct, measured))
         else:
             measured = [(0, entry) for entry in members if isinstance(entry, Measurement)]
             seen = measured[0][1].manifest
-            found.append(_Draft(seen.policy, None, {"model.path": seen.model}, [], measured))
+            found.append(_PolicyDraft(seen.policy, None, {"model.path": seen.model}, [], measured))
     return found
 
 
-def _names(drafts: Sequence[_Draft]) -> list[str]:
-    """Algorithm and trained set; where that is not unique in a domain with the one or two settings that differ, else with a number."""
+def _names(drafts: Sequence[_PolicyDraft]) -> list[str]:
+    """Algorithm and trained set; where that is not unique on a suite with the one or two settings that differ, else with a number."""
     names = []
     for draft in drafts:
-        alike = [other for other in drafts if (other.stem, other.domain) == (draft.stem, draft.domain)]
+        alike = [other for other in drafts if (other.stem, other.suite) == (draft.stem, draft.suite)]
         differ = sorted({key for other in alike for key in draft.settings if other.settings.get(key) != draft.settings[key]})
         settings = [tuple(json.dumps(other.settings.get(key)) for key in differ) for other in alike]
         if len(alike) == 1:
@@ -186,22 +186,22 @@ def _names(drafts: Sequence[_Draft]) -> list[str]:
     return names
 
 
-def _training_labels(drafts: Sequence[_Draft]) -> list[str]:
-    """How the episodes that each was trained on differ from those of others of its domain."""
+def _training_labels(drafts: Sequence[_PolicyDraft]) -> list[str]:
+    """How the episodes that each was trained on differ from those of others of its suite."""
     found = {}
-    for domain in {draft.domain for draft in drafts}:
-        members = [at for at, draft in enumerate(drafts) if draft.domain == domain and draft.runs]
+    for suite in {draft.suite for draft in drafts}:
+        members = [at for at, draft in enumerate(drafts) if draft.suite == suite and draft.runs]
         found |= dict(zip(members, labels([[training_settings(drafts[at].settings)] for at in members]), strict=True))
     return [found.get(at, "") for at in range(len(drafts))]
 
 
-def _policy(draft: _Draft, name: str, apart: str) -> ComparedPolicy:
+def _policy(draft: _PolicyDraft, name: str, apart: str) -> ComparedPolicy:
     if not draft.runs:
         return ComparedPolicy(name=name)
     measured = next((run for run in draft.runs if run.patch), draft.runs[0])
     return ComparedPolicy(
         name=name,
-        domain=draft.domain,
+        domain=draft.suite,
         model=str(draft.settings["model.path"]),
         algorithm=str(draft.settings["trainer.algorithm"]),
         trained_set=str(draft.settings["trainer.trained_set"]),
@@ -223,11 +223,11 @@ def _policy(draft: _Draft, name: str, apart: str) -> ComparedPolicy:
     )
 
 
-def _measured(draft: _Draft, policy: ComparedPolicy) -> list[_Line]:
+def _measured(draft: _PolicyDraft, policy: ComparedPolicy) -> list[_Row]:
     """A row for each split and protocol. Of a seed measured twice in the same way the one with the most samples counts."""
-    rows: list[_Line] = []
+    rows: list[_Row] = []
     for seed, measurement in draft.measured:
-        one = _Line(policy, {seed: measurement})
+        one = _Row(policy, {seed: measurement})
         alike = (row for row in rows if (row.one.split, row.one.base) == (one.one.split, one.one.base) and not row.differing(one))
         if (row := next(alike, None)) is None:
             rows.append(one)
@@ -236,7 +236,7 @@ def _measured(draft: _Draft, policy: ComparedPolicy) -> list[_Line]:
     return rows
 
 
-def _section(split: str, rows: list[_Line]) -> Section:
+def _section(split: str, rows: list[_Row]) -> Section:
     apart = labels([row.protocols[Decoding.SAMPLED].levels for row in rows])
     rows = sorted((replace(row, apart=text) for row, text in zip(rows, apart, strict=True)), key=lambda row: not row.is_base)
     first = next((row for row in rows if not row.is_base), None)
@@ -253,13 +253,13 @@ def _section(split: str, rows: list[_Line]) -> Section:
     )
 
 
-def _base_of(row: _Line, rows: Sequence[_Line]) -> _Line | None:
+def _base_of(row: _Row, rows: Sequence[_Row]) -> _Row | None:
     """The row's own base, of several measurements the one that it is comparable with."""
     bases = [base for base in rows if base.is_base and base.one.base == row.one.base]
     return min(bases, key=lambda base: len(row.differing(base)), default=None)
 
 
-def _against(rows: Sequence[_Line], others: Sequence[_Line | None], decoding: Decoding) -> list[Compared | None]:
+def _against(rows: Sequence[_Row], others: Sequence[_Row | None], decoding: Decoding) -> list[Compared | None]:
     """Each row minus its other one, with p corrected over those that are comparable with the same one."""
     found = [other and _compared(row, other, decoding) for row, other in zip(rows, others, strict=True)]
     differences = [(id(other), one.difference.p) if one and one.difference else None for one, other in zip(found, others, strict=True)]
@@ -267,7 +267,7 @@ def _against(rows: Sequence[_Line], others: Sequence[_Line | None], decoding: De
     return found
 
 
-def _compared(row: _Line, other: _Line, decoding: Decoding) -> Compared:
+def _compared(row: _Row, other: _Row, decoding: Decoding) -> Compared:
     if reasons := row.differing(other, decoding):
         return Compared(other=other.label, difference=None, not_comparable=reasons)
     mine, theirs = row.rates(decoding), other.rates(decoding)
@@ -277,12 +277,12 @@ def _compared(row: _Line, other: _Line, decoding: Decoding) -> Compared:
     return Compared(other=other.label, difference=found.difference, mcnemar=exact, seeds=found.seeds)
 
 
-def _figures(row: _Line, decoding: Decoding, to_base: Compared | None, to_first: Compared | None) -> Figures:
+def _figures(row: _Row, decoding: Decoding, to_base: Compared | None, to_first: Compared | None) -> Figures:
     scores = [measurement.manifest.scores(decoding) for measurement in row.by_seed.values()]
     return Figures(**policy_figures(row.rates(decoding), scores), to_base=to_base, to_first=to_first)
 
 
-def _row(row: _Line, sampled: Figures, greedy: Figures) -> ComparisonRow:
+def _row(row: _Row, sampled: Figures, greedy: Figures) -> ComparisonRow:
     trained, seen = bool(row.policy.runs), row.one
     return ComparisonRow(
         policy=row.policy.name,

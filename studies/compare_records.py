@@ -121,7 +121,7 @@ class Comparison(BaseModel):
     sections: list[Section]
 
     @property
-    def domains(self) -> list[str]:
+    def suites(self) -> list[str]:
         """Suites that anything was measured or trained on."""
         found = [section.domain for section in self.sections] + [policy.domain for policy in self.policies if policy.domain]
         return list(dict.fromkeys(found))

@@ -16,7 +16,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(_Frozen):
+class Publication(_Frozen):
     """Where the figures are from."""
 
     title: str
@@ -79,7 +79,7 @@ class PublishedStudy(_Frozen):
 class Published(_Frozen):
     """All tables of one paper."""
 
-    source: Source
+    source: Publication
     studies: list[PublishedStudy]
 
 

@@ -65,7 +65,7 @@ def read_run(directory: Path) -> TrainedRun:
         raise UserError(f"{path}: {len(steps)} steps of a finished run of {trainer.steps}; bring the file back, or leave this run out")
     return TrainedRun(
         directory=directory,
-        domain=manifest.split.rpartition("/")[0] if manifest else trained_on(recipe),
+        suite=manifest.split.rpartition("/")[0] if manifest else trained_on(recipe),
         settings=settings_of(recipe),
         seed=trainer.seed,
         steps=trainer.steps,

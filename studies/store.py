@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STUDY, SUBMISSION = "study.yaml", "submission.json"
 
 
-class Kind(StrEnum):
+class DirectoryKind(StrEnum):
     """What a directory is."""
 
     EVALUATION = "evaluation"
@@ -60,11 +60,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """One run, evaluation, study or group."""
 
     directory: Path
-    kind: Kind
+    kind: DirectoryKind
     state: State
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """As JSON; of an unfinished evaluation what its journal tells; empty where there is none."""
@@ -72,7 +72,7 @@ class Entry:
     """Why it is broken, in one line."""
 
 
-def scan(root: Path) -> list[Entry]:
+def scan(root: Path) -> list[StoreEntry]:
     """All that lies in a directory of runs, at any depth, in the order of its paths. Links are not followed.
 
     Raises UserError where `root` is no directory that can be read.
@@ -87,28 +87,28 @@ def scan(root: Path) -> list[Entry]:
     return found
 
 
-def kind_of(files: Sequence[str]) -> Kind | None:
+def kind_of(files: Sequence[str]) -> DirectoryKind | None:
     """What a directory with these files is; None: nothing of ours."""
     names = set(files)
     if STUDY in names:
-        return Kind.STUDY
+        return DirectoryKind.STUDY
     if names & {RECIPE, RUN}:
-        return Kind.RUN
+        return DirectoryKind.RUN
     if names & {MANIFEST, JOURNAL, SAMPLES}:
-        return Kind.EVALUATION
-    return Kind.GROUP if SUITES in names else None
+        return DirectoryKind.EVALUATION
+    return DirectoryKind.GROUP if SUITES in names else None
 
 
-def examine(directory: Path, kind: Kind) -> Entry:
+def examine(directory: Path, kind: DirectoryKind) -> StoreEntry:
     """An entry for a directory of this kind."""
-    look = {Kind.EVALUATION: _evaluation, Kind.RUN: _run, Kind.STUDY: _study, Kind.GROUP: _group}[kind]
+    look = {DirectoryKind.EVALUATION: _evaluation, DirectoryKind.RUN: _run, DirectoryKind.STUDY: _study, DirectoryKind.GROUP: _group}[kind]
     try:
         return look(directory)
     except (UserError, OSError, ValueError) as error:
-        return Entry(directory, kind, State.BROKEN, problem=" ".join(str(error).split()))
+        return StoreEntry(directory, kind, State.BROKEN, problem=" ".join(str(error).split()))
 
 
-def open_entry(directory: Path) -> Entry:
+def open_entry(directory: Path) -> StoreEntry:
     """The entry of one directory. Raises UserError where it is none."""
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory; `onelayer runs list` shows what there is")
@@ -118,38 +118,38 @@ def open_entry(directory: Path) -> Entry:
     return examine(directory, kind)
 
 
-def _evaluation(directory: Path) -> Entry:
+def _evaluation(directory: Path) -> StoreEntry:
     if not (directory / MANIFEST).exists():
-        return Entry(directory, Kind.EVALUATION, State.UNFINISHED, progress(directory / JOURNAL))
+        return StoreEntry(directory, DirectoryKind.EVALUATION, State.UNFINISHED, progress(directory / JOURNAL))
     manifest = read_manifest(directory)
     rows = Counter(read_columns(directory / SAMPLES, ["decoding"], manifest.samples_sha256)["decoding"])
     for decoding in Decoding:
         expected = manifest.items * manifest.scores(decoding).samples
         if (there := rows[decoding.value]) != expected:
             raise UserError(f"{directory / SAMPLES}: {there} {decoding} records, the manifest says {expected}; run this evaluation again")
-    return Entry(directory, Kind.EVALUATION, State.COMPLETE, manifest.model_dump(mode="json"))
+    return StoreEntry(directory, DirectoryKind.EVALUATION, State.COMPLETE, manifest.model_dump(mode="json"))
 
 
-def _run(directory: Path) -> Entry:
+def _run(directory: Path) -> StoreEntry:
     manifest = read_run_manifest(directory)
     if manifest is None:
-        return Entry(directory, Kind.RUN, State.UNFINISHED, {"steps_done": _lines(directory / METRICS)})
+        return StoreEntry(directory, DirectoryKind.RUN, State.UNFINISHED, {"steps_done": _lines(directory / METRICS)})
     if not (directory / PATCH).is_file():
         raise UserError(f"{directory}: complete by its {RUN}, but without {PATCH}")
-    return Entry(directory, Kind.RUN, State.COMPLETE, manifest.model_dump(mode="json"))
+    return StoreEntry(directory, DirectoryKind.RUN, State.COMPLETE, manifest.model_dump(mode="json"))
 
 
-def _study(directory: Path) -> Entry:
+def _study(directory: Path) -> StoreEntry:
     state = State.COMPLETE if (directory / "report.json").exists() else State.UNFINISHED
-    return Entry(directory, Kind.STUDY, state)
+    return StoreEntry(directory, DirectoryKind.STUDY, state)
 
 
-def _group(directory: Path) -> Entry:
+def _group(directory: Path) -> StoreEntry:
     try:
         found = Suites.model_validate_json(read_bytes(directory / SUITES, LARGEST_MANIFEST))
     except ValidationError as error:
         raise UserError(f"{directory / SUITES}: {first_problem(error)}; run the same `onelayer eval` again") from error
-    return Entry(directory, Kind.GROUP, State.COMPLETE, found.model_dump(mode="json"))
+    return StoreEntry(directory, DirectoryKind.GROUP, State.COMPLETE, found.model_dump(mode="json"))
 
 
 def _lines(path: Path) -> int:
@@ -173,14 +173,14 @@ def submission_of(directory: Path) -> Path | None:
     return next((folder for folder in above if (folder / SUBMISSION).is_file()), None)
 
 
-def evaluations(entries: Sequence[Entry]) -> Iterator[tuple[Path, Evaluation]]:
+def evaluations(entries: Sequence[StoreEntry]) -> Iterator[tuple[Path, Evaluation]]:
     """The complete evaluations among them, with their directories."""
     for entry in entries:
-        if entry.kind is Kind.EVALUATION and entry.state is State.COMPLETE:
+        if entry.kind is DirectoryKind.EVALUATION and entry.state is State.COMPLETE:
             yield entry.directory, Evaluation.model_validate(entry.manifest)
 
 
-def connect(root: Path, entries: Sequence[Entry] | None = None) -> duckdb.DuckDBPyConnection:
+def connect(root: Path, entries: Sequence[StoreEntry] | None = None) -> duckdb.DuckDBPyConnection:
     """DuckDB with the tables `evaluations` and `runs` (manifests of what is complete) and the view `samples` (their parquet files, with
     `directory`).
 
@@ -191,12 +191,12 @@ def connect(root: Path, entries: Sequence[Entry] | None = None) -> duckdb.DuckDB
     entries = scan(root) if entries is None else entries
     connection = duckdb.connect()
     complete = [entry for entry in entries if entry.state is State.COMPLETE]
-    for kind, name, columns in ((Kind.EVALUATION, "evaluations", EVALUATION_COLUMNS), (Kind.RUN, "runs", RUN_COLUMNS)):
+    for kind, name, columns in ((DirectoryKind.EVALUATION, "evaluations", EVALUATION_COLUMNS), (DirectoryKind.RUN, "runs", RUN_COLUMNS)):
         connection.execute(f"create table {name} (directory varchar, {', '.join(f'{key} {type}' for key, type in columns.items())})")
         rows = [[str(entry.directory), *_values(entry.manifest, columns)] for entry in complete if entry.kind is kind]
         if rows:
             connection.executemany(f"insert into {name} values (?{', ?' * len(columns)})", rows)
-    files = [str(entry.directory / SAMPLES) for entry in complete if entry.kind is Kind.EVALUATION]
+    files = [str(entry.directory / SAMPLES) for entry in complete if entry.kind is DirectoryKind.EVALUATION]
     if files:
         # A name is no pattern, and a directory called `verdict=correct` no column.
         listed = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)

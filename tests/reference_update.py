@@ -13,12 +13,12 @@ from onelayer.agents.policy import Base
 from onelayer.trainers.config import TrainerConfig
 from onelayer.trainers.forward import Pack
 from onelayer.trainers.learner import Learner, Totals
-from onelayer.trainers.rows import Row, weighted
+from onelayer.trainers.rows import TrainingRow, weighted
 
 MAX_TOKENS = 24
 
 
-def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int = 13) -> list[Row]:
+def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int = 13) -> list[TrainingRow]:
     """Rows of real samples, with advantages of which a third are zero and logprobs that are off enough to be clipped."""
     rng = random.Random(0)
     prompts = [tuple(rng.randrange(3, 300) for _ in range(rng.randint(1, longest))) for _ in range(groups)]
@@ -26,7 +26,7 @@ def sampled_rows(base: Base, groups: int = 6, group_size: int = 4, longest: int 
     completions = sorted(TransformersEngine(base.model, base.end_ids).generate(requests), key=lambda completion: completion.index)
     return weighted(
         [
-            Row(
+            TrainingRow(
                 list(request.prompt_ids),
                 completion.token_ids,
                 [True] * len(completion.token_ids),
@@ -54,14 +54,14 @@ class OffPolicyLearner(Learner):
         super().backward(pack, totals)
 
 
-def row_logprobs(model: torch.nn.Module, row: Row) -> torch.Tensor:
+def row_logprobs(model: torch.nn.Module, row: TrainingRow) -> torch.Tensor:
     """Log-probability of each of the row's tokens [R]."""
     ids, targets = torch.tensor([row.prompt_ids + row.token_ids]), torch.tensor(row.token_ids)[:, None]
     return model(ids).logits[0, len(row.prompt_ids) - 1 : -1].log_softmax(-1).gather(1, targets)[:, 0]
 
 
 def plain_gradient(
-    model: torch.nn.Module, rows: Sequence[Row], loss: Callable[[torch.Tensor, Row], torch.Tensor]
+    model: torch.nn.Module, rows: Sequence[TrainingRow], loss: Callable[[torch.Tensor, TrainingRow], torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Gradient of the sum of `loss(logprob_R, row)` over the rows, on a copy of the whole model."""
     model = copy.deepcopy(model)

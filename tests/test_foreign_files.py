@@ -206,7 +206,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], list[Callable[[Path], obj
     "evaluation.json": (
         "evaluation.json",
         lambda folder: evaluation(folder, "evaluation.json"),
-        [lambda path: read_manifest(path.parent), view, lambda path: store.examine(path.parent, store.Kind.EVALUATION)],
+        [lambda path: read_manifest(path.parent), view, lambda path: store.examine(path.parent, store.DirectoryKind.EVALUATION)],
     ),
     "parquet": ("samples.parquet", lambda folder: evaluation(folder, "samples.parquet"), [read_parquet]),
     "verified.json": ("verified.json", lambda _: lines({**VERIFIED, "onelayer": "", "finished": ""}), [lambda path: mark_of(path.parent)]),

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from ..agents.decoder import decoder_layers
 from ..agents.prefix import PrefixCache, continue_prompts, encode_prompts
-from .rows import Row
+from .rows import TrainingRow
 
 Output = TypeVar("Output")
 
@@ -75,10 +75,10 @@ def default_tokens(model: PreTrainedModel) -> int:
     return min(MOST_TOKENS, max(FEWEST_TOKENS, 1 << (max(1, tokens).bit_length() - 1)))
 
 
-def packs(rows: Sequence[Row], tokens_per_pass: int, device: torch.device) -> list[Pack]:
+def packs(rows: Sequence[TrainingRow], tokens_per_pass: int, device: torch.device) -> list[Pack]:
     """Whole groups together where that is possible: the padded prompts of a pack take at most half of the tokens of a pass, and a bucket
     what they leave. A prompt or response that is longer stands alone."""
-    found: list[list[Row]] = [[]]
+    found: list[list[TrainingRow]] = [[]]
     prompts: set[tuple[int, ...]] = set()
     for row in sorted(rows, key=lambda row: (row.group, row.episode, row.step)):
         more = prompts | {tuple(row.prompt_ids)}
@@ -94,11 +94,11 @@ def _padded(prompts: set[tuple[int, ...]]) -> int:
     return len(prompts) * max(map(len, prompts))
 
 
-def _pack(rows: Sequence[Row], tokens_per_pass: int, device: torch.device) -> Pack:
+def _pack(rows: Sequence[TrainingRow], tokens_per_pass: int, device: torch.device) -> Pack:
     """Responses in buckets of lengths up to a power of two, the shorter ones first."""
     prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(tuple(row.prompt_ids) for row in rows))}
     room = max(tokens_per_pass - _padded(set(prompts)), tokens_per_pass // 2)
-    buckets: list[list[Row]] = []
+    buckets: list[list[TrainingRow]] = []
     for row in sorted(rows, key=lambda row: len(row.token_ids)):
         length = len(row.token_ids)
         same = buckets and (len(buckets[-1][0].token_ids) - 1).bit_length() == (length - 1).bit_length()
@@ -109,11 +109,11 @@ def _pack(rows: Sequence[Row], tokens_per_pass: int, device: torch.device) -> Pa
     return Pack(list(prompts), [_bucket(members, prompts, device) for members in buckets])
 
 
-def _bucket(rows: Sequence[Row], prompts: dict[tuple[int, ...], int], device: torch.device) -> Bucket:
+def _bucket(rows: Sequence[TrainingRow], prompts: dict[tuple[int, ...], int], device: torch.device) -> Bucket:
     width = max(len(row.token_ids) for row in rows)
     sampled = [(index, column) for index, row in enumerate(rows) for column, mine in enumerate(row.sampled) if mine]
 
-    def of_tokens(values: Callable[[Row], Sequence[float]]) -> torch.Tensor:
+    def of_tokens(values: Callable[[TrainingRow], Sequence[float]]) -> torch.Tensor:
         columns = [values(row) for row in rows]
         return torch.tensor([columns[index][column] for index, column in sampled], dtype=torch.float32, device=device)
 

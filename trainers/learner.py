@@ -19,7 +19,7 @@ from .config import Config
 from .forward import Bucket, Pack, default_tokens, hidden_states, packs
 from .loss import bounded, clipped_surrogate, k3, sequence_mean
 from .optimizer import MasterAdamW
-from .rows import Row, minibatches
+from .rows import TrainingRow, minibatches
 
 MOST_SKIPPED = 10
 """Optimiser steps in a row whose gradient was not finite, after which a run stops."""
@@ -43,7 +43,7 @@ class Learner:
         self.tokens_per_forward = self.settings.tokens_per_forward or default_tokens(self.model)
         self.skipped = 0
 
-    def update(self, rows: Sequence[Row]) -> dict[str, float | None]:
+    def update(self, rows: Sequence[TrainingRow]) -> dict[str, float | None]:
         """`epochs` passes over the rows in `minibatches` optimiser steps each.
 
         Returns metrics averaged over the tokens of the rows that were not skipped; None where all were. Raises UserError where the

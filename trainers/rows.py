@@ -14,7 +14,7 @@ from .config import TrainerConfig
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """One sequence: a step with a prompt of its own, or all steps of a conversation that grows.
 
     `prompt_ids` are context. `token_ids` are what follows: sampled tokens and, between the replies of a conversation, what the environment
@@ -50,18 +50,18 @@ def survivors(episodes: Sequence[Episode]) -> list[Episode]:
     return [episode for episode in whole if left[episode.play.group] >= 2]
 
 
-def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], settings: TrainerConfig, max_tokens: int) -> list[Row]:
+def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], settings: TrainerConfig, max_tokens: int) -> list[TrainingRow]:
     """The rows of all episodes, weighted; `advantages` has one number for each step of each episode, in their order.
 
     A step whose prompt goes on from the tokens before it continues their row: prompt and replies of a conversation are computed once.
     """
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     steps = [(episode, number, step) for episode in episodes for number, step in enumerate(episode.steps)]
     for (episode, number, step), advantage in zip(steps, advantages, strict=True):
         more = _continued(rows[-1], step) if number else None
         if more is None:
             play = episode.play
-            rows.append(Row(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number))
+            rows.append(TrainingRow(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number))
             more = []
         row, before, count = rows[-1], len(more), len(step.token_ids)
         rows[-1] = replace(
@@ -75,7 +75,7 @@ def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], settings
     return weighted(rows, settings, max_tokens)
 
 
-def _continued(row: Row, step: Step) -> list[int] | None:
+def _continued(row: TrainingRow, step: Step) -> list[int] | None:
     """What stands between the row's last reply and the step's, where the step's prompt goes on from the row; else None."""
     seen = len(row.prompt_ids) + len(row.token_ids)
     if len(step.prompt_ids) <= seen or step.prompt_ids[:seen] != [*row.prompt_ids, *row.token_ids]:
@@ -83,7 +83,7 @@ def _continued(row: Row, step: Step) -> list[int] | None:
     return step.prompt_ids[seen:]
 
 
-def weighted(rows: Sequence[Row], settings: TrainerConfig, max_tokens: int) -> list[Row]:
+def weighted(rows: Sequence[TrainingRow], settings: TrainerConfig, max_tokens: int) -> list[TrainingRow]:
     """The rows with the weight of each token, fixed on the whole batch: one over what the algorithm divides by.
 
     Tokens that are not learned from weigh nothing and count nowhere.
@@ -100,7 +100,7 @@ def weighted(rows: Sequence[Row], settings: TrainerConfig, max_tokens: int) -> l
     return [replace(row, weights=weights(mine)) for row, mine in zip(rows, learned, strict=True)]
 
 
-def minibatches(rows: Sequence[Row], settings: TrainerConfig, max_tokens: int, seed: int) -> list[list[Row]]:
+def minibatches(rows: Sequence[TrainingRow], settings: TrainerConfig, max_tokens: int, seed: int) -> list[list[TrainingRow]]:
     """Whole groups dealt into `settings.minibatches` parts, each weighted as a batch of its own."""
     if settings.minibatches == 1:
         return [list(rows)]

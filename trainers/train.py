@@ -38,7 +38,7 @@ from .kept import KeptEpisodes
 from .learner import Learner
 from .manifest import CHECKPOINT, CONFIG, PATCH, complete_manifest, read_manifest
 from .optimizer import learning_rates
-from .rows import Row, make_rows, survivors
+from .rows import TrainingRow, make_rows, survivors
 from .run import Run, claim, summary_writer
 
 LOST_LEAST, LOST_WINDOW = 8, 256
@@ -299,7 +299,7 @@ def advantages_of(groups: Sequence[Group]) -> dict[int, list[float]]:
     return found
 
 
-def rows_of(groups: Sequence[Group], config: Config) -> list[Row]:
+def rows_of(groups: Sequence[Group], config: Config) -> list[TrainingRow]:
     """The rows of all groups, weighted as one batch."""
     episodes = [episode for group in groups for episode in group.episodes]
     advantage_N = [advantage for group in groups for advantage in group.advantages]

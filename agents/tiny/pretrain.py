@@ -93,14 +93,14 @@ ALFWORLD_MIXTURE = Stage(True, {"alfworld": 64}, 120, 1.5e-3)
 
 
 @dataclass(frozen=True)
-class Batch:
+class PaddedBatch:
     """Right-padded rows of one domain, each [rows, time]. `weight_BT` is that of predicting a token: 1 in responses, 0 on padding."""
 
     ids_BT: torch.Tensor
     weight_BT: torch.Tensor
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, domain: str, mixed: bool, rng: random.Random) -> Iterator[Batch]:
+def batches(tokenizer: PreTrainedTokenizerFast, domain: str, mixed: bool, rng: random.Random) -> Iterator[PaddedBatch]:
     """An endless stream of batches of one domain, each with prompts of similar length."""
     stream = DOMAINS[domain](mixed, rng)
     while True:
@@ -115,14 +115,14 @@ def batches(tokenizer: PreTrainedTokenizerFast, domain: str, mixed: bool, rng: r
             yield padded(drawn[start : start + ROWS_PER_FORWARD], PROMPT_WEIGHT[domain])
 
 
-def padded(rows: list[tuple[list[int], list[int]]], prompt_weight: float) -> Batch:
+def padded(rows: list[tuple[list[int], list[int]]], prompt_weight: float) -> PaddedBatch:
     width = max(len(prompt) + len(reply) for prompt, reply in rows)
     ids_BT, weight_BT = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width)
     for index, (prompt, reply) in enumerate(rows):
         ids_BT[index, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
         weight_BT[index, : len(prompt)] = prompt_weight
         weight_BT[index, len(prompt) : len(prompt) + len(reply)] = 1
-    return Batch(ids_BT, weight_BT)
+    return PaddedBatch(ids_BT, weight_BT)
 
 
 def fit(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ..environment import BuiltIn, Environment, Suites
+from ..environment import BuiltIn, Environment, SuiteListing
 
 NAMED = {"alfworld": "generated", "alfworld-official": "official"}
 """The suites by their names on the command line."""
@@ -20,8 +20,8 @@ class ALFWorldConfig(BuiltIn, extra="forbid", frozen=True):
     SOURCE: ClassVar = "alfworld.sources"
     TITLE: ClassVar = "household tasks as text games (make alfworld)"
     SUITES: ClassVar = (
-        Suites("alfworld", "generated games", "train, validation, valid_seen, valid_unseen"),
-        Suites("alfworld-official", "the published games", "the same", "ALFWORLD_DATA"),
+        SuiteListing("alfworld", "generated games", "train, validation, valid_seen, valid_unseen"),
+        SuiteListing("alfworld-official", "the published games", "the same", "ALFWORLD_DATA"),
     )
     SPLITS: ClassVar = ("train", "validation", "valid_seen", "valid_unseen")
     GENERATED: ClassVar = "generated"

@@ -62,7 +62,7 @@ class Game:
         return any(query.find(fluent) for query in self._won)
 
 
-class Play:
+class GameSession:
     """One game being played. `feedback`, `admissible` (sorted) and `won` tell how it stands."""
 
     def __init__(self, game: Game) -> None:

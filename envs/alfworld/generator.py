@@ -52,7 +52,7 @@ FEW_RECEPTACLES, FEW_OBJECTS = 6, (3, 5)  # of a small scene
 
 
 @dataclass(frozen=True, order=True)
-class Kind:
+class GameTask:
     """What is asked for, and where. `receptacle` is the lamp where the task is to look at something."""
 
     task: str
@@ -69,7 +69,7 @@ class Kind:
 class Draw:
     """One generated game: a seed of a split, its number there, and the draw among those of its number (0 unless games would be equal)."""
 
-    kind: Kind
+    kind: GameTask
     split: str
     seed: int
     scene: str
@@ -167,10 +167,10 @@ def read_scene(plan: int) -> Scene:
 
 
 @functools.cache
-def kinds(split: str) -> Mapping[str, tuple[Kind, ...]]:
+def kinds(split: str) -> Mapping[str, tuple[GameTask, ...]]:
     """The kinds of games of a split, by task, sorted."""
     unseen = split == "valid_unseen"
-    found: dict[str, list[Kind]] = {task: [] for task in TASKS}
+    found: dict[str, list[GameTask]] = {task: [] for task in TASKS}
     for room, plans in package().tables.SCENE_TYPE.items():
         for plan in plans:
             if (plan in UNSEEN) is unseen:
@@ -180,12 +180,12 @@ def kinds(split: str) -> Mapping[str, tuple[Kind, ...]]:
     return {task: tuple(sorted(some)) for task, some in found.items()}
 
 
-def _kinds(task: str, plan: int) -> Iterable[Kind]:
+def _kinds(task: str, plan: int) -> Iterable[GameTask]:
     scene, contains = read_scene(plan), package().contains
     have = {receptacle.name for receptacle in scene.receptacles}
     if task == "look_at_obj_in_light":
         if scene.lamp:
-            yield from (Kind(task, target, LAMP, plan) for target in scene.objects)
+            yield from (GameTask(task, target, LAMP, plan) for target in scene.objects)
         return
     needed, ability = NEEDS.get(task, (None, None))
     if needed is not None and needed not in have:
@@ -194,7 +194,7 @@ def _kinds(task: str, plan: int) -> Iterable[Kind]:
         if ability is None or target in package().tables.VAL_ACTION_OBJECTS[ability]:
             for name in sorted(have - {needed}):
                 if target in contains[name] and any(target in contains[other] for other in have - {name}):
-                    yield Kind(task, target, name, plan)
+                    yield GameTask(task, target, name, plan)
 
 
 def draws(split: str, seed: int, scene: str, size: int) -> list[tuple[Draw, Placed]]:
@@ -222,7 +222,7 @@ def draws(split: str, seed: int, scene: str, size: int) -> list[tuple[Draw, Plac
 class Placed:
     """A game before it is written: its receptacles, and the objects in them as (id, class, receptacle)."""
 
-    kind: Kind
+    kind: GameTask
     goal: str
     receptacles: tuple[Receptacle, ...]
     objects: tuple[tuple[str, str, Receptacle], ...]
@@ -263,7 +263,7 @@ def place(draw: Draw) -> Placed:
     return Placed(kind, goal, receptacles, tuple(objects.values()), start, f"trial_{draw.split}_{draw.seed}_{draw.number:06d}")
 
 
-def _few(rng: random.Random, kind: Kind, receptacles: Sequence[Receptacle], contains: Mapping[str, set[str]]) -> tuple[Receptacle, ...]:
+def _few(rng: random.Random, kind: GameTask, receptacles: Sequence[Receptacle], contains: Mapping[str, set[str]]) -> tuple[Receptacle, ...]:
     """What the task needs, and some more."""
     shuffled = _shuffled(rng, receptacles)
     chosen = [next(some for some in shuffled if kind.target in contains[some.name] and some.name != kind.receptacle)]

@@ -16,7 +16,7 @@ from ...common.reading import read_json_object
 from ..items import Item, Split, tenth
 from . import generator
 from .config import ALFWorldConfig
-from .game import Game, Play
+from .game import Game, GameSession
 from .generator import LAMP, NEEDS, TASKS, Draw, Placed
 from .pddl import Unsupported
 from .stock import StockPlay, plan
@@ -115,9 +115,9 @@ def loaded(data: Data) -> Game | Data:
         return data
 
 
-def begin(game: Game | Data) -> Play | StockPlay:
+def begin(game: Game | Data) -> GameSession | StockPlay:
     """A new play."""
-    return Play(game) if isinstance(game, Game) else StockPlay(game)
+    return GameSession(game) if isinstance(game, Game) else StockPlay(game)
 
 
 def won_by(game: Game | Data, commands: list[str]) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from ..environment import BuiltIn, Environment, Suites
+from ..environment import BuiltIn, Environment, SuiteListing
 
 
 class CodeFields(BaseModel, extra="forbid", frozen=True):
@@ -34,9 +34,9 @@ class CodeConfig(BuiltIn, extra="forbid", frozen=True):
     SOURCE: ClassVar = "code.sources"
     TITLE: ClassVar = "write a Python function or program, run in a sandbox"
     SUITES: ClassVar = (
-        Suites("functions", "small functions, generated", "train, validation, test"),
-        Suites("humaneval+, mbpp+", "EvalPlus", "test", "ONELAYER_DATA or its releases"),
-        Suites("FILE.jsonl, hub:...", "your own tasks and tests", "train, validation, test", are_own=True),
+        SuiteListing("functions", "small functions, generated", "train, validation, test"),
+        SuiteListing("humaneval+, mbpp+", "EvalPlus", "test", "ONELAYER_DATA or its releases"),
+        SuiteListing("FILE.jsonl, hub:...", "your own tasks and tests", "train, validation, test", are_own=True),
     )
     GENERATED: ClassVar = "functions"
     DOMAIN: ClassVar = "code"

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from ..environment import BuiltIn, Suites
+from ..environment import BuiltIn, SuiteListing
 
 DATA = "ONELAYER_DATA or the hub"
 
@@ -39,15 +39,15 @@ class MathConfig(BuiltIn, extra="forbid", frozen=True):
     SOURCE: ClassVar = "math.sources"
     TITLE: ClassVar = "one question, one answer, graded by value"
     SUITES: ClassVar = (
-        Suites("arithmetic", "sums and differences, generated", "train, validation, test"),
-        Suites("gsm8k", "grade-school word problems", "train, validation, test", DATA),
-        Suites("math", "competition problems to train on", "train, validation", DATA),
-        Suites("math500", "competition problems", "test", DATA),
-        Suites("aime24, aime25, amc23", "contests", "test", DATA),
-        Suites("minerva, olympiadbench", "undergraduate science, olympiads", "test", DATA),
-        Suites("numinamath", "competition problems to train on", "train, validation, test", DATA),
-        Suites("deepscaler, skywork", "competition problems to train on", "train, validation", DATA),
-        Suites("FILE.jsonl, hub:...", "your own questions and answers", "train, validation, test", are_own=True),
+        SuiteListing("arithmetic", "sums and differences, generated", "train, validation, test"),
+        SuiteListing("gsm8k", "grade-school word problems", "train, validation, test", DATA),
+        SuiteListing("math", "competition problems to train on", "train, validation", DATA),
+        SuiteListing("math500", "competition problems", "test", DATA),
+        SuiteListing("aime24, aime25, amc23", "contests", "test", DATA),
+        SuiteListing("minerva, olympiadbench", "undergraduate science, olympiads", "test", DATA),
+        SuiteListing("numinamath", "competition problems to train on", "train, validation, test", DATA),
+        SuiteListing("deepscaler, skywork", "competition problems to train on", "train, validation", DATA),
+        SuiteListing("FILE.jsonl, hub:...", "your own questions and answers", "train, validation, test", are_own=True),
     )
     GENERATED: ClassVar = "arithmetic"
     DOMAIN: ClassVar = "math"

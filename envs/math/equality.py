@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import sympy
 
 from .algebra import Unreadable, equal, proportional, same_value, value
-from .equations import ascending, name_of, named, plain
+from .equations import ascending, name_of, named, normal_form
 from .reals import Reals, interval, is_pair, joined, pieces, reals
 from .shapes import Shape
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Tolerances:
     """How two shapes are compared: the tolerances of numbers."""
 
     absolute: float = 0.0
@@ -26,7 +26,7 @@ class Comparison:
 
     def same(self, gold: Shape, answer: Shape) -> bool:
         """Whether an answer says what the gold says."""
-        gold, answer = plain(gold), plain(answer)
+        gold, answer = normal_form(gold), normal_form(answer)
         if gold == answer:
             return True
         if gold[0] == "relation" or answer[0] == "relation":
@@ -87,8 +87,8 @@ class Comparison:
 
     def _congruent(self, gold: Shape, answer: Shape) -> bool:
         residue, other = (named(side[1])[0] if side[1][0] == "relation" else side[1] for side in (gold, answer))
-        if plain(residue)[0] == plain(other)[0] == "formula":
-            modulus, one, two = (value(shape[1])[0] for shape in (plain(gold[2]), plain(residue), plain(other)))
+        if normal_form(residue)[0] == normal_form(other)[0] == "formula":
+            modulus, one, two = (value(shape[1])[0] for shape in (normal_form(gold[2]), normal_form(residue), normal_form(other)))
             if all(isinstance(number, sympy.Integer) for number in (modulus, one, two)) and modulus != 0:
                 return (one - two) % modulus == 0
         return self.same(residue, other)
@@ -236,4 +236,4 @@ def compare(gold: Shape, answer: Shape | None, absolute: float = 0.0, relative: 
         return "correct"
     if not _readable(answer):
         return "unparsed"
-    return "correct" if Comparison(absolute, relative).same(gold, answer) else "wrong"
+    return "correct" if Tolerances(absolute, relative).same(gold, answer) else "wrong"

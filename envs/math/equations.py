@@ -15,10 +15,10 @@ NAME = re.compile(
 SUBSCRIPT = re.compile(r"_(?:\{[^{}]*(?:\{[^{}]*\})?\}|\\?[A-Za-z]+|[0-9])")
 
 
-def plain(shape: Shape) -> Shape:
+def normal_form(shape: Shape) -> Shape:
     r"""A list of one is its item; `(x,y)=(1,2)` is a list of two equations; `x \in \{1,2\}` is the set."""
     if shape[0] == "list" and len(shape[2]) == 1:
-        return plain(shape[2][0])
+        return normal_form(shape[2][0])
     if shape[0] == "relation" and shape[2] == ["="]:
         left, right = shape[1]
         if (

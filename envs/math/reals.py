@@ -9,7 +9,7 @@ from typing import Any
 import sympy
 
 from .algebra import Unreadable, constant, linear, value
-from .equations import FLIPPED, name_of, named, plain
+from .equations import FLIPPED, name_of, named, normal_form
 from .shapes import Shape
 
 ORDER = {"<": 1, "<=": 1, ">": -1, ">=": -1}
@@ -26,7 +26,7 @@ class Reals:
 def reals(shape: Shape) -> Reals | None:
     """The set of reals that a shape can only be: an inequality, a union, an interval that is no point. None for everything else."""
     try:
-        return _read_reals(plain(shape))
+        return _read_reals(normal_form(shape))
     except (Unreadable, TypeError, ValueError, NotImplementedError, AttributeError):
         return None
 

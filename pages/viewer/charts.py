@@ -43,7 +43,7 @@ class PlotMark:
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """A line and its points."""
 
     name: str
@@ -64,7 +64,7 @@ class Chart:
     """For who does not see it."""
     x: Axis
     y: Axis
-    lines: list[Line]
+    lines: list[ChartLine]
     levels: list[tuple[str, float]] = field(default_factory=list)
     """Lines across: label, and place in percent from the top."""
     band: tuple[float, float] | None = None

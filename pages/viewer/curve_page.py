@@ -11,9 +11,9 @@ from typing import Any
 
 from ...evals.protocol import algorithm_of, labels, training_settings
 from ...studies.pairing import pooled
-from ...studies.store import Entry, State, trained_on
+from ...studies.store import State, StoreEntry, trained_on
 from ...trainers.config import settings_of
-from .charts import COLORS, DASHES, Axis, Chart, Line, PlotMark, axis, polyline
+from .charts import COLORS, DASHES, Axis, Chart, ChartLine, PlotMark, axis, polyline
 from .run_index import Point, section
 
 X = {"step": "steps", "tokens": "sampled tokens", "episodes": "episodes", "seconds": "seconds"}
@@ -28,7 +28,7 @@ Y = {
 }
 MOST_LINES = 24
 """Policies in one chart: more are narrowed by name."""
-Run = tuple[str, Entry, Mapping[str, Any], Sequence[Point]]
+Run = tuple[str, StoreEntry, Mapping[str, Any], Sequence[Point]]
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,26 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class Policy:
+class TrainedPolicy:
     """Runs that differ in their seed alone."""
 
     name: str
-    domain: str
+    suite: str
     seeds: list[Seed]
 
 
 @dataclass(frozen=True)
-class Domain:
+class SuiteChart:
     """The policies trained on one suite with episodes of the same kind."""
 
     name: str
     chart: Chart
-    policies: list[tuple[Policy, Line, float | None]]
+    policies: list[tuple[TrainedPolicy, ChartLine, float | None]]
     """With their look, and the last figure (of several seeds the mean)."""
     left_out: int
 
 
-def trained_policies(runs: Sequence[Run]) -> list[Policy]:
+def trained_policies(runs: Sequence[Run]) -> list[TrainedPolicy]:
     """Runs pooled over training seeds."""
     places = _places(runs)
     pools = pooled(runs, lambda run: json.dumps(_settings(run), sort_keys=True) if _settings(run) else run[0], _seed_of)
@@ -73,11 +73,11 @@ def trained_policies(runs: Sequence[Run]) -> list[Policy]:
         members = [run for there in pool.values() for run in there]
         alike[places[members[0][0]], _stem(members[0])].append(members)
     found = []
-    for (domain, stem), same in alike.items():
+    for (suite, stem), same in alike.items():
         rates = [str(_trainer(group[0][2]).get("lr")) for group in same]
         for at, group in enumerate(same):
             more = "" if len(same) == 1 else f" lr {rates[at]}" if len(set(rates)) == len(same) else f" #{at + 1}"
-            found.append(Policy(stem + more, domain, [_seed(run) for run in group]))
+            found.append(TrainedPolicy(stem + more, suite, [_seed(run) for run in group]))
     return found
 
 
@@ -120,15 +120,15 @@ def _seed(run: Run) -> Seed:
     return Seed(name, _trainer(recipe).get("seed"), points, steps if isinstance(steps, int) else None, entry.state)
 
 
-def domain_charts(policies: Sequence[Policy], x: str, y: str) -> list[Domain]:
+def suite_charts(policies: Sequence[TrainedPolicy], x: str, y: str) -> list[SuiteChart]:
     """A chart for each suite and kind of episodes: a line for each policy, of several seeds a thin one each and their mean."""
-    by_domain: defaultdict[str, list[Policy]] = defaultdict(list)
+    by_suite: defaultdict[str, list[TrainedPolicy]] = defaultdict(list)
     for policy in policies:
-        by_domain[policy.domain].append(policy)
-    return [_domain_chart(name, members[:MOST_LINES], len(members) - MOST_LINES, x, y) for name, members in sorted(by_domain.items())]
+        by_suite[policy.suite].append(policy)
+    return [_suite_chart(name, members[:MOST_LINES], len(members) - MOST_LINES, x, y) for name, members in sorted(by_suite.items())]
 
 
-def _domain_chart(name: str, policies: Sequence[Policy], left_out: int, x: str, y: str) -> Domain:
+def _suite_chart(name: str, policies: Sequence[TrainedPolicy], left_out: int, x: str, y: str) -> SuiteChart:
     points = [point for policy in policies for seed in policy.seeds for point in seed.points]
     across, up = _axes(points, x, y)
     lines, rows = [], []
@@ -137,18 +137,18 @@ def _domain_chart(name: str, policies: Sequence[Policy], left_out: int, x: str, 
         curves = [_curve(seed.points, x, y) for seed in policy.seeds]
         mean = _mean(curves)
         if len(curves) > 1:
-            lines += [Line(policy.name, color, 0, polyline(curve, across, up), thin=True) for curve in curves]
+            lines += [ChartLine(policy.name, color, 0, polyline(curve, across, up), thin=True) for curve in curves]
         last = next((point for point in reversed(mean) if point[1] is not None), None)
         marks = (
             [PlotMark(across.percent(last[0]), 100 - up.percent(last[1]), f"{policy.name}: {last[1]:.3g}")]
             if last and last[1] is not None
             else []
         )
-        line = Line(policy.name, color, dash, polyline(mean, across, up), marks=marks)
+        line = ChartLine(policy.name, color, dash, polyline(mean, across, up), marks=marks)
         lines.append(line)
         rows.append((policy, line, last[1] if last else None))
     chart = Chart(name, f"{Y[y]} against {X[x]} on {name}; the last figures are in the table", across, up, lines)
-    return Domain(name, chart, rows, max(0, left_out))
+    return SuiteChart(name, chart, rows, max(0, left_out))
 
 
 def run_charts(points: Sequence[Point]) -> list[Chart]:
@@ -165,7 +165,9 @@ def run_charts(points: Sequence[Point]) -> list[Chart]:
         last = next(point for point in reversed(curve) if point[1] is not None)
         marks = [PlotMark(x.percent(last[0]), 100 - y.percent(last[1] or 0.0), f"step {last[0]:g}: {last[1]:.3g}")]
         charts.append(
-            Chart(title, f"{title} at each step, the last {last[1]:.3g}", x, y, [Line(title, 0, 0, polyline(curve, x, y), marks=marks)])
+            Chart(
+                title, f"{title} at each step, the last {last[1]:.3g}", x, y, [ChartLine(title, 0, 0, polyline(curve, x, y), marks=marks)]
+            )
         )
     return charts
 

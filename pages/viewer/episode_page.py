@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from ...common.errors import UserError
 from ...common.text import shown
-from .episode_table import Episodes, Wanted
+from .episode_table import EpisodeFilter, Episodes
 
 PAGE = 50
 """Episodes of a page."""
@@ -43,7 +43,7 @@ def one_of(query: Query, name: str, allowed: Sequence[str] | Mapping[str, str]) 
 def texts(there: Episodes, query: Query) -> dict[str, Any]:
     """What the template shows. Raises NotFound where the query opens an episode that is not there."""
     listing = there.listing
-    wanted = Wanted(query.get("part", ""), query.get("verdict", ""), query.get("item", ""))
+    wanted = EpisodeFilter(query.get("part", ""), query.get("verdict", ""), query.get("item", ""))
     rows = listing.find(wanted)
     chosen = _chosen(query.get("open", ""), there)
     if chosen is None and query.get("open"):

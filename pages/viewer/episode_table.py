@@ -22,7 +22,7 @@ from ...common.errors import UserError
 from ...common.reading import open_regular, parse_json
 from ...evals.journal import JOURNAL, Spent, read_outline
 from ...evals.samples import SAMPLES
-from ...studies.store import EPISODES, Kind
+from ...studies.store import EPISODES, DirectoryKind
 
 ROWS_AT_ONCE = 64
 """Episodes decoded together: what is opened next is often the neighbour."""
@@ -82,7 +82,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EpisodeFilter:
     """Which episodes to list; an empty text leaves all."""
 
     part: str = ""
@@ -125,7 +125,7 @@ class Listing:
     def __len__(self) -> int:
         return len(self.sample_N)
 
-    def find(self, wanted: Wanted) -> IntArray:
+    def find(self, wanted: EpisodeFilter) -> IntArray:
         """Rows that are wanted, in order."""
         chosen_N = np.ones(len(self), dtype=bool)
         for column, text in ((self.part, wanted.part), (self.verdict, wanted.verdict)):
@@ -236,9 +236,9 @@ class Episodes:
         return self.journal.episode(int(self.journal_rows[row]))
 
 
-def open_episodes(directory: Path, kind: Kind, journal: GrowingEpisodes | None) -> Episodes:
+def open_episodes(directory: Path, kind: DirectoryKind, journal: GrowingEpisodes | None) -> Episodes:
     """The episodes of a directory. journal: of an evaluation, read on already. Raises UserError where a file cannot be read."""
-    paths = [directory / SAMPLES] if kind is Kind.EVALUATION else sorted((directory / EPISODES).glob("*.parquet"))
+    paths = [directory / SAMPLES] if kind is DirectoryKind.EVALUATION else sorted((directory / EPISODES).glob("*.parquet"))
     files = tuple(version for path in paths if (version := Version.of(path)))
     if journal is None or not (directory / JOURNAL).exists():
         return Episodes(files, None, np.empty(0, dtype=np.int64), _listing(files))

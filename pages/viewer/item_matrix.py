@@ -16,11 +16,11 @@ from ...common.errors import UserError
 from ...evals.records import Decoding, read_evaluation
 from ...evals.samples import SAMPLES
 from ...evals.statistics import FloatArray, Rate
-from ...studies.leaderboard.records import Entry, Table
+from ...studies.leaderboard.records import Entry, LeaderboardTable
 from ...studies.profiles import compare_votes, jaccard
-from ...studies.store import Kind
+from ...studies.store import DirectoryKind
 from ..page import difference_cell
-from .episode_table import Version, Wanted, open_episodes
+from .episode_table import EpisodeFilter, Version, open_episodes
 from .profile_page import LAYER
 
 MOST_VOTED = 500_000
@@ -74,7 +74,7 @@ class Matrix:
         return rows.tolist()
 
 
-def matrix(root: Path, table: Table, policies: Sequence[Entry], decoding: Decoding) -> Matrix:
+def matrix(root: Path, table: LeaderboardTable, policies: Sequence[Entry], decoding: Decoding) -> Matrix:
     """The items of a table against these of its entries. Raises UserError where samples cannot be read (any more)."""
     items: list[str] = []
     rates = []
@@ -163,8 +163,8 @@ def _solved(directory: Path, decoding: Decoding) -> tuple[list[str], NDArray[np.
 
 @lru_cache(maxsize=512)
 def _read_solved(samples: Version, decoding: Decoding) -> tuple[list[str], NDArray[np.bool_]]:
-    listing = open_episodes(samples.path.parent, Kind.EVALUATION, None).listing
-    rows = listing.find(Wanted(part=decoding.value))
+    listing = open_episodes(samples.path.parent, DirectoryKind.EVALUATION, None).listing
+    rows = listing.find(EpisodeFilter(part=decoding.value))
     items = [listing.item.names[code] for code in dict.fromkeys(listing.item.codes_N[rows].tolist())]
     is_right = np.array([name == CORRECT for name in listing.verdict.names])
     return items, is_right[listing.verdict.codes_N[rows]].reshape(len(items), -1)

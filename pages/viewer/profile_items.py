@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import UserError
-from ...common.text import plain
+from ...common.text import printable
 from ...evals.records import Decoding, read_manifest
 from ...evals.samples import SAMPLES
 from ...evals.statistics import Difference, FloatArray
@@ -84,7 +84,13 @@ def agreement(root: Path, pair: Pair, decoding: Decoding) -> list[Cell]:
         tasks = (_rates(root, [one.by_layer[layer].entry for layer in layers], decoding, one.weights)[1] for one in pair)
         found = profile_agreement(*on_common_items(*tasks), same_items=True)
     except (UserError, OSError, ValueError) as error:
-        return [*names, Cell("\u2013"), Cell("\u2013", textwrap.fill(plain(str(error).replace(f"{root}/", "")), 30)), Cell(""), Cell("")]
+        return [
+            *names,
+            Cell("\u2013"),
+            Cell("\u2013", textwrap.fill(printable(str(error).replace(f"{root}/", "")), 30)),
+            Cell(""),
+            Cell(""),
+        ]
     shown = [found[coefficient] for coefficient in SHOWN]
     return names + [
         cell for one in shown for cell in (Cell(f"{one.measured:.2f}"), Cell(f"{one.corrected:.2f}", f"[{one.low:.2f}, {one.high:.2f}]"))
@@ -140,4 +146,4 @@ def _measured(samples: Version) -> tuple[str, int, str, Mapping[Decoding, FloatA
     directory = samples.path.parent
     manifest = read_manifest(directory)
     trained = manifest.trained[0] if len(manifest.trained) == 1 else None
-    return plain(manifest.split), trained.seed if trained else 0, *read_rates(directory, manifest)
+    return printable(manifest.split), trained.seed if trained else 0, *read_rates(directory, manifest)

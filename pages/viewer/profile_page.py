@@ -11,11 +11,10 @@ from enum import StrEnum
 
 from ...evals.records import Decoding
 from ...studies.leaderboard.marks import Mark as Verification
-from ...studies.leaderboard.records import Entry, Leaderboard, Standing
-from ...studies.leaderboard.records import Table as Measured
+from ...studies.leaderboard.records import Entry, Leaderboard, LeaderboardTable, Standing
 from ...studies.paper import published
 from ..page import Cell, Table, difference_cell
-from .charts import Axis, Chart, Line, PlotMark, axis, polyline
+from .charts import Axis, Chart, ChartLine, PlotMark, axis, polyline
 
 LAYER = re.compile(r"layer:(\d{1,3})(\.\w+)?")
 STEPS = 10
@@ -139,7 +138,7 @@ def profiles(board: Leaderboard, decoding: Decoding, measure: Measure) -> list[P
     return sorted(found, key=lambda one: (one.is_published, one.model, not one.weights, one.task, one.training, one.id))
 
 
-def _key(table: Measured, entry: Entry, part: str) -> tuple[str, ...]:
+def _key(table: LeaderboardTable, entry: Entry, part: str) -> tuple[str, ...]:
     """What the layers of a profile agree in: where they were measured, how they were trained, which part of them, under which protocol."""
     place = (table.domain, table.suite, table.digest, entry.model, entry.base)
     how = (entry.algorithm or "", entry.recipe or "", entry.trained_on or "")
@@ -215,7 +214,7 @@ def chart(profile: Profile, measure: Measure, link: Callable[[Entry], str]) -> C
         description=f"{measure.value} of each layer of {profile.model}; the figures are in the table",
         x=x,
         y=y,
-        lines=[Line("layer", 0, 0, line, True, marks)],
+        lines=[ChartLine("layer", 0, 0, line, True, marks)],
         levels=[(name, 100 - y.percent(level)) for name, level in levels.items()],
         band=(max(0.0, x.percent(low)), min(100.0, x.percent(high))),
         band_label="middle third",

@@ -19,7 +19,7 @@ from ...evals.samples import SAMPLES
 from ...evals.suites import SUITES
 from ...studies import store
 from ...studies.learning_curve import learning_curve
-from ...studies.store import METRICS, RECIPE, RUN, STUDY, Entry, Kind, State
+from ...studies.store import METRICS, RECIPE, RUN, STUDY, DirectoryKind, State, StoreEntry
 from ...trainers.held_out import HeldOut
 from ...trainers.manifest import HELD_OUT
 from ...trainers.metrics import read_lines, read_metrics
@@ -40,12 +40,12 @@ class Index:
         self.root = root
         self._lock = threading.Lock()
         self._looked = -LOOK_EVERY
-        self._found: dict[str, tuple[Signature, Entry]] = {}
+        self._found: dict[str, tuple[Signature, StoreEntry]] = {}
         self._journals: dict[str, GrowingEpisodes] = {}
         self._recipes: dict[str, tuple[Version, Mapping[str, Any]]] = {}
         self._curves: dict[str, tuple[tuple[Version, Version | None], list[Point]]] = {}
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, StoreEntry]:
         """All that is there now, in the order of the paths."""
         with self._lock:
             if time.monotonic() - self._looked >= LOOK_EVERY:
@@ -59,12 +59,12 @@ class Index:
             settled = [(name, found) for name, (found, entry) in self._found.items() if entry.state is not State.UNFINISHED]
         return tuple((name, tuple(part for part in found if part and part[0] not in GROWING)) for name, found in settled)
 
-    def episodes(self, name: str, entry: Entry) -> Episodes:
+    def episodes(self, name: str, entry: StoreEntry) -> Episodes:
         """The episodes of an entry. Raises UserError where they cannot be read."""
-        journal = self._journal(name, entry.directory) if entry.kind is Kind.EVALUATION else None
+        journal = self._journal(name, entry.directory) if entry.kind is DirectoryKind.EVALUATION else None
         return open_episodes(entry.directory, entry.kind, journal)
 
-    def recipe(self, name: str, entry: Entry) -> Mapping[str, Any]:
+    def recipe(self, name: str, entry: StoreEntry) -> Mapping[str, Any]:
         """The configuration of a run as it stands in its files; empty where there is none to be read."""
         if "config" in entry.manifest:
             return section(entry.manifest, "config")
@@ -74,7 +74,7 @@ class Index:
             self._recipes[name] = version, _read_yaml(version.path)
         return self._recipes[name][1]
 
-    def curve(self, name: str, entry: Entry) -> list[Point]:
+    def curve(self, name: str, entry: StoreEntry) -> list[Point]:
         """A run's metrics so far, a mapping for each step; `episodes`, `tokens` and `seconds` are those of the steps before it, and
         `held_out` is pass@1 on the panel where that was played.
 
@@ -98,7 +98,7 @@ class Index:
             self._curves[name] = version, list(points.values())
         return self._curves[name][1]
 
-    def _look(self) -> dict[str, tuple[Signature, Entry]]:
+    def _look(self) -> dict[str, tuple[Signature, StoreEntry]]:
         found = {}
         for folder, inside, files in os.walk(self.root):
             inside[:] = sorted(name for name in inside if not name.startswith(".") and name != store.EPISODES)
@@ -110,14 +110,14 @@ class Index:
                 found[name] = before if before and before[0] == signature else (signature, self._examine(name, directory, kind))
         return found
 
-    def _examine(self, name: str, directory: Path, kind: Kind) -> Entry:
-        if kind is Kind.EVALUATION and not (directory / MANIFEST).exists():
+    def _examine(self, name: str, directory: Path, kind: DirectoryKind) -> StoreEntry:
+        if kind is DirectoryKind.EVALUATION and not (directory / MANIFEST).exists():
             try:
                 journal = self._journal(name, directory)
             except (UserError, OSError) as error:
                 reason = str(error) if isinstance(error, UserError) else f"{directory}: {(error.strerror or str(error)).lower()}"
-                return Entry(directory, kind, State.BROKEN, problem=reason)
-            return Entry(directory, kind, State.UNFINISHED, {"samples": journal.read_on(), **journal.spent} if journal else {})
+                return StoreEntry(directory, kind, State.BROKEN, problem=reason)
+            return StoreEntry(directory, kind, State.UNFINISHED, {"samples": journal.read_on(), **journal.spent} if journal else {})
         return store.examine(directory, kind)
 
     def _journal(self, name: str, directory: Path) -> GrowingEpisodes | None:
@@ -149,12 +149,12 @@ def section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def name_of(entry: Entry, recipe: Mapping[str, Any]) -> str:
+def name_of(entry: StoreEntry, recipe: Mapping[str, Any]) -> str:
     """What a run or evaluation is, in a few words; empty where nothing tells."""
     found = entry.manifest
-    if entry.kind is Kind.EVALUATION:
+    if entry.kind is DirectoryKind.EVALUATION:
         return f"{found['policy']} on {found['split']}" if "policy" in found else ""
-    if entry.kind is Kind.RUN:
+    if entry.kind is DirectoryKind.RUN:
         trainer = section(recipe, "trainer")
         return " ".join(str(part) for part in (algorithm_of(trainer), trainer.get("trained_set")) if part is not None)
     return ""

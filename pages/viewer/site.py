@@ -18,7 +18,7 @@ from ...common.errors import UserError
 from ...common.text import shown
 from ...studies.leaderboard.build import build
 from ...studies.leaderboard.records import Leaderboard
-from ...studies.store import Entry, Kind, State
+from ...studies.store import DirectoryKind, State, StoreEntry
 from ..page import TEMPLATES
 from .episode_page import NotFound, Query, number, url
 from .run_index import Index, Signature, name_of, section
@@ -108,25 +108,25 @@ class Site:
         except (UserError, OSError, ValueError) as error:
             return f"none, since {self.problem(error)}."
 
-    def row(self, name: str, entry: Entry) -> dict[str, Any]:
+    def row(self, name: str, entry: StoreEntry) -> dict[str, Any]:
         """What is shown of a run or an evaluation in a line."""
         found, recipe = entry.manifest, self.index.recipe(name, entry)
         done = wanted = None
         result = ""
-        if entry.kind is Kind.RUN and entry.state is State.UNFINISHED:
+        if entry.kind is DirectoryKind.RUN and entry.state is State.UNFINISHED:
             done, wanted = found.get("steps_done"), section(recipe, "trainer").get("steps")
-        if entry.kind is Kind.EVALUATION and entry.state is State.UNFINISHED:
+        if entry.kind is DirectoryKind.EVALUATION and entry.state is State.UNFINISHED:
             done, wanted = found.get("samples"), found.get("wanted")
         if "sampled" in found:
             rate = found["sampled"]["pass_rate"]
             result = f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
         elif isinstance(seconds := section(found, "cost").get("seconds"), int | float):
             result = f"{seconds:,.0f} s"
-        seed = section(recipe, "trainer").get("seed") if entry.kind is Kind.RUN else None
+        seed = section(recipe, "trainer").get("seed") if entry.kind is DirectoryKind.RUN else None
         what = shown(name_of(entry, recipe)) + (shown(f", seed {seed}") if seed is not None else "")
         return {"name": name, "entry": entry, "what": what, "result": result, "done": done, "wanted": wanted}
 
-    def entry(self, query: Query) -> tuple[str, Entry]:
+    def entry(self, query: Query) -> tuple[str, StoreEntry]:
         """What a query names. Names are those that were found, so none leads out of the directory."""
         name = query.get("run", "")
         if (entry := self.index.entries().get(name)) is None:

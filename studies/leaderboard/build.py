@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from ...common.text import plain
+from ...common.text import printable
 from ...envs.items import size_text
 from ...evals.protocol import Settings as ProtocolSettings
 from ...evals.protocol import labels
@@ -22,9 +22,9 @@ from ...evals.records import Decoding, Evaluation, Trained
 from ..pairing import Paired, contribution_of, corrected, minus
 from ..paper import published
 from .marks import Mark
-from .measured import Policy, TableRow, averaged, collect, pools
+from .measured import MeasuredPolicy, TableRow, averaged, collect, policies_of
 from .published import published_averages, published_tables
-from .records import Entry, Leaderboard, LeftOut, PairedDifference, Share, Standing, Table, TrainingCost
+from .records import Entry, Leaderboard, LeaderboardTable, LeftOut, PairedDifference, Share, Standing, TrainingCost
 
 SHOWN = ("temperature", "max_tokens", "prompt", "seed")
 """What an opened entry tells of its protocol besides the keys of its recipe, where all its evaluations agree in it."""
@@ -45,32 +45,32 @@ def build(root: Path) -> Leaderboard:
         published=f"{source.authors}: {source.title}. arXiv:{source.arxiv} ({source.date})",
         tables=_with_published([_table(rows) for rows in by_table.values()]),
         left_out=[
-            LeftOut(directory=plain(str(directory.relative_to(root))), problem=plain(problem.replace(f"{root}/", "")))
+            LeftOut(directory=printable(str(directory.relative_to(root))), problem=printable(problem.replace(f"{root}/", "")))
             for directory, problem in sorted(broken.items())
         ],
     )
 
 
-def _table(rows: Sequence[TableRow]) -> Table:
+def _table(rows: Sequence[TableRow]) -> LeaderboardTable:
     """All entries on the same items."""
-    found = pools(rows)
-    bases = [pool for pool in found if pool.is_base]
-    fulls = [pool for pool in found if pool.is_full]
+    found = policies_of(rows)
+    bases = [policy for policy in found if policy.is_base]
+    fulls = [policy for policy in found if policy.is_full]
     standings: dict[tuple[int, Decoding], Standing] = {}
     for decoding in Decoding:
-        measured = [(at, pool) for at, pool in enumerate(found) if pool.has(decoding)]
-        drafts = [_Draft(pool, decoding, pool.base_of(bases), *pool.full_of(fulls, decoding)) for _, pool in measured]
+        measured = [(at, policy) for at, policy in enumerate(found) if policy.has(decoding)]
+        drafts = [_StandingDraft(policy, decoding, policy.base_of(bases), *policy.full_of(fulls, decoding)) for _, policy in measured]
         standings |= {(at, decoding): one for (at, _), one in zip(measured, _standings(drafts), strict=True)}
     entries = [
-        _entry(pool, apart, *(standings.get((at, decoding)) for decoding in Decoding))
-        for at, (pool, apart) in enumerate(zip(found, _apart(found), strict=True))
+        _entry(policy, apart, *(standings.get((at, decoding)) for decoding in Decoding))
+        for at, (policy, apart) in enumerate(zip(found, _apart(found), strict=True))
     ]
     parts, average = [part.manifest for part in rows[0].parts], rows[0].average
     digests = [f"{average.weights[part.split]} {part.digest}" for part in parts] if average else []
-    return Table(
-        domain=plain(average.name if average else parts[0].domain),
-        suite=plain(average.text if average else parts[0].split),
-        averaged={plain(split): weight for split, weight in average.weights.items()} if average else {},
+    return LeaderboardTable(
+        domain=printable(average.name if average else parts[0].domain),
+        suite=printable(average.text if average else parts[0].split),
+        averaged={printable(split): weight for split, weight in average.weights.items()} if average else {},
         items=sum(part.items for part in parts),
         size=size_text(sum(part.items for part in parts), sum(len(part.skipped) for part in parts)),
         digest=hashlib.sha256("\n".join([average.text, *digests]).encode()).hexdigest() if average else parts[0].digest,
@@ -78,15 +78,17 @@ def _table(rows: Sequence[TableRow]) -> Table:
     )
 
 
-class _Draft:
+class _StandingDraft:
     """The figures of an entry under one decoding, before they are compared with those of others."""
 
-    def __init__(self, pool: Policy, decoding: Decoding, base: Policy | None, full: Policy | None, full_differs: list[str]):
-        self.pool, self.decoding, self.protocol = pool, decoding, pool.one.protocol(decoding)
-        self.rates = pool.rates(decoding)
+    def __init__(
+        self, policy: MeasuredPolicy, decoding: Decoding, base: MeasuredPolicy | None, full: MeasuredPolicy | None, full_differs: list[str]
+    ):
+        self.policy, self.decoding, self.protocol = policy, decoding, policy.one.protocol(decoding)
+        self.rates = policy.rates(decoding)
         self.rate = self.rates.pass_rate
         self.base, self.full = None, full if full and full.has(decoding) else None
-        self.base_differs = base.one.differing(pool.one, decoding) if base else []
+        self.base_differs = base.one.differing(policy.one, decoding) if base else []
         self.full_differs = full_differs
         if base and not self.base_differs and base.has(decoding):
             self.base = base
@@ -96,12 +98,12 @@ class _Draft:
             found = contribution_of(self.base.rates(decoding), self.full.rates(decoding), self.rates, draws=DRAWS)
             self.share = Share(point=found.point, interval=found.fieller)
 
-    def is_like(self, other: _Draft) -> bool:
+    def is_like(self, other: _StandingDraft) -> bool:
         """Whether the two were measured in the same way, as far as it bears on both."""
-        return not self.pool.one.differing(other.pool.one, self.decoding)
+        return not self.policy.one.differing(other.policy.one, self.decoding)
 
 
-def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
+def _standings(drafts: Sequence[_StandingDraft]) -> list[Standing]:
     """With ranks, and p values corrected."""
     to_base = _corrected([(draft.base, draft.to_base) for draft in drafts])
     to_full = _corrected([(draft.full, draft.to_full) for draft in drafts])
@@ -116,13 +118,13 @@ def _standings(drafts: Sequence[_Draft]) -> list[Standing]:
             base_differs=draft.base_differs,
             full_differs=draft.full_differs,
             contribution=draft.share,
-            replies=draft.pool.replies(draft.decoding),
+            replies=draft.policy.replies(draft.decoding),
         )
         for draft, rank, base, full in zip(drafts, _ranks(drafts), to_base, to_full, strict=True)
     ]
 
 
-def _ranks(drafts: Sequence[_Draft]) -> list[int]:
+def _ranks(drafts: Sequence[_StandingDraft]) -> list[int]:
     """Of each among those that it may be compared with."""
     by_protocol: defaultdict[str, list[int]] = defaultdict(list)
     for at, draft in enumerate(drafts):
@@ -143,7 +145,7 @@ def ranks(intervals: Sequence[tuple[float, float]]) -> list[int]:
     return (1 + len(lows) - np.searchsorted(lows, highs, side="right")).tolist()
 
 
-def _corrected(found: Sequence[tuple[Policy | None, Paired | None]]) -> list[PairedDifference | None]:
+def _corrected(found: Sequence[tuple[MeasuredPolicy | None, Paired | None]]) -> list[PairedDifference | None]:
     """Differences to another entry, each with the entry, and with p values corrected."""
     p_holm = corrected([(id(other), one.difference.p) if one else None for other, one in found])
     return [
@@ -152,15 +154,15 @@ def _corrected(found: Sequence[tuple[Policy | None, Paired | None]]) -> list[Pai
     ]
 
 
-def _apart(found: Sequence[Policy]) -> list[str]:
+def _apart(found: Sequence[MeasuredPolicy]) -> list[str]:
     """What sets the protocol of each apart from those of others of its table."""
-    parts = zip(*(pool.one.parts for pool in found), strict=True)
+    parts = zip(*(policy.one.parts for policy in found), strict=True)
     by_part = [labels([one.protocols[Decoding.SAMPLED].levels for one in members]) for members in parts]
     return [", ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*by_part, strict=True)]
 
 
-def _entry(pool: Policy, apart: str, sampled: Standing | None, greedy: Standing | None) -> Entry:
-    one, rows = pool.one, list(pool.by_seed.values())
+def _entry(policy: MeasuredPolicy, apart: str, sampled: Standing | None, greedy: Standing | None) -> Entry:
+    one, rows = policy.one, list(policy.by_seed.values())
     parts = [part for row in rows for part in row.parts]
     seen, trained = one.manifest, [row.trained for row in rows if row.trained]
     known = [patch for patch in seen.trained if patch]
@@ -170,26 +172,26 @@ def _entry(pool: Policy, apart: str, sampled: Standing | None, greedy: Standing 
     return Entry(
         id=hashlib.sha256(one.identity.encode()).hexdigest()[:12],
         mark=min((part.mark for part in parts), key=list(Mark)[::-1].index),
-        model=plain(_model_name(seen.model)),
-        base=plain(seen.base),
+        model=printable(_model_name(seen.model)),
+        base=printable(seen.base),
         layers=seen.layers,
         source=seen.source,
-        trained_set=plain(seen.policy) + (", rates by layer" if one.has_rates_by_layer else ""),
-        algorithm=first and plain(first.algorithm),
-        recipe=first and plain(first.recipe),
+        trained_set=printable(seen.policy) + (", rates by layer" if one.has_rates_by_layer else ""),
+        algorithm=first and printable(first.algorithm),
+        recipe=first and printable(first.recipe),
         lr=first.lr if first and len(known) == 1 else None,
-        trained_on=first and plain(first.split),
-        seeds=sorted(pool.by_seed) if trained else [],
+        trained_on=first and printable(first.split),
+        seeds=sorted(policy.by_seed) if trained else [],
         runs=len(rows),
         samples=min(row.samples for row in rows),
         interval_over="seeds and items" if len(rows) > 1 else "items",
         parameters=sum(patch.parameters for patch in known) if known and whole else None,
         total_parameters=first and first.total_parameters,
         spent=_spent(trained) if trained else None,
-        apart=plain(apart),
+        apart=printable(apart),
         protocol={key: value for key, value in settings[0].items() if all(key in one and one[key] == value for one in settings)},
         protocol_sha256=one.protocol(Decoding.SAMPLED),
-        directories=sorted(plain(part.directory) for part in parts),
+        directories=sorted(printable(part.directory) for part in parts),
         sampled=sampled,
         greedy=greedy,
     )
@@ -237,7 +239,7 @@ def _by_score(entries: Sequence[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (-score(entry), entry.id))
 
 
-def _with_published(tables: Sequence[Table]) -> list[Table]:
+def _with_published(tables: Sequence[LeaderboardTable]) -> list[LeaderboardTable]:
     """Published figures as entries: in the table of the suite with the most items, where there is one, else in one of their own."""
     found = list(tables)
     for (domain, suite), rows in published_tables().items():
@@ -246,5 +248,5 @@ def _with_published(tables: Sequence[Table]) -> list[Table]:
             at = max(sizes, key=sizes.__getitem__)
             found[at] = found[at].model_copy(update={"entries": _by_score([*found[at].entries, *rows])})
         else:
-            found.append(Table(domain=domain, suite=suite, items=None, digest="", entries=_by_score(rows)))
+            found.append(LeaderboardTable(domain=domain, suite=suite, items=None, digest="", entries=_by_score(rows)))
     return sorted(found, key=lambda table: (table.items is None, table.domain, table.suite, -(table.items or 0), table.digest))

@@ -24,7 +24,7 @@ from ...evals.samples import SAMPLES, open_samples
 from ...evals.statistics import FloatArray
 from ...trainers.config import settings_of
 from ..pairing import SeedRates, pooled
-from ..store import PATCH, RUN, STUDY, Entry, Kind, State, evaluations, scan, submission_of
+from ..store import PATCH, RUN, STUDY, DirectoryKind, State, StoreEntry, evaluations, scan, submission_of
 from .marks import Mark, mark_of, sha256
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Policy:
+class MeasuredPolicy:
     """Evaluations that differ in their training seed alone."""
 
     by_seed: dict[int, TableRow]
@@ -204,12 +204,12 @@ class Policy:
         scores = [part.manifest.scores(decoding) for row in rows for part in row.parts]
         return ReplyStatistics(**pooled_statistics(scores, [weight for row in rows for weight in row.weights]))
 
-    def base_of(self, bases: Sequence[Policy]) -> Policy | None:
+    def base_of(self, bases: Sequence[MeasuredPolicy]) -> MeasuredPolicy | None:
         """Its own base, of several measurements the one that it is comparable with; None for a base, and where it was not measured."""
         own = [base for base in bases if base.one.base == self.one.base]
         return None if self in own else min(own, key=lambda base: len(base.one.differing(self.one)), default=None)
 
-    def full_of(self, fulls: Sequence[Policy], decoding: Decoding) -> tuple[Policy | None, list[str]]:
+    def full_of(self, fulls: Sequence[MeasuredPolicy], decoding: Decoding) -> tuple[MeasuredPolicy | None, list[str]]:
         """The full-parameter run that it is measured against: of the same algorithm and training, but for the trained set and the
         learning rate; of several the one with the same learning rate. None where there is none, or no telling which.
 
@@ -239,7 +239,7 @@ def collect(root: Path) -> tuple[list[Evaluated], list[Average], dict[Path, str]
     broken = {entry.directory: entry.problem for entry in entries if entry.state is State.BROKEN}
     recipes: dict[tuple[Path | None, str], Mapping[str, Any]] = {}
     for entry in entries:
-        if entry.kind is Kind.RUN and entry.state is State.COMPLETE:
+        if entry.kind is DirectoryKind.RUN and entry.state is State.COMPLETE:
             patch = entry.manifest["patch_sha256"]
             if sha256(entry.directory / PATCH) != patch:
                 broken[entry.directory] = f"{entry.directory / PATCH}: not the patch that {RUN} names; bring it back, or train again"
@@ -255,11 +255,11 @@ def collect(root: Path) -> tuple[list[Evaluated], list[Average], dict[Path, str]
         known = recipes.get((submission_of(directory), manifest.patches[0]), {}) if len(manifest.patches) == 1 else {}
         found.append(Evaluated(str(directory.relative_to(root)), manifest, items, rates, known, mark_of(directory)))
     splits = {root / one.directory: one.manifest.split for one in found}
-    groups = [entry for entry in entries if entry.kind is Kind.GROUP and entry.state is State.COMPLETE]
+    groups = [entry for entry in entries if entry.kind is DirectoryKind.GROUP and entry.state is State.COMPLETE]
     return found, [average for entry in groups for average in _averages(entry, splits)], broken
 
 
-def _averages(group: Entry, splits: Mapping[Path, str]) -> list[Average]:
+def _averages(group: StoreEntry, splits: Mapping[Path, str]) -> list[Average]:
     """The means that a `suites.json` tells of, over its groups too; without those of which a suite cannot be read."""
     split_of = {member["suite"]: splits.get(group.directory / member["directory"]) for member in group.manifest["suites"]}
     by_group = {name: [split_of.get(suite) for suite in one["suites"]] for name, one in group.manifest["groups"].items()}
@@ -350,7 +350,7 @@ def _coded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], dict[str, int]]:
     return coded.indices.fill_null(len(names) - 1).to_numpy(), {name: code for code, name in enumerate(names)}
 
 
-def pools(rows: Sequence[TableRow]) -> list[Policy]:
+def policies_of(rows: Sequence[TableRow]) -> list[MeasuredPolicy]:
     """Entries in the making: what differs in its training seed alone is one. What was measured again counts once, with the most samples."""
     found = pooled(rows, lambda one: (one.identity, one.tokenizers), lambda one: one.seed, lambda one: tuple(one.manifest.patches))
-    return [Policy({there[0].seed: max(there, key=lambda one: one.samples) for there in by_seed.values()}) for by_seed in found]
+    return [MeasuredPolicy({there[0].seed: max(there, key=lambda one: one.samples) for there in by_seed.values()}) for by_seed in found]

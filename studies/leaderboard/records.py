@@ -100,7 +100,7 @@ class Entry(BaseModel):
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
-class Table(BaseModel):
+class LeaderboardTable(BaseModel):
     """Everything measured on the same items."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -131,5 +131,5 @@ class Leaderboard(BaseModel):
     schema_version: Literal[1] = 1
     level: float = Field(default=0.95, description="confidence level of every interval")
     published: str = Field(description="where the published figures are from")
-    tables: list[Table]
+    tables: list[LeaderboardTable]
     left_out: list[LeftOut] = Field(description="what is broken, with the reason")

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...common.errors import UserError, first_problem
 from ...common.reading import open_regular, read_bytes
-from ...common.text import plain
+from ...common.text import printable
 from ...evals.records import MANIFEST, Evaluation, read_manifest
 from ...evals.samples import SAMPLES
 from ..leaderboard.marks import VERIFIED, sha256
@@ -97,7 +97,7 @@ def _claim(directory: Path, hashes: Mapping[Path, str], own: Path) -> Claim:
     patches = {sha: path for path, sha in reversed([*hashes.items()])} | ({hashes[own]: own} if own in hashes else {})
     if missing := [one for one in manifest.patches if one not in patches]:
         raise UserError(
-            plain(f"{directory}: the patch {missing[0][:12]} of {manifest.policy} is not here; name the directory of its run, too")
+            printable(f"{directory}: the patch {missing[0][:12]} of {manifest.policy} is not here; name the directory of its run, too")
         )
     return Claim(directory, manifest, [patches[one] for one in manifest.patches])
 
@@ -189,7 +189,7 @@ def _members(file: BinaryIO, archive: Path) -> Iterator[tuple[str, int]]:
             header = tarfile.TarInfo.frombuf(block, "ascii", "strict")
         except (tarfile.HeaderError, ValueError) as error:
             raise UserError(f"{archive}: no submission ({error}); name a file that `onelayer submit` wrote") from error
-        name, size = plain(header.name), header.size
+        name, size = printable(header.name), header.size
         if header.type != tarfile.REGTYPE or not NAME.fullmatch(header.name):
             what = f"{name!r}" if header.type == tarfile.REGTYPE else f"{name!r}, which is no regular file,"
             own = "; marks are given here and cannot be brought along" if name.endswith(VERIFIED) else ""
@@ -214,4 +214,4 @@ def read_submission(directory: Path) -> Submission:
         return Submission.model_validate_json(read_bytes(directory / SUBMISSION, LARGEST_JSON))
     except (OSError, ValidationError) as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else error.strerror
-        raise UserError(plain(f"{SUBMISSION}: cannot be read ({problem}); pack the submission again")) from error
+        raise UserError(printable(f"{SUBMISSION}: cannot be read ({problem}); pack the submission again")) from error

@@ -37,7 +37,7 @@ COUNTING_MEMORY = "192MB"
 STEP_BYTES, TOKEN_BYTES = 2048, 40  # that a step and a token take as Python objects, about
 
 
-class Turn(NamedTuple):
+class StepFlags(NamedTuple):
     """What figures need of a step."""
 
     corrected: bool
@@ -45,7 +45,7 @@ class Turn(NamedTuple):
     valid: bool
 
 
-class Outcome(NamedTuple):
+class RecordedSample(NamedTuple):
     """A sample without its episode: what figures are made of."""
 
     decoding: str
@@ -57,14 +57,14 @@ class Outcome(NamedTuple):
     tokens: int
     truncated: bool
     error: str | None
-    steps: Sequence[Turn] = ()
+    steps: Sequence[StepFlags] = ()
 
     @property
     def name(self) -> str:
         return f"{self.item} {self.decoding} {self.sample}"
 
 
-OUTCOME = tuple(name for name in Outcome._fields if name != "steps")
+OUTCOME = tuple(name for name in RecordedSample._fields if name != "steps")
 IDENTITY = ("key", "seed", "env_seed", "type")
 REQUIRED = ("decoding", "item", "sample", "verdict", "reward", "tokens", "truncated", "key", "seed", "env_seed")
 
@@ -88,10 +88,10 @@ class Records:
     def refuse(self, reason: Reason, detail: str) -> Refused:
         return Refused(self.claim.directory.name, reason, detail)
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[RecordedSample]:
         """All records without their episodes, checked. Raises Refused."""
         columns = self._columns()
-        found = [Outcome(*row) for row in zip(*(columns[name] for name in (*OUTCOME, "steps")), strict=True)]
+        found = [RecordedSample(*row) for row in zip(*(columns[name] for name in (*OUTCOME, "steps")), strict=True)]
         self._check_order(found)
         self._check_identities(found, zip(*(columns[name] for name in IDENTITY), strict=True))
         self._check_figures(found)
@@ -139,15 +139,15 @@ class Records:
             raise self.refuse(Reason.BROKEN, f"{SAMPLES} has a record without {gap}")
         return columns
 
-    def _turns(self) -> list[tuple[Turn, ...]]:
+    def _turns(self) -> list[tuple[StepFlags, ...]]:
         """Of each record what figures need of its steps; equal ones are one object."""
-        turns = {values: Turn(*values) for values in product((False, True), repeat=len(Turn._fields))}
+        turns = {values: StepFlags(*values) for values in product((False, True), repeat=len(StepFlags._fields))}
         with open_samples(self.path) as file:
-            batches = file.iter_batches(batch_size=LARGEST_BATCH, columns=[f"steps.list.element.{name}" for name in Turn._fields])
+            batches = file.iter_batches(batch_size=LARGEST_BATCH, columns=[f"steps.list.element.{name}" for name in StepFlags._fields])
             rows = (row or [] for batch in batches for row in batch.column("steps").to_pylist())
-            return [tuple(turns[tuple(bool(step.get(name)) for name in Turn._fields)] for step in row) for row in rows]
+            return [tuple(turns[tuple(bool(step.get(name)) for name in StepFlags._fields)] for step in row) for row in rows]
 
-    def _check_order(self, found: list[Outcome]) -> None:
+    def _check_order(self, found: list[RecordedSample]) -> None:
         """Each sample of each item, once, in the order of the plan: sampled item by item, then greedy."""
         at = {item.id: number for number, item in enumerate(self.split.items)}
         if foreign := next((one for one in found if one.item not in at), None):
@@ -170,7 +170,7 @@ class Records:
         if (moved_N := places_N != np.arange(len(places_N))).any():
             raise self.refuse(Reason.ORDER, f"{planned[int(moved_N.argmax())].name} stands elsewhere")
 
-    def _check_identities(self, found: list[Outcome], identities: Iterable[tuple[Any, ...]]) -> None:
+    def _check_identities(self, found: list[RecordedSample], identities: Iterable[tuple[Any, ...]]) -> None:
         """Key, seeds and type of task are those of the plan."""
         manifest = self.claim.manifest
         wanted = plan(self.split, self.config, manifest.sampled.samples, manifest.protocol)
@@ -178,7 +178,7 @@ class Records:
             if identity != (one.key, one.play.seed, one.play.env_seed, one.type):
                 raise self.refuse(Reason.SEED, f"{there.name} has key {identity[0]}, and protocol, item and index give {one.key}")
 
-    def _check_figures(self, found: list[Outcome]) -> None:
+    def _check_figures(self, found: list[RecordedSample]) -> None:
         """The manifest tells what the records come to."""
         types = {item.id: str(item.meta["type"]) for item in self.split.items if "type" in item.meta}
         for decoding in Decoding:
@@ -188,7 +188,7 @@ class Records:
             if differ := [name for name in type(made).model_fields if name not in later and getattr(made, name) != getattr(told, name)]:
                 raise self.refuse(Reason.COUNTS, f"{decoding}.{differ[0]} is not that of the records")
 
-    def _check_lost(self, found: list[Outcome]) -> None:
+    def _check_lost(self, found: list[RecordedSample]) -> None:
         """A lost sample counts as an error, and few are lost: nothing tells what the others would have been."""
         for decoding in Decoding:
             samples = [one for one in found if one.decoding == decoding]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ...common.errors import UserError
-from ...common.text import plain
+from ...common.text import printable
 
 
 class Reason(StrEnum):
@@ -52,5 +52,5 @@ class Refused(UserError):
     """What is verified is not what it says."""
 
     def __init__(self, place: str, reason: Reason, detail: str):
-        super().__init__(plain(f"{place}: {reason}: {detail}"))
+        super().__init__(printable(f"{place}: {reason}: {detail}"))
         self.reason = reason

@@ -19,11 +19,11 @@ from ...agents.dialogue import Dialogue
 from ...agents.ends import Ends
 from ...agents.engine import Completion, FinishReason
 from ...agents.episodes import Play, play
-from ...agents.openai_engine import plain as unmarked
+from ...agents.openai_engine import without_marks
 from ...agents.policy import Base
 from ...common.errors import UserError
 from ...common.seeds import derive_seed
-from ...common.text import plain
+from ...common.text import printable
 from ...envs.pool import Pool
 from ...evals.decoding import sampling_of
 from ...evals.records import Decoding
@@ -34,7 +34,7 @@ from .refusal import Reason
 
 
 @dataclass
-class Subject:
+class ReplayableEvaluation:
     """An evaluation that can be played again."""
 
     records: Records
@@ -156,7 +156,7 @@ def _replies(samples: Sequence[Sample], has_tokens: bool) -> dict[tuple[Decoding
     for sample in samples:
         for number, step in enumerate(sample.steps):
             finish = FinishReason.LENGTH if step.truncated else FinishReason.STOP
-            ids = step.token_ids or [] if has_tokens else [ord(character) for character in unmarked(step.response)]
+            ids = step.token_ids or [] if has_tokens else [ord(character) for character in without_marks(step.response)]
             counted = None if has_tokens else 0 if number else sample.tokens
             replies[Decoding(sample.decoding), derive_seed(sample.seed, number)] = Completion(0, ids, [], finish, counted)
     return replies
@@ -165,7 +165,7 @@ def _replies(samples: Sequence[Sample], has_tokens: bool) -> dict[tuple[Decoding
 def _check_played(made: Sample) -> None:
     """Raises UserError where the environment failed here."""
     if made.error is not None:
-        raise UserError(plain(f"{_name(made)}: its environment failed here ({made.error}); verify again"))
+        raise UserError(printable(f"{_name(made)}: its environment failed here ({made.error}); verify again"))
 
 
 def _first_difference(sample: Sample, made: Sample) -> str | None:

@@ -43,9 +43,9 @@ from ...trainers.manifest import complete_manifest, training_of
 from ..leaderboard.marks import VERIFIED, Mark, Verified, mark_of, sha256
 from ..store import PATCH, RUN, SUBMISSION, submission_of
 from .archive import Claim, Submission, gather
-from .recorded import Outcome, Records
+from .recorded import RecordedSample, Records
 from .refusal import Reason, Refused
-from .replay import Subject
+from .replay import ReplayableEvaluation
 
 """Suites whose items are made here."""
 FOREIGN_ITEMS = 1 << 14  # of a generated suite, where the evaluation was made elsewhere
@@ -138,7 +138,7 @@ def verify(claim: Claim, tools: Tools, regenerate: int = 0, seed: int = 0) -> Ch
     return Checked(claim, len(found) - len(lost), len(lost), len(chosen))
 
 
-def _draw(found: Sequence[Outcome], count: int, seed: int) -> list[int]:
+def _draw(found: Sequence[RecordedSample], count: int, seed: int) -> list[int]:
     """Numbers of samples to be made again, `count` of each decoding: among many sampled ones a greedy one would hardly ever be drawn."""
     draw, chosen = random.Random(seed), list[int]()
     for decoding in Decoding:
@@ -166,7 +166,7 @@ def write_mark(checked: Checked) -> None:
 
 
 @contextmanager
-def _opened(claim: Claim, tools: Tools) -> Iterator[Subject]:
+def _opened(claim: Claim, tools: Tools) -> Iterator[ReplayableEvaluation]:
     """The evaluation with everything that it takes to play it, its policy's weights applied; all but the records is checked."""
     place, manifest = claim.directory.name, claim.manifest
     if sha256(claim.directory / SAMPLES) != manifest.samples_sha256:
@@ -185,7 +185,7 @@ def _opened(claim: Claim, tools: Tools) -> Iterator[Subject]:
     # Their pool is not taken over: how long a step may take, and in how much memory, is for this machine to say.
     with open_pool(recipe.env, _split_name(manifest), PoolConfig()) as pool, applied(base, patches) if base else nullcontext():
         player.engine.load(dict(base.model.named_parameters()) if base else {})
-        yield Subject(records, player, pool, base)
+        yield ReplayableEvaluation(records, player, pool, base)
 
 
 def _check_trust(place: str, manifest: Evaluation, recipe: _Recipe, tools: Tools) -> _Recipe:

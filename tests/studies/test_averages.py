@@ -19,7 +19,7 @@ from onelayer.pages.viewer.profile_page import Measure, profiles
 from onelayer.studies.contribution import contribution_over_tasks
 from onelayer.studies.leaderboard.build import build
 from onelayer.studies.leaderboard.marks import Mark
-from onelayer.studies.leaderboard.records import Entry, Table
+from onelayer.studies.leaderboard.records import Entry, LeaderboardTable
 from onelayer.studies.profiles import Coefficient, on_common_items, profile_agreement
 
 MATH = {"math500/test": 90, "gsm8k/test": 160, "olympiadbench/test": 70, "amc23/test": 40}
@@ -55,12 +55,12 @@ def rates(root: Path, name: str, suites: Mapping[str, int], greedy: bool = False
     return found
 
 
-def average(root: Path, domain: str) -> Table:
+def average(root: Path, domain: str) -> LeaderboardTable:
     (table,) = [table for table in build(root).tables if table.domain == domain and table.averaged]
     return table
 
 
-def named(table: Table, trained_set: str) -> Entry:
+def named(table: LeaderboardTable, trained_set: str) -> Entry:
     (entry,) = [entry for entry in table.entries if entry.trained_set == trained_set and entry.mark is not Mark.PUBLISHED]
     return entry
 

@@ -21,7 +21,7 @@ from onelayer.pages.viewer.profile_page import Measure, profiles
 from onelayer.studies.contribution import contribution
 from onelayer.studies.leaderboard.build import build, ranks
 from onelayer.studies.leaderboard.marks import VERIFIED, Mark, Verified, sha256
-from onelayer.studies.leaderboard.records import Entry, Table
+from onelayer.studies.leaderboard.records import Entry, LeaderboardTable
 from onelayer.studies.paper import published
 from onelayer.trainers.config import Config
 
@@ -31,12 +31,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_runs(tmp_path_factory.mktemp("runs"))
 
 
-def measured(root: Path, suite: str = "arithmetic/test") -> Table:
+def measured(root: Path, suite: str = "arithmetic/test") -> LeaderboardTable:
     (table,) = [table for table in build(root).tables if table.suite == suite and table.items]
     return table
 
 
-def named(table: Table, trained_set: str, algorithm: str | None = "grpo") -> Entry:
+def named(table: LeaderboardTable, trained_set: str, algorithm: str | None = "grpo") -> Entry:
     (entry,) = [entry for entry in table.entries if (entry.trained_set, entry.algorithm) == (trained_set, algorithm)]
     return entry
 

@@ -16,7 +16,7 @@ from onelayer.evals.records import read_evaluation, read_manifest
 from onelayer.evals.samples import read_rows, read_samples, read_table
 from onelayer.studies import store
 from onelayer.studies.leaderboard.measured import read_rates
-from onelayer.studies.store import Kind, State
+from onelayer.studies.store import DirectoryKind, State
 
 TRAIN = ["train", "quickstart", "trainer.steps=2", "trainer.prompts_per_step=2", "trainer.group_size=2", "trainer.trained_set=layer:3"]
 
@@ -77,12 +77,12 @@ def test_what_is_broken_is_named_and_the_rest_is_there(damage: str, root: Path, 
     BREAKS[damage](root)
     states = {str(entry.directory.relative_to(root)): (entry.kind, entry.state) for entry in store.scan(root)}
     assert states == {
-        "base": (Kind.EVALUATION, State.BROKEN),
-        "gold' or 1": (Kind.EVALUATION, State.COMPLETE),
-        "half": (Kind.EVALUATION, State.UNFINISHED),
-        "layer": (Kind.RUN, State.COMPLETE),
-        "layer/test": (Kind.EVALUATION, State.COMPLETE),
-        "more": (Kind.EVALUATION, State.COMPLETE),
+        "base": (DirectoryKind.EVALUATION, State.BROKEN),
+        "gold' or 1": (DirectoryKind.EVALUATION, State.COMPLETE),
+        "half": (DirectoryKind.EVALUATION, State.UNFINISHED),
+        "layer": (DirectoryKind.RUN, State.COMPLETE),
+        "layer/test": (DirectoryKind.EVALUATION, State.COMPLETE),
+        "more": (DirectoryKind.EVALUATION, State.COMPLETE),
     }
     with store.connect(root) as connection:
         assert connection.execute("select count(distinct directory) from samples").fetchall() == [(3,)]
@@ -158,7 +158,7 @@ def test_broken_runs_are_named(root: Path) -> None:
     (root / "four" / "patch.safetensors").unlink()
     shutil.copytree(root / "layer", root / "five")
     (root / "five" / "run.json").unlink()
-    found = {entry.directory.name: entry for entry in store.scan(root) if entry.kind is Kind.RUN}
+    found = {entry.directory.name: entry for entry in store.scan(root) if entry.kind is DirectoryKind.RUN}
     assert {name: entry.state for name, entry in found.items()} == {
         "layer": State.COMPLETE,
         **dict.fromkeys(("one", "two", "three", "four"), State.BROKEN),

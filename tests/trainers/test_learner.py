@@ -22,15 +22,15 @@ from onelayer.trainers.algorithms.steps import Steps
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.forward import packs
 from onelayer.trainers.learner import Learner, Totals
-from onelayer.trainers.rows import Row, minibatches
+from onelayer.trainers.rows import TrainingRow, minibatches
 
 CLIP, KL = 0.2, 0.1
 
 
-def paper_gradient(model: torch.nn.Module, reference: torch.nn.Module, rows: list[Row], kl_coef: float) -> dict[str, torch.Tensor]:
+def paper_gradient(model: torch.nn.Module, reference: torch.nn.Module, rows: list[TrainingRow], kl_coef: float) -> dict[str, torch.Tensor]:
     """GRPO's loss as the paper writes it."""
 
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         ratio, advantage = (logprob - torch.tensor(row.logprobs)).exp(), torch.tensor(row.advantages)
         surrogate = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
         log_ratio = row_logprobs(reference, row).detach() - logprob
@@ -39,7 +39,9 @@ def paper_gradient(model: torch.nn.Module, reference: torch.nn.Module, rows: lis
     return plain_gradient(model, rows, loss)
 
 
-def learner_gradient(base: Base, spec: str | TrainedSet, rows: list[Row], passes: int = 1, **settings: object) -> dict[str, torch.Tensor]:
+def learner_gradient(
+    base: Base, spec: str | TrainedSet, rows: list[TrainingRow], passes: int = 1, **settings: object
+) -> dict[str, torch.Tensor]:
     trained = select(base.model, spec) if isinstance(spec, str) else spec
     config = Config(trainer=TrainerConfig.model_validate({"trained_set": trained.spec, "clip": CLIP, **settings}))
     learner = OffPolicyLearner(base, trained, config)
@@ -216,7 +218,7 @@ def stir(trained: TrainedSet) -> None:
             parameter.add_(0.02 * torch.randn_like(parameter))
 
 
-def assert_values(base: Base, trained: TrainedSet, rows: list[Row]) -> None:
+def assert_values(base: Base, trained: TrainedSet, rows: list[TrainingRow]) -> None:
     learner = Learner(base, trained, Config(trainer=TrainerConfig(trained_set=trained.spec)))
     prepared = packs(rows, 60, base.model.device)
     for pack in prepared:

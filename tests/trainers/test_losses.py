@@ -11,7 +11,7 @@ from onelayer.agents.episodes import Episode, Play, Step
 from onelayer.envs import UserError
 from onelayer.envs.pool_env import ACTION_ERROR
 from onelayer.trainers.config import TrainerConfig
-from onelayer.trainers.rows import Row, make_rows, survivors
+from onelayer.trainers.rows import TrainingRow, make_rows, survivors
 from onelayer.trainers.train import LostEpisodes, advantages
 
 
@@ -25,7 +25,7 @@ def episodes(groups: int, size: int, lost: set[int]) -> list[Episode]:
     ]
 
 
-def to_rows(episodes: list[Episode]) -> list[Row]:
+def to_rows(episodes: list[Episode]) -> list[TrainingRow]:
     return make_rows(episodes, advantages(episodes, TrainerConfig()), TrainerConfig(), 4)
 
 

@@ -21,9 +21,9 @@ from onelayer.trainers.algorithms.dr_grpo import DrGRPO
 from onelayer.trainers.algorithms.gigpo import GiGPO
 from onelayer.trainers.config import Config, TrainerConfig
 from onelayer.trainers.learner import Learner
-from onelayer.trainers.rows import Row, make_rows, weighted
+from onelayer.trainers.rows import TrainingRow, make_rows, weighted
 
-Loss = Callable[[torch.Tensor, Row], torch.Tensor]
+Loss = Callable[[torch.Tensor, TrainingRow], torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def base() -> Base:
 
 
 @pytest.fixture(scope="module")
-def rows(base: Base) -> list[Row]:
+def rows(base: Base) -> list[TrainingRow]:
     return sampled_rows(base)
 
 
 def updated(
-    base: Base, rows: Sequence[Row], learner_type: type[Learner] = OffPolicyLearner, **settings: object
+    base: Base, rows: Sequence[TrainingRow], learner_type: type[Learner] = OffPolicyLearner, **settings: object
 ) -> tuple[dict[str, torch.Tensor], dict[str, float | None]]:
     """The gradient that an update of the full model would step along, and the update's metrics."""
     learner = learner_type(base, select(base.model, "full"), Config(trainer=TrainerConfig.model_validate(settings)))
@@ -46,17 +46,17 @@ def updated(
     return {name: weight.grad for name, weight in learner.trained.parameters.items() if weight.grad is not None}, metrics
 
 
-def surrogate(ratio: torch.Tensor, row: Row, low: float = 0.2, high: float = 0.2) -> torch.Tensor:
+def surrogate(ratio: torch.Tensor, row: TrainingRow, low: float = 0.2, high: float = 0.2) -> torch.Tensor:
     advantage = torch.tensor(row.advantages)
     return torch.min(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 
 
-def old(row: Row) -> torch.Tensor:
+def old(row: TrainingRow) -> torch.Tensor:
     return torch.tensor(row.logprobs)
 
 
-def test_asymmetric_clip(base: Base, rows: list[Row]) -> None:
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+def test_asymmetric_clip(base: Base, rows: list[TrainingRow]) -> None:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         return -surrogate((logprob - old(row)).exp(), row, 0.1, 0.3).mean() / len(rows)
 
     found, metrics = updated(base, rows, clip=0.1, clip_high=0.3)
@@ -64,10 +64,10 @@ def test_asymmetric_clip(base: Base, rows: list[Row]) -> None:
     assert metrics["clip_share"] is not None and 0.1 < metrics["clip_share"] < 0.9
 
 
-def test_dual_clip(base: Base, rows: list[Row]) -> None:
+def test_dual_clip(base: Base, rows: list[TrainingRow]) -> None:
     """At 1.25, so that it acts on these rows."""
 
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         gain, advantage = surrogate((logprob - old(row)).exp(), row), torch.tensor(row.advantages)
         return -torch.where(advantage < 0, torch.max(gain, 1.25 * advantage), gain).mean() / len(rows)
 
@@ -77,10 +77,10 @@ def test_dual_clip(base: Base, rows: list[Row]) -> None:
     assert any(not torch.allclose(without[name], expected[name], atol=1e-4) for name in without)
 
 
-def test_the_ratio_of_a_sequence(base: Base, rows: list[Row]) -> None:
+def test_the_ratio_of_a_sequence(base: Base, rows: list[TrainingRow]) -> None:
     """GSPO as its paper writes it: one ratio a sequence, the mean over sequences."""
 
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         return -surrogate((logprob - old(row)).mean().exp(), row, 0.05, 0.05)[0] / len(rows)
 
     found, metrics = updated(base, rows, ratio="sequence", clip=0.05)
@@ -88,13 +88,13 @@ def test_the_ratio_of_a_sequence(base: Base, rows: list[Row]) -> None:
     assert metrics["clip_share"] is not None and 0.1 < metrics["clip_share"] < 0.9
 
 
-def with_engine_logprobs(base: Base, rows: Sequence[Row], shift: Callable[[], float]) -> list[Row]:
+def with_engine_logprobs(base: Base, rows: Sequence[TrainingRow], shift: Callable[[], float]) -> list[TrainingRow]:
     """The rows as if the engine's log-probabilities were the trainer's, but for a shift of each."""
     with torch.no_grad():
         return [replace(row, logprobs=[own + shift() for own in row_logprobs(base.model, row).tolist()]) for row in rows]
 
 
-def test_importance_correction(base: Base, rows: list[Row]) -> None:
+def test_importance_correction(base: Base, rows: list[TrainingRow]) -> None:
     same = with_engine_logprobs(base, rows, lambda: 0.0)
     corrected, metrics = updated(base, same, Learner, importance_cap=2.0)
     assert_equal(corrected, updated(base, same, Learner)[0])
@@ -104,7 +104,7 @@ def test_importance_correction(base: Base, rows: list[Row]) -> None:
     off = with_engine_logprobs(base, rows, lambda: rng.uniform(-1.5, 0.7))
     cap, importances = 1.5, []
 
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         now = logprob.detach()
         importances.append((now - old(row)).exp())
         return -(importances[-1].clamp(max=cap) * surrogate((logprob - now).exp(), row)).mean() / len(rows)
@@ -120,13 +120,13 @@ def test_importance_correction(base: Base, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("loss_weights", ["sequence_mean", "token_mean", "constant"])
-def test_truncated_replies_are_left_out(base: Base, rows: list[Row], loss_weights: str) -> None:
+def test_truncated_replies_are_left_out(base: Base, rows: list[TrainingRow], loss_weights: str) -> None:
     cut = [replace(row, truncated=[len(row.token_ids) == MAX_TOKENS] * len(row.token_ids)) for row in rows]
     left = [row for row in cut if not row.truncated[0]]
     assert 0 < len(left) < len(cut)
     tokens = sum(len(row.token_ids) for row in left)
 
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         divisor = {"sequence_mean": len(rows) * len(row.token_ids), "token_mean": tokens, "constant": len(rows) * MAX_TOKENS}
         return -surrogate((logprob - old(row)).exp(), row).sum() / divisor[loss_weights]
 
@@ -136,9 +136,9 @@ def test_truncated_replies_are_left_out(base: Base, rows: list[Row], loss_weight
         assert_equal(found, plain_gradient(base.model, left, loss))
 
 
-def row_of(length: int, episode: int, step: int = 0) -> Row:
+def row_of(length: int, episode: int, step: int = 0) -> TrainingRow:
     tokens = [1] * length
-    return Row([1], tokens, [True] * length, [-1.0] * length, [1.0] * length, [False] * length, "item", 0, episode, step)
+    return TrainingRow([1], tokens, [True] * length, [-1.0] * length, [1.0] * length, [False] * length, "item", 0, episode, step)
 
 
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=1, max_size=6), st.integers(1, 400))
@@ -199,7 +199,7 @@ def test_a_conversation_is_one_row_and_learns_as_its_steps_would(base: Base) -> 
         for at, step in enumerate(steps)
     ]
 
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         scored = replace(row, advantages=[SCORES[row.episode]] * len(row.token_ids))
         gain = surrogate((logprob - old(row)).exp(), scored).sum()
         return -gain / tokens * (not steps[row.episode].truncated)
@@ -221,7 +221,7 @@ def test_steps_with_prompts_of_their_own_are_rows_of_their_own(base: Base) -> No
     ]
     tokens = sum(len(step.token_ids) for step in steps)
 
-    def loss(logprob: torch.Tensor, row: Row) -> torch.Tensor:
+    def loss(logprob: torch.Tensor, row: TrainingRow) -> torch.Tensor:
         return -surrogate((logprob - old(row)).exp(), row).sum() / tokens
 
     assert_equal(updated(base, rows, algorithm="gigpo", kl_coef=0)[0], plain_gradient(base.model, rows, loss))

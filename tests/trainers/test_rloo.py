@@ -8,7 +8,7 @@ import pytest
 from onelayer.trainers.algorithms.rloo import RLOO, rloo
 from onelayer.trainers.algorithms.steps import Steps
 from onelayer.trainers.config import TrainerConfig
-from onelayer.trainers.rows import Row, weighted
+from onelayer.trainers.rows import TrainingRow, weighted
 
 
 def test_each_episode_is_compared_with_the_others_of_its_group() -> None:
@@ -20,6 +20,6 @@ def test_each_episode_is_compared_with_the_others_of_its_group() -> None:
 
 def test_the_loss_is_the_mean_over_episodes_of_the_sum_over_their_tokens() -> None:
     lengths = [(0, 3), (0, 5), (1, 2)]  # episode and tokens of three rows
-    rows = [Row([1], [1] * n, [True] * n, [-1.0] * n, [1.0] * n, [False] * n, "item", 0, episode, 0) for episode, n in lengths]
+    rows = [TrainingRow([1], [1] * n, [True] * n, [-1.0] * n, [1.0] * n, [False] * n, "item", 0, episode, 0) for episode, n in lengths]
     for row in weighted(rows, TrainerConfig(algorithm=RLOO()), 40):
         assert set(row.weights) == {1 / 2}

@@ -16,7 +16,7 @@ from onelayer.agents.policy import Base
 from onelayer.agents.trained_sets import select
 from onelayer.agents.vllm_engine import VllmEngine, check_logprobs, whole_modules
 from onelayer.agents.vllm_process import InProcess
-from onelayer.agents.vllm_server import Server
+from onelayer.agents.vllm_server import VllmServer
 from onelayer.common.errors import UserError
 
 
@@ -95,7 +95,7 @@ def test_kept_keys_and_values_of_the_old_weights_are_caught(base: Base, make_eng
     engine = make_engine(base)
     answer(engine, base)
     with monkeypatch.context() as patch:
-        if isinstance(backend := engine.backend, Server):
+        if isinstance(backend := engine.backend, VllmServer):
             call = backend._call
             keep = lambda path, kind, body=None: kind(success=True) if path == "/reset_prefix_cache" else call(path, kind, body)  # noqa: E731
             patch.setattr(backend, "_call", keep)

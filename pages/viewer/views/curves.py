@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ....common.errors import UserError
-from ....studies.store import Kind
+from ....studies.store import DirectoryKind
 from ..episode_page import Query, one_of
 
 if TYPE_CHECKING:
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 def curves(site: Site, query: Query) -> str:
     """The learning curves of all training runs, as far as they have come."""
-    from ..curve_page import X, Y, domain_charts, trained_policies
+    from ..curve_page import X, Y, suite_charts, trained_policies
 
     runs, problems = [], []
     for name, entry in site.index.entries().items():
-        if entry.kind is not Kind.RUN or query.get("q", "").casefold() not in name.casefold():
+        if entry.kind is not DirectoryKind.RUN or query.get("q", "").casefold() not in name.casefold():
             continue
         try:
             points = site.index.curve(name, entry)
@@ -29,5 +29,5 @@ def curves(site: Site, query: Query) -> str:
             runs.append((name, entry, site.index.recipe(name, entry), points))
     there = {key: label for key, label in Y.items() if any(run[3][-1].get(key) is not None for run in runs)}
     x, y = one_of(query, "x", X), one_of(query, "y", there or Y)
-    domains = domain_charts(trained_policies(runs), x, y)
-    return site.render("view_curves.html.j2", domains=domains, problems=problems, xs=X, ys=there, x=x, y=y, q=query.get("q", ""))
+    charts = suite_charts(trained_policies(runs), x, y)
+    return site.render("view_curves.html.j2", charts=charts, problems=problems, xs=X, ys=there, x=x, y=y, q=query.get("q", ""))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ....common.errors import UserError
 from ....evals.records import Decoding
-from ....studies.leaderboard.records import Entry, Leaderboard, Table
+from ....studies.leaderboard.records import Entry, Leaderboard, LeaderboardTable
 from .. import item_matrix
 from ..episode_page import Query, one_of, page_of, url
 from ..item_matrix import Order, Which
@@ -83,6 +83,6 @@ def policy_name(entry: Entry) -> str:
     return f"{entry.algorithm} {entry.trained_set}" if entry.algorithm else entry.trained_set
 
 
-def _table_name(table: Table, tables: Sequence[Table]) -> str:
+def _table_name(table: LeaderboardTable, tables: Sequence[LeaderboardTable]) -> str:
     alike = [other for other in tables if other.suite == table.suite]
     return f"{table.suite}, {table.size}" + (f" ({table.digest[:8]})" if len(alike) > 1 else "")

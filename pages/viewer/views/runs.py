@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....common.errors import UserError
 from ....common.text import shown
-from ....studies.store import Kind, State
+from ....studies.store import DirectoryKind, State
 from ..episode_page import LONGEST, Query, page_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(site: Site, query: Query) -> str:
 
     name, entry = site.entry(query)
     problem, charts = entry.problem, []
-    if entry.kind is Kind.RUN:
+    if entry.kind is DirectoryKind.RUN:
         try:
             charts = run_charts(site.index.curve(name, entry))
         except (UserError, OSError) as error:
@@ -54,7 +54,7 @@ def run(site: Site, query: Query) -> str:
         charts=charts,
         inside=[site.row(other, found) for other, found in inside.items()],
         manifest={shown(key): shown(value)[:LONGEST] for key, value in manifest.items()},
-        has_episodes=entry.kind in (Kind.RUN, Kind.EVALUATION),
+        has_episodes=entry.kind in (DirectoryKind.RUN, DirectoryKind.EVALUATION),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from onelayer.envs import UserError
 from onelayer.envs.alfworld import generator, stock
-from onelayer.envs.alfworld.game import Game, Play
+from onelayer.envs.alfworld.game import Game, GameSession
 from onelayer.envs.alfworld.sources import SPLITS, load, prove, won_by
 from onelayer.envs.config import ALFWorldConfig
 
@@ -93,6 +93,6 @@ def test_every_game_is_won_by_the_planner(split: str, scene: str, size: int) -> 
 
 def test_small_scenes_are_small() -> None:
     for _, placed in generator.draws("train", 0, "small", 120):
-        play = Play(Game(generator.game(placed)))
+        play = GameSession(Game(generator.game(placed)))
         assert len(placed.receptacles) <= 6 and 2 <= len(placed.objects) <= 6
         assert len(play.feedback) < 350 and sum(map(len, play.admissible)) < 250

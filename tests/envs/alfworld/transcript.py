@@ -13,7 +13,7 @@ import random
 from typing import Any
 
 from onelayer.envs.alfworld import generator
-from onelayer.envs.alfworld.game import Game, Play
+from onelayer.envs.alfworld.game import Game, GameSession
 from onelayer.envs.alfworld.stock import StockPlay
 
 NOT_COMPARED = ("new-axiom@", "not_", "ison", "type ")
@@ -30,11 +30,11 @@ def stock(data: dict[str, Any]) -> StockPlay:
     return StockPlay(data)
 
 
-def fast(data: dict[str, Any]) -> Play:
-    return Play(Game(data))
+def fast(data: dict[str, Any]) -> GameSession:
+    return GameSession(Game(data))
 
 
-def facts(play: Play | StockPlay) -> list[tuple[str, tuple[str, ...]]]:
+def facts(play: GameSession | StockPlay) -> list[tuple[str, tuple[str, ...]]]:
     if isinstance(play, StockPlay):
         found = play.facts
     else:
@@ -43,7 +43,7 @@ def facts(play: Play | StockPlay) -> list[tuple[str, tuple[str, ...]]]:
     return sorted(fact for fact in found if not fact[0].startswith(NOT_COMPARED))
 
 
-def transcript(play: Play | StockPlay, seed: int, steps: int, first: list[str] | None = None) -> list[Any]:
+def transcript(play: GameSession | StockPlay, seed: int, steps: int, first: list[str] | None = None) -> list[Any]:
     """For the start and each step: command, feedback, possible commands, whether won, score, facts; `first` are commands to begin with."""
     rng = random.Random(seed)
     told, command, ahead = [], "", iter(first or ())

@@ -26,7 +26,7 @@ from onelayer.evals.responses import ResponsesEngine
 from onelayer.evals.samples import SAMPLES, read_samples
 from onelayer.studies.leaderboard.marks import Mark
 from onelayer.studies.submissions.archive import gather
-from onelayer.studies.submissions.recorded import OUTCOME, Outcome
+from onelayer.studies.submissions.recorded import OUTCOME, RecordedSample
 from onelayer.studies.submissions.refusal import Reason, Refused
 from onelayer.studies.submissions.verification import Tools, _draw
 
@@ -97,6 +97,6 @@ def test_lost_samples_are_played_again(opened: Path, tools: Tools, monkeypatch: 
 def test_as_many_greedy_samples_are_made_again_as_sampled_ones(opened: Path, base: Base, tools: Tools) -> None:
     """The greedy replies alone are forged: of few that are drawn, half are of them."""
     samples = read_samples(opened / LAYER / SAMPLES)
-    found = [Outcome(*(getattr(row, name) for name in OUTCOME)) for row in samples]
+    found = [RecordedSample(*(getattr(row, name) for name in OUTCOME)) for row in samples]
     drawn = [samples[number].decoding for number in _draw(found, 3, seed=0)]
     assert (drawn.count("sampled"), drawn.count("greedy")) == (3, 3)
