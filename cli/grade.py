@@ -48,9 +48,9 @@ def grade_math(
     from ..common.console import Console
     from ..common.errors import UserError
     from ..common.files import make_writable, write_atomically
+    from ..envs.data_files import read_lines
     from ..envs.math.golds import unreadable_golds
     from ..envs.math.grader import Verdict, grade_many
-    from ..envs.math.sources import read_lines
     from ..evals.statistics import wilson
 
     if output is not None:

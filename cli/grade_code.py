@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..envs.code.grader import Result
     from ..envs.code.problems import Problem
     from ..envs.code.sources import Problems
-    from ..envs.math.sources import Record
+    from ..envs.data_files import Record
 
 KS = (1, 10, 100)
 NAMED = 10  # tasks without samples that are named
@@ -43,7 +43,7 @@ def grade_code(
     from ..common.files import make_writable, write_atomically
     from ..envs.code.sources import load_problems
     from ..envs.config import CodeConfig
-    from ..envs.math.sources import read_lines
+    from ..envs.data_files import read_lines
 
     if unsafe_sandbox:
         os.environ["ONELAYER_UNSAFE_SANDBOX"] = "1"

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...common.errors import UserError
+from ..data_files import Record
 from ..items import Item
-from ..math.sources import Record
 from .asserts import Unnamed, asserts, kinds_in
 from .cases import Cases, cases_in
 from .columns import (

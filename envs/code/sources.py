@@ -15,13 +15,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...common.errors import UserError
 from ...common.files import write_atomically
 from ...common.reading import open_regular, parse_json
+from ..data_files import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines, require_split
 from ..items import Item, Skipped, Split, tenth
-from ..math.sources import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines
 from . import functions, plus
 from .config import CodeConfig, CodeFields
 from .problems import Problem, Ungradable
@@ -51,10 +50,10 @@ def _load(config: CodeConfig, split: str, data: str | None) -> tuple[Split, Prob
     name = f"{config.suite}/{split}"
     skipped: list[Skipped] = []
     if config.suite == "functions":
-        _require(split, functions.SPLITS, config.suite)
+        require_split(split, functions.SPLITS, config.suite)
         tasks = functions.generate(split, config.size, config.seed)
     elif config.suite in plus.RELEASES:
-        _require(split, ("test",), config.suite)
+        require_split(split, ("test",), config.suite)
         tasks = read_release(config.suite, data)[: config.size]
     elif config.suite.startswith("hub:") or config.suite.endswith(".jsonl"):
         tasks, skipped = _own(config, split)
@@ -100,21 +99,16 @@ def _own(config: CodeConfig, split: str) -> tuple[list[Task], list[Skipped]]:
 def _records(suite: str, split: str) -> tuple[Iterable[Record], str, Mapping[str, range]]:
     """The rows of a file or data set, how the ids begin that it does not give, and which tenths make each split."""
     if suite.endswith(".jsonl"):
-        _require(split, OWN_FILE, suite)
+        require_split(split, OWN_FILE, suite)
         return read_lines(Path(suite)), Path(suite).stem, OWN_FILE
     name, _, config = suite.removeprefix("hub:").partition(":")
     there = hub_splits(name, config or None)
     tenths: dict[str, range] = {kind: range(10) for kind in there}
     if "train" in there and "validation" not in there:
         tenths |= TRAINING_FILE
-    _require(split, tenths, suite)
+    require_split(split, tenths, suite)
     kind = split if split in there else "train"
     return read_hub(name, config or None, kind, "save it as a .jsonl file"), f"{name}/{kind}", tenths
-
-
-def _require(split: str, there: Any, suite: str) -> None:
-    if split not in there:
-        raise UserError(f"{suite} has no split {split!r}; it has {', '.join(there)}")
 
 
 def read_release(suite: str, data: str | None) -> list[Task]:

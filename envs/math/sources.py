@@ -10,21 +10,18 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ...common.errors import UserError
-from ...common.reading import LARGEST_LINES, parse_json, read_bytes
+from ..data_files import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines, require_split
 from ..items import Item, Skipped, Split, tenth
 from . import arithmetic
 from .columns import Unplayable, as_text, find, golds_of, read_question, read_row, value_at
 from .config import FieldMapping, MathConfig
 from .golds import unreadable_golds
 
-TRAINING_FILE = {"train": range(1, 10), "validation": range(0, 1)}  # tenths of the hash space
-OWN_FILE = {"train": range(3, 10), "validation": range(2, 3), "test": range(0, 2), "all": range(0, 10)}
 _log = logging.getLogger(__name__)
 
 
@@ -56,15 +53,6 @@ SUITES = {
 
 
 @dataclass(frozen=True)
-class Record:
-    """One line of a file or row of a data set, and where it stands (for error messages)."""
-
-    place: str
-    number: int  # from 1
-    values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Read:
     """One record as it was read: an item whose gold has not been tried yet, or the reason why it is none."""
 
@@ -88,7 +76,7 @@ def load(config: MathConfig, split: str) -> Split:
 def _load(config: MathConfig, split: str, data: str | None) -> Split:
     name = f"{config.suite}/{split}"
     if config.suite == "arithmetic":
-        _require(split, tuple(arithmetic.SPLITS), "arithmetic")
+        require_split(split, tuple(arithmetic.SPLITS), "arithmetic")
         return Split(name, arithmetic.generate(split, config.size, config.difficulty, config.seed))
     items, skipped = _tried(_read(config, split, data), config.size, config.unreadable == "refuse")
     if not items:
@@ -152,7 +140,7 @@ def _read(config: MathConfig, split: str, data: str | None) -> Iterator[Read]:
     if config.suite in SUITES:
         suite = SUITES[config.suite]
         tenths = (TRAINING_FILE if "train" in suite.files else {}) | ({"test": range(10)} if "test" in suite.files else {})
-        _require(split, tuple(tenths), config.suite)
+        require_split(split, tuple(tenths), config.suite)
         kind = "test" if split == "test" else "train"
         path = Path(data, config.suite, f"{kind}.jsonl") if data else None
         if path is not None and path.exists():
@@ -166,12 +154,12 @@ def _read(config: MathConfig, split: str, data: str | None) -> Iterator[Read]:
         tenths = {kind: range(10) for kind in there}
         if "train" in there and "validation" not in there:
             tenths |= TRAINING_FILE
-        _require(split, tuple(tenths), config.suite)
+        require_split(split, tuple(tenths), config.suite)
         kind = split if split in there else "train"
         rows = _convert(read_hub(name, None, kind, "save it as a .jsonl file"), config.fields, f"{name}/{kind}")
     elif config.suite.endswith(".jsonl"):
         tenths = OWN_FILE
-        _require(split, tuple(tenths), config.suite)
+        require_split(split, tuple(tenths), config.suite)
         rows = _convert(read_lines(Path(config.suite)), config.fields, Path(config.suite).stem)
     else:
         built_in = ", ".join(["arithmetic", *SUITES])
@@ -183,65 +171,6 @@ def _read(config: MathConfig, split: str, data: str | None) -> Iterator[Read]:
             yield row
     if not fallen:
         raise UserError(f"{config.suite}: none of its {count} items falls into {split}; add items, or take another of {', '.join(tenths)}")
-
-
-def _require(split: str, there: tuple[str, ...], suite: str) -> None:
-    if split not in there:
-        raise UserError(f"{suite} has no split {split!r}; it has {', '.join(there)}")
-
-
-def read_lines(path: Path) -> list[Record]:
-    """The JSON objects of a JSON-lines file; empty lines are passed over. Raises UserError with file and line."""
-    try:
-        lines = read_bytes(path, LARGEST_LINES).removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; name an existing .jsonl file") from error
-    records = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            values = parse_json(line.decode())
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}:{number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not JSON ({error}); each line is one JSON object") from error
-        if not isinstance(values, dict):
-            raise UserError(f"{path}:{number}: a {type(values).__name__}, but each line is one JSON object")
-        records.append(Record(str(path), number, values))
-    if not records:
-        raise UserError(f"{path}: the file is empty; each line is one JSON object")
-    return records
-
-
-def _datasets(name: str, otherwise: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"{name}: not at hand; {otherwise}, or pip install datasets to fetch it from the hub") from error
-    return datasets
-
-
-def read_hub(name: str, config: str | None, split: str, otherwise: str) -> Iterator[Record]:
-    datasets = _datasets(name, otherwise)
-    try:
-        rows = datasets.load_dataset(name, config, split=split)
-    except Exception as error:  # many kinds: no network, no such data set, no such split
-        raise UserError(f"{name}: the hub does not give its split {split} ({_one_line(error)}); {otherwise}") from error
-    return (Record(f"{name}/{split}", number, row) for number, row in enumerate(rows, 1))
-
-
-def hub_splits(name: str, config: str | None = None) -> list[str]:
-    try:
-        return list(_datasets(name, "save it as a .jsonl file").get_dataset_split_names(name, *filter(None, [config])))
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{name}: the hub does not list its splits ({_one_line(error)}); check the name and the network") from error
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _convert(records: Iterable[Record], fields: FieldMapping, prefix: str, suite: Suite | None = None) -> Iterator[Read]:
