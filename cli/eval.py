@@ -73,6 +73,7 @@ def evaluate(
     from ..envs import load
     from ..evals import suites
     from ..evals.evaluator import first_items
+    from .config import compose_suite
 
     others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
     if len(given := [name for name, value in others.items() if value]) > 1:
@@ -89,9 +90,11 @@ def evaluate(
     places = {one: directory / suites.directory_name(one) if several else directory for one in selection.suites}
     check_place(directory, several)
 
-    prepared = {one: composed(one, settings) for one in places if not one.startswith(suites.LM_EVAL)}
+    prepared = {one: compose_suite(one, settings) for one in places if not one.startswith(suites.LM_EVAL)}
     for config, split_name in prepared.values():  # what is missing is said before the first episode is played
         first_items(load(config.env, split_name), config.eval.items)
+
+    from ..pages.report import render_evaluation
 
     cast: Cast | None = None
     found, console = {}, Console()
@@ -100,22 +103,16 @@ def evaluate(
             console.print(one, style="bold", markup=False, emoji=False)
         if one.startswith(suites.LM_EVAL):
             found[one] = harness(one, settings, patch or [], place)
-            continue
-        config, split_name = prepared[one]
-        cast = cast or policies(config, patch or [], baseline, responses)
-        found[one] = play(cast, config, split_name, place, responses)
+        else:
+            config, split_name = prepared[one]
+            cast = cast or policies(config, patch or [], baseline, responses)
+            found[one] = play(cast, config, split_name, place, responses)
+        console.print(render_evaluation(found[one]))
     if several:
         result = suites.write_suites(directory, found, selection)
         if result.groups:
             console.print(suites.table(result))
     print(f"records: {directory}")
-
-
-def composed(suite: str, overrides: list[str]) -> tuple[Config, str]:
-    """The configuration for one suite and the name of its split."""
-    from .config import compose_suite
-
-    return compose_suite(suite, overrides)
 
 
 def check_place(directory: Path, several: bool) -> None:
@@ -136,12 +133,10 @@ def check_place(directory: Path, several: bool) -> None:
 
 
 def play(cast: Cast, config: Config, split_name: str, directory: Path, responses: Path | None):
-    """Evaluate on one suite, and show the figures."""
-    from ..common.console import Console
+    """Evaluate on one suite."""
     from ..envs import load
     from ..envs.pool import open_pool
     from ..evals.evaluator import evaluate, first_items
-    from ..pages.report import render_evaluation
     from ..trainers.manifest import recipe_of
 
     split = load(config.env, split_name)
@@ -154,9 +149,7 @@ def play(cast: Cast, config: Config, split_name: str, directory: Path, responses
         samples = read_responses(responses).samples
     with open_pool(config.env, split_name, config.pool) as pool:
         recipe = recipe_of(config, config.env, config.eval)
-        result = evaluate(agent, pool, split, config.eval, directory, policy=policy, recipe=recipe, samples=samples)
-    Console().print(render_evaluation(result))
-    return result
+        return evaluate(agent, pool, split, config.eval, directory, policy=policy, recipe=recipe, samples=samples)
 
 
 def policies(config: Config, patches: list[Path], baseline: str | None, responses: Path | None) -> Cast:
@@ -212,16 +205,14 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
 
 
 def harness(suite: str, overrides: list[str], patches: list[Path], directory: Path):
-    """Evaluate on a task of lm-evaluation-harness, and show the figures."""
-    from ..common.console import Console
+    """Evaluate on a task of lm-evaluation-harness."""
     from ..evals.harness import evaluate
     from ..evals.suites import LM_EVAL
-    from ..pages.report import render_evaluation
     from ..trainers.manifest import recipe_of
     from .config import compose
 
     config = compose(overrides)
-    result = evaluate(
+    return evaluate(
         suite.removeprefix(LM_EVAL),
         config.model,
         config.eval,
@@ -229,5 +220,3 @@ def harness(suite: str, overrides: list[str], patches: list[Path], directory: Pa
         directory,
         recipe=recipe_of(config, config.env, config.eval),
     )
-    Console().print(render_evaluation(result))
-    return result

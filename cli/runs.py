@@ -71,6 +71,7 @@ def show_run(
       onelayer runs show runs/eval-arithmetic --item arithmetic-test-0
     """
     from ..common.errors import UserError
+    from ..evals.protocol import flatten
     from ..studies import store
 
     entry = store.open_entry(run)
@@ -79,7 +80,7 @@ def show_run(
             raise UserError(f"{run}: no complete evaluation, so it has no episodes to show; leave out --item")
         return _show_item(entry, item)
     print(f"{run}: {entry.kind}, {entry.state}{': ' + printable(entry.problem) if entry.problem else ''}")
-    for key, value in flat(entry.manifest).items():
+    for key, value in flatten(entry.manifest).items():
         print(f"  {key}: {printable(value if isinstance(value, str) else json.dumps(value))}")
 
 
@@ -95,12 +96,13 @@ def diff_runs(
       onelayer runs diff runs/layer3 runs/layer5
     """
     from ..common.errors import UserError
+    from ..evals.protocol import flatten
     from ..studies import store
 
     one, two = store.open_entry(first), store.open_entry(second)
     if one.kind is not two.kind:
         raise UserError(f"{first} and {second} are of different kinds ({one.kind}, {two.kind}); name two of a kind")
-    a, b = flat(one.manifest), flat(two.manifest)
+    a, b = flatten(one.manifest), flatten(two.manifest)
     differ = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
     for key in differ:
         print(f"{key}\n  - {printable(_short(a.get(key)))}\n  + {printable(_short(b.get(key)))}")
@@ -148,14 +150,6 @@ def delete_runs(
         with owned(entry.directory):
             shutil.rmtree(entry.directory)
         print(f"deleted {entry.directory}")
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found
 
 
 def _what(entry: StoreEntry) -> str:

@@ -22,18 +22,15 @@ def submit(
       onelayer submit runs/quickstart --output quickstart.tar
       onelayer submit runs/eval-math500 runs/layer3 --output mine.tar
     """
+    from ..common.text import printable
     from ..studies.submissions.archive import gather, pack
 
     claims = gather(runs)
     submission = pack(claims, output)
     for claim in claims:
         seen = claim.manifest
-        print(f"{claim.directory}: {_plain(seen.policy)} on {_plain(seen.split)}, {seen.size_text} x {seen.sampled.samples} + 1 samples")
+        print(
+            f"{claim.directory}: {printable(seen.policy)} on {printable(seen.split)}, {seen.size_text} x {seen.sampled.samples} + 1 samples"
+        )
     size = sum(file.size for file in submission.files.values())
     print(f"submission: {output}, {len(claims)} evaluations, {size / 2**20:.1f} MiB")
-
-
-def _plain(text: str) -> str:
-    from ..common.text import printable
-
-    return printable(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 from ..common.errors import UserError
 from ..common.reading import LARGEST_LINES, parse_json, read_bytes
+from .items import Split
 
 TRAINING_FILE = {"train": range(1, 10), "validation": range(0, 1)}  # tenths of the hash space
 OWN_FILE = {"train": range(3, 10), "validation": range(2, 3), "test": range(0, 2), "all": range(0, 10)}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,28 @@ def require_split(split: str, there: Iterable[str], suite: str) -> None:
     """Raises UserError for a split that is not there."""
     if split not in there:
         raise UserError(f"{suite} has no split {split!r}; it has {', '.join(there)}")
+
+
+def hub_rows(name: str, config: str | None, split: str, suite: str) -> tuple[Iterable[Record], str, Mapping[str, range]]:
+    """The rows that a split of a data set is taken from, how the ids begin that they do not give, and which tenths make each split.
+
+    A data set without a split `validation` gives a tenth of its training rows for it.
+    """
+    there = hub_splits(name, config)
+    tenths = {kind: range(10) for kind in there}
+    if "train" in there and "validation" not in there:
+        tenths |= TRAINING_FILE
+    require_split(split, tenths, suite)
+    kind = split if split in there else "train"
+    return read_hub(name, config, kind, "save it as a .jsonl file"), f"{name}/{kind}", tenths
+
+
+def warn_of_skipped(found: Split) -> None:
+    """Tell the user what of a split's data cannot be graded; nothing where all can."""
+    if found.skipped:
+        some = ", ".join(f"{one.id} ({one.reason})" for one in found.skipped[:3])
+        more = ", ..." if len(found.skipped) > 3 else ""
+        _log.warning("%s: %s: %s%s; env.unreadable=refuse makes an error of it", found.name, found.size_text, some, more)
 
 
 def read_lines(path: Path) -> list[Record]:

@@ -40,7 +40,7 @@ from .config import EvalConfig
 from .decoding import sampling_of
 from .failures import Failures
 from .journal import JOURNAL, Entries, RequestCounts, Spent, add_up, open_journal, read_journal
-from .protocol import fingerprint
+from .protocol import fingerprint, section
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
 from .replies import reply_statistics
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
@@ -256,12 +256,6 @@ def tokenizer_of(agent: Player) -> str:
 def digest_of(item: Item) -> str:
     """SHA-256 of one item, its content included."""
     return Split("", (item,)).digest
-
-
-def section(recipe: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
-    """A section of a resolved configuration; empty where it is not there."""
-    found = recipe.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def domain(recipe: Mapping[str, JsonValue]) -> str:

@@ -177,6 +177,12 @@ def algorithm_of(trainer: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of a configuration or manifest; empty where it is not there, or no mapping: files may hold anything."""
+    found = tree.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one with dotted keys."""
     flat = {}

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
@@ -24,7 +24,7 @@ from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
 from ..envs.items import size_text
 from .replies import ReplyStatistics
-from .samples import SAMPLES, read_columns
+from .samples import SAMPLES, Sample, read_columns
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
 SCHEMA_VERSION = 3
@@ -227,20 +227,9 @@ def cut_off_warning(share: float, max_tokens: int) -> str | None:
     return f"{share:.0%} of the replies were cut off at agent.max_tokens={max_tokens}, so their answers are not known; raise it"
 
 
-class GradedSample(Protocol):
+class GradedSample(NamedTuple):
     """What statistics ask of a sample."""
 
-    @property
-    def item(self) -> str: ...
-    @property
-    def sample(self) -> int: ...
-    @property
-    def verdict(self) -> str: ...
-    @property
-    def answer(self) -> str | None: ...
-
-
-class _GradedSample(NamedTuple):
     item: str
     sample: int
     verdict: str
@@ -256,9 +245,9 @@ class Outcomes:
     answers_IS: list[list[str | None]]
 
     @classmethod
-    def of(cls, samples: Iterable[GradedSample]) -> Outcomes:
+    def of(cls, samples: Iterable[GradedSample | Sample]) -> Outcomes:
         """Raises ValueError where items have different numbers of samples, or a sample occurs twice."""
-        by_item: dict[str, dict[int, GradedSample]] = {}
+        by_item: dict[str, dict[int, GradedSample | Sample]] = {}
         for sample in samples:
             if by_item.setdefault(sample.item, {}).setdefault(sample.sample, sample) is not sample:
                 raise ValueError(f"item {sample.item} has sample {sample.sample} twice")
@@ -329,7 +318,7 @@ def read_evaluation(directory: Path) -> Recorded:
     manifest = read_manifest(directory)
     path = directory / SAMPLES
     columns = read_columns(path, ["decoding", "item", "sample", "verdict", "answer"], manifest.samples_sha256)
-    found = list(zip(columns.pop("decoding"), map(_GradedSample, *columns.values()), strict=True))
+    found = list(zip(columns.pop("decoding"), map(GradedSample, *columns.values()), strict=True))
     outcomes = {}
     for decoding in Decoding:
         try:

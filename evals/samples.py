@@ -182,17 +182,17 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> bytes:
     return write_rows(path, [sample.model_dump() for sample in samples], samples_schema())
 
 
-def read_table(path: Path, columns: Sequence[str] = (), sha256: str = "") -> pa.Table:
-    """The named columns (none named: all). sha256: of the file, where a manifest names it.
-
-    Raises UserError where the file cannot be read, is another one, has too many rows, or has other columns.
-    """
-    with open_samples(path, sha256, columns) as file:
+def read_table(path: Path, columns: Sequence[str] = ()) -> pa.Table:
+    """The named columns (none named: all). Raises UserError where the file cannot be read, has too many rows, or has other columns."""
+    with open_samples(path, columns=columns) as file:
         return file.read(columns=list(columns) or None)
 
 
 def read_columns(path: Path, columns: Sequence[str], sha256: str = "") -> dict[str, list[Any]]:
-    """Columns as lists. Equal texts are one object: a small file can hold a long text many times. Raises UserError as `read_table`."""
+    """Columns as lists. Equal texts are one object: a small file can hold a long text many times.
+
+    sha256: of the file, where a manifest names it. Raises UserError as `read_table`, and where the file is another one.
+    """
     with open_samples(path, sha256, columns, coded=True) as file:
         table = file.read(columns=list(columns))
         return {name: [value for chunk in table.column(name).chunks for value in _values(chunk)] for name in columns}
@@ -207,12 +207,12 @@ def _values(chunk: pa.Array) -> list[Any]:
     return [values[code] for code in chunk.indices.fill_null(-1).to_numpy()]
 
 
-def read_rows(path: Path, item: str, sha256: str = "") -> list[dict[str, Any]]:
+def read_rows(path: Path, item: str) -> list[dict[str, Any]]:
     """The rows of one item. Raises UserError as `read_table`."""
     import pyarrow as pa
 
     rows = []
-    with open_samples(path, sha256, ["item"]) as file:
+    with open_samples(path, columns=["item"]) as file:
         for group in range(file.num_row_groups):
             wanted = [name == item for name in file.read_row_group(group, columns=["item"]).column("item").to_pylist()]
             if any(wanted):

@@ -15,6 +15,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ..common.text import shown
 from ..evals.replies import STATISTICS, ReplyStatistics
 from ..evals.statistics import Difference, Rate
 
@@ -39,17 +40,24 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
+def templates(**known: object) -> jinja2.Environment:
+    """The pages' templates, which escape every text and refuse a name that is not there. known: what all of them find by name."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.globals |= known
+    environment.filters["shown"] = shown
+    return environment
+
+
 def render_html(template: str, data: BaseModel, **texts: object) -> str:
     """A page from a template that extends `page.html.j2`: every text escaped, charts and JSON inside, nothing loaded from elsewhere.
 
     data: what its script finds as `data`. texts: what the template shows.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     # Nothing in a text may end the script element or a line of script.
     embedded = re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", data.model_dump_json())
-    return environment.get_template(template).render(**texts, embedded=embedded, plotly=get_plotlyjs())
+    return templates().get_template(template).render(**texts, embedded=embedded, plotly=get_plotlyjs())
 
 
 def render_tables(tables: Iterable[Table]) -> Group:

@@ -21,6 +21,7 @@ from ..common.errors import UserError, first_problem
 from ..common.reading import open_regular, read_bytes
 from ..envs.config import model_of
 from ..evals.journal import JOURNAL, progress
+from ..evals.protocol import section
 from ..evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, read_manifest
 from ..evals.samples import SAMPLES, read_columns
 from ..evals.suites import SUITES, Suites
@@ -79,12 +80,14 @@ def scan(root: Path) -> list[StoreEntry]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: {'a file, not a directory' if root.exists() else 'no such directory'}; name a directory of runs")
-    found = []
-    for folder, inside, files in os.walk(root, onerror=None):
+    return [examine(folder, kind) for folder, files in folders(root) if (kind := kind_of(files))]
+
+
+def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A directory and those in it, at any depth, each with the names of its files; not hidden ones, nor the episodes of a training."""
+    for folder, inside, files in os.walk(root):
         inside[:] = sorted(name for name in inside if not name.startswith(".") and name != EPISODES)
-        if kind := kind_of(files):
-            found.append(examine(Path(folder), kind))
-    return found
+        yield Path(folder), files
 
 
 def kind_of(files: Sequence[str]) -> DirectoryKind | None:
@@ -162,8 +165,7 @@ def _lines(path: Path) -> int:
 
 def trained_on(recipe: Mapping[str, Any]) -> str:
     """The suite that a run trains on, as its splits name it, from its configuration."""
-    env = recipe.get("env")
-    env = env if isinstance(env, Mapping) else {}
+    env = section(recipe, "env")
     return model_of({"id": env.get("id")}).trained_on(env)
 
 

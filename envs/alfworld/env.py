@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 
 from ...common.errors import UserError
-from ..items import Item
+from ..items import Item, choose
 from ..spaces import FreeText
 from .config import ALFWorldConfig
 from .game import NOTHING, Game
@@ -66,12 +65,11 @@ class ALFWorldEnv(gym.Env[str, str]):
 
     def gold(self, item: str) -> list[str]:
         """The planner's walkthrough: commands that win the game."""
-        return self.games.walkthrough(self._find(item).id)
+        return self.games.walkthrough(self.split.by_id[item].id)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        wanted = (options or {}).get("item")
-        self._item = self.split.items[int(self.np_random.integers(len(self.split.items)))] if wanted is None else self._find(wanted)
+        self._item = self.split.by_id[choose(self.split.by_id, options, self.np_random)]
         self._play = begin(_loaded(_Key(self._item.question, self._item.id, self.games.read)))
         self._steps = 0
         return self._play.feedback, self._info()
@@ -105,12 +103,6 @@ class ALFWorldEnv(gym.Env[str, str]):
             "admissible": list(self._play.admissible),
             "anchor": self._play.feedback,
         }
-
-    def _find(self, wanted: str) -> Item:
-        if (item := self.split.by_id.get(wanted)) is None:
-            near = get_close_matches(str(wanted), self.split.by_id, n=1, cutoff=0.0)
-            raise UserError(f"no item {wanted!r} in {self.split.name} ({len(self.split.items)} items); the nearest id is {near[0]!r}")
-        return item
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 
 from ...common.errors import UserError
-from ..items import Item
+from ..items import Item, choose
 from ..spaces import FreeText
 from .config import CodeConfig, CodeFields
 from .sources import load_problems
@@ -61,14 +60,7 @@ class CodeEnv(gym.Env[str, str]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        wanted = (options or {}).get("item")
-        if wanted is None:
-            self._item = self.split.items[int(self.np_random.integers(len(self.split.items)))]
-        elif (item := self.split.by_id.get(wanted)) is not None:
-            self._item = item
-        else:
-            near = get_close_matches(str(wanted), self.split.by_id, n=1, cutoff=0.0)
-            raise UserError(f"no item {wanted!r} in {self.split.name} ({len(self.split.items)} items); the nearest id is {near[0]!r}")
+        self._item = self.split.by_id[choose(self.split.by_id, options, self.np_random)]
         self._turn = 0
         return self._item.question, {"item": self._item.id, "anchor": self._item.question}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ from pathlib import Path
 from ...common.errors import UserError
 from ...common.files import write_atomically
 from ...common.reading import open_regular, parse_json
-from ..data_files import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines, require_split
+from ..data_files import OWN_FILE, Record, hub_rows, read_lines, require_split, warn_of_skipped
 from ..items import Item, Skipped, Split, tenth
 from . import functions, plus
 from .config import CodeConfig, CodeFields
@@ -29,7 +28,6 @@ from .rows import Task, name_of, own_task
 
 Problems = Mapping[str, Problem]
 LARGEST_RELEASE = 1 << 30  # bytes, unpacked
-_log = logging.getLogger(__name__)
 
 
 def load(config: CodeConfig, split: str) -> Split:
@@ -63,10 +61,7 @@ def _load(config: CodeConfig, split: str, data: str | None) -> tuple[Split, Prob
     if config.size is not None and config.size > len(tasks):
         raise UserError(f"env.size={config.size}, but {name} has {len(tasks)} tasks: lower it, or leave it out to take all")
     found = Split(name, tuple(item for item, _ in tasks), tuple(skipped))
-    if skipped:
-        some = ", ".join(f"{one.id} ({one.reason})" for one in skipped[:3])
-        more = ", ..." if len(skipped) > 3 else ""
-        _log.warning("%s: %s: %s%s; env.unreadable=refuse makes an error of it", name, found.size_text, some, more)
+    warn_of_skipped(found)
     return found, {item.id: problem for item, problem in tasks}
 
 
@@ -102,13 +97,7 @@ def _records(suite: str, split: str) -> tuple[Iterable[Record], str, Mapping[str
         require_split(split, OWN_FILE, suite)
         return read_lines(Path(suite)), Path(suite).stem, OWN_FILE
     name, _, config = suite.removeprefix("hub:").partition(":")
-    there = hub_splits(name, config or None)
-    tenths: dict[str, range] = {kind: range(10) for kind in there}
-    if "train" in there and "validation" not in there:
-        tenths |= TRAINING_FILE
-    require_split(split, tenths, suite)
-    kind = split if split in there else "train"
-    return read_hub(name, config or None, kind, "save it as a .jsonl file"), f"{name}/{kind}", tenths
+    return hub_rows(name, config or None, split, suite)
 
 
 def read_release(suite: str, data: str | None) -> list[Task]:

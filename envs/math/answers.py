@@ -7,6 +7,7 @@ lists the rules for readers.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from .latex import normalise
 from .numerals import PLAIN_NUMBER, number
@@ -113,10 +114,10 @@ def _boxed(text: str, start: int) -> str | None:
             break
     if placeholder or not found:
         return None
-    return found[0] if len(found) == 1 else ", ".join(_distinct(found))
+    return found[0] if len(found) == 1 else ", ".join(distinct(found))
 
 
-def _distinct(answers: list[str]) -> list[str]:
+def distinct(answers: Iterable[str]) -> list[str]:
     r"""Answers of different values, so that `15\frac{39}{40}` or `\frac{639}{40}` is one."""
     values: dict[object, str] = {}
     for answer in answers:

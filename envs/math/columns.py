@@ -18,7 +18,7 @@ from typing import Any
 from ...common.errors import UserError
 from ...common.reading import parse_json
 from ..items import Item
-from .answers import extract_answer
+from .answers import distinct, extract_answer
 from .config import FieldMapping
 from .gold import Gold
 from .latex import normalise
@@ -185,13 +185,8 @@ def _out_of(text: str, question: str, *, worked: bool) -> str:
 def _boxed(solution: str) -> list[str]:
     """The answers that a solution boxes, line by line, those that differ."""
     lines = sorted({solution.rfind("\n", 0, box.start()) + 1 for box in BOX.finditer(solution)})
-    found: dict[object, str] = {}
-    for start, end in zip(lines, [*lines[1:], len(solution)], strict=True):
-        if answer := extract_answer(solution[start:end]):
-            spelling = normalise(answer)
-            value = number(spelling)
-            found.setdefault(spelling if value is None else value, answer)
-    return list(found.values())
+    answers = (extract_answer(solution[start:end]) for start, end in zip(lines, [*lines[1:], len(solution)], strict=True))
+    return distinct(answer for answer in answers if answer)
 
 
 def _allowed(values: Mapping[str, Any], fields: FieldMapping, golds: list[str], relative: float | None) -> dict[str, object]:

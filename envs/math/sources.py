@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...common.errors import UserError
-from ..data_files import OWN_FILE, TRAINING_FILE, Record, hub_splits, read_hub, read_lines, require_split
+from ..data_files import OWN_FILE, TRAINING_FILE, Record, hub_rows, read_hub, read_lines, require_split, warn_of_skipped
 from ..items import Item, Skipped, Split, tenth
 from . import arithmetic
 from .columns import Unplayable, as_text, find, golds_of, read_question, read_row, value_at
 from .config import FieldMapping, MathConfig
 from .golds import unreadable_golds
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,10 +81,7 @@ def _load(config: MathConfig, split: str, data: str | None) -> Split:
     if config.size is not None and config.size > len(items):
         raise UserError(f"env.size={config.size}, but {name} has {len(items)} items: lower it, or leave it out to take all")
     found = Split(name, tuple(items), tuple(skipped))
-    if skipped:
-        some = ", ".join(f"{one.id} ({one.reason})" for one in found.skipped[:3])
-        more = ", ..." if len(skipped) > 3 else ""
-        _log.warning("%s: %s: %s%s; env.unreadable=refuse makes an error of it", name, found.size_text, some, more)
+    warn_of_skipped(found)
     return found
 
 
@@ -150,13 +144,8 @@ def _read(config: MathConfig, split: str, data: str | None) -> Iterator[Read]:
             records = read_hub(suite.hub, suite.hub_config, suite.hub_split or kind, otherwise)
         rows = _convert(records, config.fields, f"{config.suite}/{kind}", suite)
     elif config.suite.startswith("hub:") and (name := config.suite.removeprefix("hub:")):
-        there = hub_splits(name)
-        tenths = {kind: range(10) for kind in there}
-        if "train" in there and "validation" not in there:
-            tenths |= TRAINING_FILE
-        require_split(split, tuple(tenths), config.suite)
-        kind = split if split in there else "train"
-        rows = _convert(read_hub(name, None, kind, "save it as a .jsonl file"), config.fields, f"{name}/{kind}")
+        records, prefix, tenths = hub_rows(name, None, split, config.suite)
+        rows = _convert(records, config.fields, prefix)
     elif config.suite.endswith(".jsonl"):
         tenths = OWN_FILE
         require_split(split, tuple(tenths), config.suite)

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...evals.protocol import algorithm_of, labels, training_settings
+from ...evals.protocol import algorithm_of, labels, section, training_settings
 from ...studies.pairing import pooled
 from ...studies.store import State, StoreEntry, trained_on
 from ...trainers.config import settings_of
 from .charts import COLORS, DASHES, Axis, Chart, ChartLine, PlotMark, axis, polyline
-from .run_index import Point, section
+from .run_index import Point
 
 X = {"step": "steps", "tokens": "sampled tokens", "episodes": "episodes", "seconds": "seconds"}
 Y = {

@@ -13,7 +13,7 @@ from typing import Any
 from ...common.errors import UserError
 from ...common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from ...evals.journal import JOURNAL
-from ...evals.protocol import algorithm_of
+from ...evals.protocol import algorithm_of, section
 from ...evals.records import MANIFEST
 from ...evals.samples import SAMPLES
 from ...evals.suites import SUITES
@@ -141,12 +141,6 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of a configuration or manifest; empty where it is not there, or no mapping: files may hold anything."""
-    found = tree.get(name)
-    return found if isinstance(found, Mapping) else {}
 
 
 def name_of(entry: StoreEntry, recipe: Mapping[str, Any]) -> str:

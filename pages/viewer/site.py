@@ -16,12 +16,13 @@ import jinja2
 
 from ...common.errors import UserError
 from ...common.text import shown
+from ...evals.protocol import section
 from ...studies.leaderboard.build import build
 from ...studies.leaderboard.records import Leaderboard
 from ...studies.store import DirectoryKind, State, StoreEntry
-from ..page import TEMPLATES
+from ..page import templates
 from .episode_page import NotFound, Query, number, url
-from .run_index import Index, Signature, name_of, section
+from .run_index import Index, Signature, name_of
 
 PATIENCE = 1.5
 """Seconds that a page waits for figures that are being computed; it shows them later if they come later."""
@@ -82,16 +83,7 @@ class Site:
 
     @cached_property
     def _templates(self) -> jinja2.Environment:
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        environment.globals |= {"tabs": self.tabs, "url": url, "shown": shown, "number": number}
-        environment.filters["shown"] = shown
-        return environment
+        return templates(tabs=self.tabs, url=url, shown=shown, number=number)
 
     def render(self, template: str, **texts: object) -> str:
         """A page as HTML."""

@@ -26,7 +26,7 @@ from ...evals.records import MANIFEST, Evaluation, read_manifest
 from ...evals.samples import SAMPLES
 from ..leaderboard.marks import VERIFIED, sha256
 from ..leaderboard.measured import chose_a_rate
-from ..store import EPISODES, PATCH, RUN, SUBMISSION
+from ..store import PATCH, RUN, SUBMISSION, folders
 
 NAME = re.compile(
     rf"{re.escape(SUBMISSION)}|evaluation-[0-9]{{1,4}}/({re.escape(MANIFEST)}|{re.escape(SAMPLES)})|run-[0-9]{{1,4}}/(run\.json|{re.escape(PATCH)})"
@@ -85,10 +85,7 @@ def gather(directories: Sequence[Path]) -> list[Claim]:
 
 def _evaluations(root: Path) -> Iterator[Path]:
     """Directories of complete evaluations but for those that chose a study's learning rate. Links are not followed; nothing is read."""
-    for folder, inside, files in os.walk(root):
-        inside[:] = sorted(name for name in inside if not name.startswith(".") and name != EPISODES)
-        if MANIFEST in files and not chose_a_rate(Path(folder)):
-            yield Path(folder)
+    return (folder for folder, files in folders(root) if MANIFEST in files and not chose_a_rate(folder))
 
 
 def _claim(directory: Path, hashes: Mapping[Path, str], own: Path) -> Claim:
