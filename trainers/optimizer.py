@@ -36,7 +36,7 @@ class MasterAdamW:
         ]
         lr_of = learning_rates(trained, model, config)
         groups = [{"params": [self.masters[name] for name in names], "lr": lr, "peak": lr} for lr, names in lr_of.items()]
-        self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
     def step(self) -> float:
         """Clip, warm up, update; returns the gradient norm before clipping. A gradient that is not finite changes nothing."""
