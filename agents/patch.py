@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -24,6 +25,7 @@ from ..common.errors import UserError, first_problem
 from ..common.files import atomically, check_new, make_writable
 from ..common.reading import safetensors_header
 from .policy import Base
+from .trained_sets import select
 from .trained_sets.changes import PLACES, by_weight, changed
 
 FORMAT = "onelayer-patch-1"
@@ -114,9 +116,26 @@ def read(path: Path) -> Patch:
     return Patch(header.base, header.trained_set, weights, sha256)
 
 
+def check_set(
+    base: Base, name: str, shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, torch.Tensor] = MappingProxyType({})
+) -> None:
+    """A patch holds the tensors of the trained set that it names, and of single entries those of the set. Raises UserError for any other.
+
+    shapes: of all its tensors. weights: its tensors, where they have been read.
+    """
+    trained = select(base.model, name)
+    if dict(shapes) != trained.shapes:
+        differ = sorted(shapes.items() ^ trained.shapes.items())[0][0]
+        raise UserError(f"patch {name[:100]}: its tensors are not those of that set on this model ({differ[:200]}); train again")
+    for weight, places in trained.places.items():
+        if weights and not torch.equal(weights[weight + PLACES].cpu(), places.cpu()):
+            raise UserError(f"patch {name[:100]}: its entries of {weight} are not those of that set on this model; train again")
+
+
 @torch.no_grad()
 def apply(base: Base, patches: Sequence[Patch]) -> None:
-    """Turn the base's model into the policy. Raises UserError for a patch of another base, or two that overlap."""
+    """Turn the base's model into the policy. Raises UserError for a patch of another base or with other tensors than its trained set has,
+    two that overlap, and weights that are not finite with them."""
     parameters = dict(base.model.named_parameters())
     applied: dict[str, str] = {}
     for patch in patches:
@@ -134,6 +153,11 @@ def apply(base: Base, patches: Sequence[Patch]) -> None:
                 shapes = " and ".join(str(tuple(tensor.shape)) for tensor in held.values())
                 raise UserError(f"patch {patch.trained_set}: {name} has no counterpart of shape {shapes} in the model")
             parameters[name].copy_(weight)
+            if (
+                not parameters[name].isfinite().all()
+            ):  # values that are finite may have a product that is not, or be too large for the model
+                raise UserError(f"patch {patch.trained_set}: {name} is not finite with it; train again with a lower learning rate")
+        check_set(base, patch.trained_set, {name: tuple(tensor.shape) for name, tensor in patch.weights.items()}, patch.weights)
 
 
 @contextmanager

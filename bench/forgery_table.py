@@ -235,6 +235,13 @@ NAMES = {
     "an engine of its own": told(config__agent__engine="vllm:/bin/sh"),
     "an endpoint": told(source="endpoint", patches=[], trained=[], base="none", config__eval__endpoint={"url": "http://127.0.0.1:9/v1"}),
     "a prompt's file": told(config__agent__prompt={"file": "/etc/passwd"}),
+    "a chat template": told(config__agent__chat_template="{{ messages[-1].content * 10**8 }}"),
+    "an endless chat template": told(
+        config__agent__chat_template="{% for i in range(10**5) %}{% for j in range(10**5) %}{% endfor %}{% endfor %}"
+    ),
+    "a system message's file": told(config__agent__system={"file": "/etc/passwd"}),
+    "an engine of a module": told(config__agent__engine="antigravity:Engine"),
+    "an algorithm of a module": lambda d: edit(d / RUN / "run.json", config__trainer__algorithm="antigravity:advantages"),
     "a numeric format": told(config__model__dtype="os.system"),
     "a suite to evaluate on": told(config__eval__suite="hub:nobody/nothing"),
     "a split by path": told(split="../../etc/passwd"),
@@ -329,6 +336,14 @@ NONSENSE = {
     "a negative learning rate": both(
         told(trained__0__lr=-1.0), lambda d: edit(d / RUN / "run.json", config__trainer__lr=-1.0, config__trainer__layer_lr=-1.0)
     ),
+    "a cost beyond numbers": cost(tokens=10**400),
+    "more parameters than there are": both(
+        told(trained__0__parameters=10**12), lambda d: edit(d / RUN / "run.json", trained_parameters=10**12)
+    ),
+    "a share of 7": lambda d: edit(d / RUN / "run.json", truncated=7),
+    "episodes below zero": lambda d: edit(d / RUN / "run.json", dropped=-5),
+    "skipped items": told(skipped={"a": "unreadable"}),
+    "tokens that are not told": told(sampled__mean_tokens=None),
     "negative requests": told(requests={"sent": -5}),
     "a temperature below zero": told(temperature=-1.0, config__eval__temperature=-1.0),
     "no tokens allowed": told(max_tokens=0, config__agent__max_tokens=0),

@@ -58,7 +58,7 @@ def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = Fals
             raise UserError(f"{recipe}: the algorithm is an override of the recipe {domain} now: {domain} trainer.algorithm={algorithm}")
         raise UserError(f"{recipe}: no such recipe file; give a YAML file or one that ships ({shipped})")
     places: dict[Key, str] = {(): str(path)}
-    tree = _parse(_text(path, "a recipe"), str(path), (), places)
+    tree = _parse(read_text(path, "a recipe"), str(path), (), places)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: {'empty' if tree is None else 'not a mapping of keys'}; write for example `trainer: {{lr: 1e-5}}`")
     _apply_needs(tree, overrides, places)
@@ -166,13 +166,14 @@ def _read_file(found: dict[str, Any], key: Key, places: dict[Key, str]) -> str:
         path = shipped
     if not path.is_file():
         raise UserError(f"{place}: {dotted}.file: no file {path}; a path counts from the working directory, {Path.cwd()}")
-    text = _text(path, "a prompt" if key[-1] == "prompt" else "it").removesuffix("\n")
+    text = read_text(path, "a prompt" if key[-1] == "prompt" else "it").removesuffix("\n")
     fault = prompt_fault(text) if key[-1] == "prompt" else None
     places[key] = f"{path}:{fault[0]}" if fault else str(path)
     return text
 
 
-def _text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str) -> str:
+    """A short text file. Raises UserError for another, calling it `what`."""
     try:
         return read_bytes(path, LARGEST_YAML).decode()
     except UnicodeDecodeError as error:

@@ -11,21 +11,32 @@ import typer
 def export(
     run: Annotated[Path, typer.Option(metavar="DIR", help="directory of a finished run")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="a new directory for the model")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="run the Python code that comes with the base; only for authors you trust")
+    ] = False,
 ) -> None:
     """Write a run's result as a model that transformers loads.
 
-    The run's patch is merged into its base; the directory holds weights, configuration and tokenizer.
+    The run's patch is merged into its base; the directory holds weights, configuration and tokenizer. The run may be somebody else's, so
+    that it trusted the code of its base is not taken over.
 
     \b
     Example:
       onelayer export --run runs/layer3 --output models/layer3
     """
+    from pydantic import ValidationError
+
     from ..agents import patch
     from ..agents.config import ModelConfig
     from ..agents.policy import load_base
-    from ..trainers.manifest import complete_manifest
+    from ..common.errors import UserError, first_problem
+    from ..trainers.manifest import MANIFEST, complete_manifest
     from ..trainers.run import read_patch
 
-    base = load_base(ModelConfig.model_validate(complete_manifest(run).config.model))
+    model = complete_manifest(run).config.model | {"trust_remote_code": trust_remote_code}
+    try:
+        base = load_base(ModelConfig.model_validate(model))
+    except ValidationError as error:
+        raise UserError(f"{run / MANIFEST}: config.model: {first_problem(error)}; bring the file back") from error
     patch.export(base, [read_patch(run)], output)
     print(output)

@@ -30,6 +30,9 @@ def verify(
     suite: Annotated[
         str | None, typer.Option(help="a file or data set that a submission may have read, besides the built-in suites")
     ] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a chat template that a submission may have used, besides that of the base")
+    ] = None,
 ) -> None:
     """Check every hash and count of a submission or of evaluations here, and grade every response again.
 
@@ -48,6 +51,7 @@ def verify(
     from ..agents.policy import Base, load_base
     from ..common.errors import UserError
     from ..studies.submissions.verification import Tools
+    from .config import read_text
 
     if unpack and what.is_dir():
         raise UserError(f"--unpack: {what} is a directory already; leave it out")
@@ -68,6 +72,7 @@ def verify(
         model=model,
         environment=environment,
         suite=suite,
+        chat_template=read_text(chat_template, "a chat template").removesuffix("\n") if chat_template else None,
     )
     seed = secrets.randbelow(2**32) if seed is None else seed
     if what.is_dir():

@@ -38,15 +38,20 @@ class Cost(BaseModel):
     gpu_seconds: float | None = Field(
         default=None, ge=0, description="wall-clock seconds times the GPUs held, which is one; null: it had none"
     )
-    peak_memory: int = Field(default=0, ge=0, description="most resident memory of the process, bytes")
-    memory_before: int = Field(default=0, ge=0, description="resident memory of the process when the work began, bytes; part of the peak")
+    peak_memory: int = Field(default=0, ge=0, lt=2**63, description="most resident memory of the process, bytes")
+    memory_before: int = Field(
+        default=0, ge=0, lt=2**63, description="resident memory of the process when the work began, bytes; part of the peak"
+    )
     peak_worker_memory: int | None = Field(
-        default=None, ge=0, description="most resident memory of one pool worker, bytes; null where the environments stepped in the process"
+        default=None,
+        ge=0,
+        lt=2**63,
+        description="most resident memory of one pool worker, bytes; null where the environments stepped in the process",
     )
     peak_gpu_memory: int | None = Field(
-        default=None, ge=0, description="most memory that PyTorch allocated on the GPU, bytes; null without one"
+        default=None, ge=0, lt=2**63, description="most memory that PyTorch allocated on the GPU, bytes; null without one"
     )
-    tokens: int = Field(default=0, ge=0, description="tokens sampled")
+    tokens: int = Field(default=0, ge=0, lt=2**63, description="tokens sampled")
     flops: float = Field(default=0.0, ge=0, description="estimated floating-point operations (docs/run-store.md has the formula)")
 
     def __sub__(self, part: Cost) -> Cost:

@@ -42,7 +42,7 @@ from .failures import Failures
 from .journal import JOURNAL, Entries, RequestCounts, Spent, add_up, open_journal, read_journal
 from .protocol import fingerprint, section
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
-from .replies import reply_statistics
+from .replies import mean_of, reply_statistics
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
 
@@ -284,7 +284,7 @@ def summarise(samples: Sequence[Sample], types: Mapping[str, str] | None = None)
         pass_at_k={k: pass_at_k(outcomes.correct_IS, k) for k in sorted(powers)},
         majority=outcomes.vote(count),
         mean_reward=float(np.mean([sample.reward for sample in samples])),
-        corrected=float(np.mean(corrected)) if (corrected := [step.corrected for one in samples for step in one.steps]) else None,
+        corrected=mean_of([step.corrected for one in samples for step in one.steps]),
         errors=sum(sample.error is not None for sample in samples),
         by_type=_by_type(outcomes, types or {}),
         verdicts=dict(sorted(Counter(sample.verdict for sample in samples).items())),

@@ -130,8 +130,9 @@ def _sample(item: Item, document: Mapping[str, Any], metric: str, decoding: Deco
         response=text,
         action=text,
         reward=float(right),
-        truncated=False,
-        valid=True,
+        truncated=None,
+        valid=None,
+        corrected=None,
         token_ids=None,
     )
     return Sample(
@@ -145,8 +146,8 @@ def _sample(item: Item, document: Mapping[str, Any], metric: str, decoding: Deco
         verdict=CORRECT if right else WRONG,
         reward=float(right),
         answer=None,
-        tokens=0,
-        truncated=False,
+        tokens=None,
+        truncated=None,
         error=None,
         ending="",
         steps=[step],

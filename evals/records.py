@@ -7,15 +7,28 @@ not at all, and an evaluation without its manifest is not complete.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ..agents.config import EndpointConfig
 from ..agents.verdicts import CORRECT, OVERLONG
@@ -23,7 +36,7 @@ from ..common.cost import Cost, Hardware
 from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
 from ..envs.items import size_text
-from .replies import ReplyStatistics
+from .replies import STATISTICS, ReplyStatistics
 from .samples import SAMPLES, Sample, read_columns
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
@@ -31,6 +44,7 @@ SCHEMA_VERSION = 3
 MANIFEST = "evaluation.json"
 LARGEST_MANIFEST = 1 << 20
 """Bytes of the manifest of an evaluation or a run: such a one has about ten thousand."""
+ROUNDING = 1e-9
 CUT_OFF_SHARE = 0.2
 """Above this share of cut-off replies a figure says more of `agent.max_tokens` than of the policy, and a warning stands beside it."""
 
@@ -59,6 +73,12 @@ class Trained(BaseModel):
     split: str = Field(description="split that it was trained on")
     split_digest: str = Field(description="SHA-256 of its items")
     cost: Cost = Field(description="of the training")
+
+    @model_validator(mode="after")
+    def _is_a_part(self) -> Self:
+        if self.parameters > self.total_parameters:
+            raise ValueError(f"{self.parameters} parameters of {self.total_parameters}")
+        return self
 
 
 class Source(StrEnum):
@@ -104,24 +124,36 @@ class PolicyInfo(BaseModel):
         return cls(name=name, source=Source.BASELINE, base="none", identity=name)
 
 
+def _checked_rate(rate: Rate) -> Rate:
+    """Raises ValueError for what is no share with its interval, whatever file it comes from."""
+    ordered = [0.0, rate.low, rate.mean, rate.high, 1.0]
+    if not all(a <= b + ROUNDING for a, b in pairwise(ordered)) or not 0 <= rate.se < math.inf:
+        raise ValueError("not a share from 0 to 1 within its interval")
+    return rate
+
+
+ShareWithInterval = Annotated[Rate, AfterValidator(_checked_rate)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class TypeScore(BaseModel):
     """The items of one task type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     items: int = Field(ge=1, description="items of the type")
-    pass_rate: Rate = Field(description="pass@1, interval over its items")
+    pass_rate: ShareWithInterval = Field(description="pass@1, interval over its items")
 
 
 class SolveRates(BaseModel):
     """How much one policy solves under one decoding."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     samples: int = Field(ge=1, description="samples of each item")
-    pass_rate: Rate = Field(description="pass@1, interval over items")
-    pass_at_k: dict[int, float] = Field(description="unbiased pass@k for the powers of two up to the samples, and the samples")
-    majority: Rate | None = Field(
+    pass_rate: ShareWithInterval = Field(description="pass@1, interval over items")
+    pass_at_k: dict[int, Share] = Field(description="unbiased pass@k for the powers of two up to the samples, and the samples")
+    majority: ShareWithInterval | None = Field(
         description="majority vote over all samples of an item, interval over items; null where the environment names no answers to vote on"
     )
     mean_reward: float = Field(description="what the environment paid for a sample, mean")
@@ -131,11 +163,14 @@ class Scores(ReplyStatistics, SolveRates):
     """The figures of one policy under one decoding, all computed from the records."""
 
     corrected: float | None = Field(
-        default=None, description="share of actions that were spelled otherwise than the environment has them; null: not counted"
+        default=None,
+        ge=0,
+        le=1,
+        description="share of actions that were spelled otherwise than the environment has them; null: not counted",
     )
     errors: int = Field(ge=0, description="samples lost to failing environments; they count as wrong")
     by_type: dict[str, TypeScore] = Field(description="the figures of each task type; empty where items have none")
-    verdicts: dict[str, int] = Field(description="how often each verdict was given")
+    verdicts: dict[str, NonNegativeInt] = Field(description="how often each verdict was given")
 
 
 class Evaluation(BaseModel):
@@ -159,7 +194,7 @@ class Evaluation(BaseModel):
     items: int = Field(ge=2, description="items played")
     skipped: dict[str, str] = Field(default={}, description="what stands among them in the data and cannot be graded: the reason by id")
     temperature: float = Field(ge=0, allow_inf_nan=False, description="of the sampled replies")
-    max_tokens: int = Field(description="most tokens of one reply")
+    max_tokens: int = Field(ge=0, description="most tokens of one reply; 0: not known")
     prompt: str = Field(description="template of the prompt")
     seed: int = Field(description="the seed that every sample's seed derives from")
     protocol: str = Field(default="", description="SHA-256 over all that an episode depends on besides its item and seed")
@@ -182,6 +217,14 @@ class Evaluation(BaseModel):
     finished: str = Field(default="", description="UTC time of completion, ISO 8601")
     sampled: Scores
     greedy: Scores
+
+    @field_validator("sampled", "greedy")
+    @classmethod
+    def _as_measured(cls, scores: Scores, info: ValidationInfo) -> Scores:
+        """lm-evaluation-harness tells nothing of the replies besides their verdicts; earlier releases recorded zeros."""
+        if info.data.get("source") is not Source.LM_EVAL:
+            return scores
+        return scores.model_copy(update=dict.fromkeys((*STATISTICS, "corrected")))
 
     @property
     def size_text(self) -> str:
@@ -220,9 +263,9 @@ class Evaluation(BaseModel):
         return found
 
 
-def cut_off_warning(share: float, max_tokens: int) -> str | None:
+def cut_off_warning(share: float | None, max_tokens: int) -> str | None:
     """The warning, without its full stop, where more than CUT_OFF_SHARE of the replies reached max_tokens; else None."""
-    if share <= CUT_OFF_SHARE:
+    if share is None or share <= CUT_OFF_SHARE:
         return None
     return f"{share:.0%} of the replies were cut off at agent.max_tokens={max_tokens}, so their answers are not known; raise it"
 

@@ -35,30 +35,37 @@ class Statistic:
         return f"{value:.1%}" if self.is_share else f"{value:.1f}"
 
 
-def _tokens(samples: Sequence[Sample]) -> float:
-    return float(np.mean([sample.tokens for sample in samples]))
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """The mean; None where there is nothing, or something was not measured."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def _cut_off(samples: Sequence[Sample]) -> float:
-    return float(np.mean([sample.truncated for sample in samples]))
+def _tokens(samples: Sequence[Sample]) -> float | None:
+    return mean_of([sample.tokens for sample in samples])
+
+
+def _cut_off(samples: Sequence[Sample]) -> float | None:
+    return mean_of([sample.truncated for sample in samples])
 
 
 def _valid(samples: Sequence[Sample]) -> float | None:
-    steps = [step.valid for sample in samples for step in sample.steps]
-    return float(np.mean(steps)) if steps else None
+    return mean_of([step.valid for sample in samples for step in sample.steps])
 
 
 class ReplyStatistics(BaseModel):
-    """The statistics of the replies. One that came later is null where an earlier release made the manifest."""
+    """The statistics of the replies; null: not measured. One that came later has a default, null, for the manifests of earlier releases."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    mean_tokens: Annotated[float, Statistic(_tokens, "tokens")] = Field(description="tokens of a response, mean")
-    truncated: Annotated[float, Statistic(_cut_off, "cut off", is_share=True)] = Field(
-        description="share of responses that reached max_tokens"
+    mean_tokens: Annotated[float | None, Statistic(_tokens, "tokens")] = Field(ge=0, description="tokens of a response, mean")
+    truncated: Annotated[float | None, Statistic(_cut_off, "cut off", is_share=True)] = Field(
+        ge=0, le=1, description="share of responses that reached max_tokens"
     )
     valid: Annotated[float | None, Statistic(_valid, "valid", is_share=True)] = Field(
         default=None,
+        ge=0,
+        le=1,
         description="share of actions that the environment took for one of its own (math: an answer was found, code: there was code); "
         "1 where it tells of none that it did not",
     )

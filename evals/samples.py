@@ -46,10 +46,11 @@ class SampleStep(BaseModel):
     response: str = Field(description="what it wrote, without special tokens")
     action: str = Field(description="what the environment played of it")
     reward: float = Field(description="what the environment paid")
-    truncated: bool = Field(description="the response reached max_tokens without an end")
-    valid: bool = Field(description="the environment took the action for one of its own")
-    corrected: bool = Field(
-        default=False, description="it was spelled otherwise than the environment has it, and played as what it stands for"
+    truncated: bool | None = Field(description="the response reached max_tokens without an end; null: not measured")
+    valid: bool | None = Field(description="the environment took the action for one of its own; null: not measured")
+    corrected: bool | None = Field(
+        default=False,
+        description="it was spelled otherwise than the environment has it, and played as what it stands for; null: not measured",
     )
     token_ids: list[int] | None = Field(description="the sampled tokens; null where only text came back")
     advantage: float | None = Field(default=None, description="in training, where anything was learned from it; else null")
@@ -72,8 +73,8 @@ class Sample(BaseModel):
     )
     reward: float = Field(description="what the environment paid, the sum over the steps: 1 is solved; 0 where it was lost")
     answer: str | None = Field(description="the answer found in the response; null where none was")
-    tokens: int = Field(ge=0, description="tokens of the response")
-    truncated: bool = Field(description="a response reached max_tokens without an end")
+    tokens: int | None = Field(ge=0, description="tokens of the response; null: not counted")
+    truncated: bool | None = Field(description="a response reached max_tokens without an end; null: not measured")
     error: str | None = Field(description="how the sample was lost, where the environment or an endpoint failed")
     ending: str = Field(description="what the environment said last")
     steps: list[SampleStep] = Field(description="the episode")

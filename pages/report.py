@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..common.files import write_atomically
-from ..evals.records import Decoding, Evaluation, Source
+from ..evals.records import Decoding, Evaluation
 from ..evals.replies import STATISTICS
 from ..evals.statistics import Rate
 from ..studies.contribution import SHOWN_FROM, Contribution
@@ -48,7 +48,7 @@ def render_evaluation(evaluation: Evaluation) -> Group:
     header += extra
     rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
     parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.size_text}", header, rows)]
-    if evaluation.source is not Source.LM_EVAL:  # it counts no tokens
+    if any(getattr(scores, key) is not None for scores in by_decoding.values() for key in STATISTICS):
         header = ["decoding", *(one.label for one in STATISTICS.values())]
         rows = [[name, *(one.text(getattr(scores, key)) for key, one in STATISTICS.items())] for name, scores in by_decoding.items()]
         parts.append(_plain_table("Replies", header, rows))

@@ -66,7 +66,7 @@ def held_out_curves(arms: Mapping[str, Sequence[Curve]]) -> dict[str, list[Curve
 
     Raises UserError where two runs have played different panels.
     """
-    if len({point.panel for runs in arms.values() for run in runs for point in run.held_out}) > 1:
+    if len({(point.panel, len(point.sampled.correct)) for runs in arms.values() for run in runs for point in run.held_out}) > 1:
         raise UserError("the runs of this study have held-out curves on different panels; train again those that differ")
     by_arm = {name: [{point.step: point for point in run.held_out} for run in runs] for name, runs in arms.items()}
     shared = {name: sorted(set[int].intersection(*map(set, seeds))) for name, seeds in by_arm.items()}

@@ -13,6 +13,7 @@ from ..common.errors import UserError
 from ..envs.items import size_text
 from ..evals.protocol import protocol
 from ..evals.records import Decoding, Recorded, cut_off_warning
+from ..evals.replies import mean_of
 from ..evals.statistics import Difference, Rate
 from .contribution import Contribution
 from .figures import PolicyFigures, policy_figures
@@ -202,7 +203,7 @@ def _warnings(arm: ArmRecords) -> list[str]:
     """Replies that were cut off, in evaluation and training, and runs that had nothing to learn from."""
     found = []
     for decoding in Decoding:
-        share = float(np.mean([recorded.manifest.scores(decoding).truncated for recorded in arm.evaluations]))
+        share = mean_of([recorded.manifest.scores(decoding).truncated for recorded in arm.evaluations])
         if warning := cut_off_warning(share, arm.evaluations[0].manifest.max_tokens):
             found.append(f"{arm.name}, {decoding.value}: {warning}.")
     cut = [step.truncated for curve in arm.curves for step in curve.steps if step.truncated is not None]

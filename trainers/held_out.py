@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..agents.agent import Agent
 from ..agents.episodes import Play, assert_prompts_fit, play
@@ -31,7 +32,7 @@ from ..evals.records import Decoding
 from ..evals.statistics import FloatArray
 from .config import Config
 from .manifest import HELD_OUT
-from .metrics import read_lines
+from .metrics import OfStep, read_lines
 from .run import Run
 
 
@@ -40,11 +41,18 @@ class Replies(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    correct: list[list[bool]] = Field(
+    correct: list[Annotated[list[bool], Field(min_length=1)]] = Field(
         min_length=2, description="items by samples; a sample that a failing environment lost counts as wrong"
     )
-    mean_tokens: float = Field(ge=0, description="tokens of an episode")
+    mean_tokens: float = Field(ge=0, allow_inf_nan=False, description="tokens of an episode")
     truncated: float = Field(ge=0, le=1, description="share of episodes with a reply that reached agent.max_tokens")
+
+    @field_validator("correct")
+    @classmethod
+    def _as_many_of_each(cls, correct: list[list[bool]]) -> list[list[bool]]:
+        if len(set(map(len, correct))) > 1:
+            raise ValueError("some items have more samples than others")
+        return correct
 
     @property
     def rate_I(self) -> FloatArray:
@@ -52,16 +60,19 @@ class Replies(BaseModel):
         return np.array([np.mean(samples) for samples in self.correct], dtype=np.float64)
 
 
-class HeldOut(BaseModel):
+class HeldOut(OfStep):
     """What a policy did on the panel after `step` steps: a point of its curve."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    step: int = Field(ge=0, description="steps done before")
     panel: str = Field(description="SHA-256 of the panel's items")
     sampled: Replies
     greedy: Replies
     cost: Cost = Field(description="what playing the panel took")
+
+    @model_validator(mode="after")
+    def _of_the_same_items(self) -> Self:
+        if len(self.sampled.correct) != len(self.greedy.correct):
+            raise ValueError("sampled and greedy are of different numbers of items")
+        return self
 
     def replies(self, decoding: Decoding) -> Replies:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy

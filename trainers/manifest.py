@@ -6,8 +6,9 @@ A manifest of an earlier release stays readable: of the configuration in it only
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from ..common.cost import Cost, Hardware
 from ..common.errors import UserError, first_problem
@@ -30,11 +31,11 @@ class RecordedTrainer(BaseModel):
 
     algorithm: JsonValue
     trained_set: str
-    seed: int
-    lr: float
-    steps: int
-    prompts_per_step: int
-    group_size: int
+    seed: int = Field(ge=0)
+    lr: float = Field(ge=0, allow_inf_nan=False)
+    steps: int = Field(ge=1)
+    prompts_per_step: int = Field(ge=1)
+    group_size: int = Field(ge=1)
 
     @property
     def algorithm_name(self) -> str:
@@ -61,8 +62,8 @@ class Manifest(BaseModel):
     config: RecordedConfig = Field(description="the resolved configuration")
     base: str = Field(description="fingerprint of the base model")
     trained_set: str = Field(description="what was trained")
-    trained_parameters: int = Field(description="how many parameters that is")
-    total_parameters: int = Field(description="parameters of the whole model")
+    trained_parameters: int = Field(ge=1, description="how many parameters that is")
+    total_parameters: int = Field(ge=1, description="parameters of the whole model")
     split: str = Field(description="name of the split trained on")
     split_digest: str = Field(description="SHA-256 of its items")
     skipped: int = Field(default=0, ge=0, description="what stands among them in the data and cannot be graded")
@@ -70,15 +71,23 @@ class Manifest(BaseModel):
     cost: Cost = Field(
         description="what the training took, summed over resumptions; steps that were lost with a killed process are not in it"
     )
-    dropped: int = Field(default=0, description="episodes left out of the training, since environments failed")
+    dropped: int = Field(default=0, ge=0, description="episodes left out of the training, since environments failed")
     no_signal: bool = Field(default=False, description="no group of any step had an advantage: nothing was learned, the patch is the base")
-    truncated: float | None = Field(default=None, description="share of replies that reached agent.max_tokens, mean over the steps")
+    truncated: float | None = Field(
+        default=None, ge=0, le=1, description="share of replies that reached agent.max_tokens, mean over the steps"
+    )
     hardware: Hardware = Field(description="the machine that finished it")
     versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
     git_commit: str | None = Field(
         description="commit of the source that it ran from, with -dirty where files differed; null: an installed package"
     )
     finished: str = Field(description="UTC time of completion, ISO 8601")
+
+    @model_validator(mode="after")
+    def _is_a_part(self) -> Self:
+        if self.trained_parameters > self.total_parameters:
+            raise ValueError(f"{self.trained_parameters} trained parameters of {self.total_parameters}")
+        return self
 
     @property
     def seconds(self) -> float:

@@ -48,10 +48,12 @@ def added(weight: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torc
 
 def _are_places(places: torch.Tensor, values: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether these are values for different places in the weight."""
+    if places.ndim != 1 or places.shape != values.shape or not len(places):
+        return False
     rising = bool((places[1:] > places[:-1]).all())
-    return places.shape == values.shape == (len(places),) and rising and int(places[0]) >= 0 and int(places[-1]) < weight.numel()
+    return rising and int(places[0]) >= 0 and int(places[-1]) < weight.numel()
 
 
 def _multiply_to(left: torch.Size, right: torch.Size, weight: torch.Size) -> bool:
-    ranked = len(left) == len(right) == len(weight) >= 2 and left[-1] == right[-2]
+    ranked = len(left) == len(right) == len(weight) >= 2 and left[-1] == right[-2] >= 1
     return ranked and left[:-1] == weight[:-1] and right[-1] == weight[-1] and right[:-2] == weight[:-2]

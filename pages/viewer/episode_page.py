@@ -113,7 +113,7 @@ def _listed(there: Episodes, row: int, link: str, current: bool) -> dict[str, An
         "verdict": listing.verdict[row],
         "sample": int(listing.sample_N[row]),
         "reward": float(listing.reward_N[row]),
-        "tokens": int(listing.tokens_N[row]),
+        "tokens": None if math.isnan(tokens := float(listing.tokens_N[row])) else int(tokens),
         "steps": int(listing.steps_N[row]),
         "advantage": float(listing.advantage_N[row]),
     }

@@ -34,7 +34,7 @@ _LISTED = pa.schema(
         ("sample", pa.int32()),
         ("verdict", _CODES),
         ("reward", pa.float64()),
-        ("tokens", pa.int32()),
+        ("tokens", pa.float64()),
         ("steps", pa.int32()),
         ("advantage", pa.float64()),
     ]
@@ -117,7 +117,8 @@ class Listing:
     verdict: Column
     sample_N: IntArray
     reward_N: NDArray[np.float64]
-    tokens_N: IntArray
+    tokens_N: NDArray[np.float64]
+    """NaN where they were not counted."""
     steps_N: IntArray
     advantage_N: NDArray[np.float64]
     """Mean over the steps; NaN where nothing was learned from it."""

@@ -196,11 +196,9 @@ class MeasuredPolicy:
     def rates(self, decoding: Decoding) -> SeedRates:
         return SeedRates({seed: one.rates(decoding) for seed, one in self.by_seed.items()}, self.one.trained is not None)
 
-    def replies(self, decoding: Decoding) -> ReplyStatistics | None:
-        """The statistics of its replies, the mean over the runs; None with a task of lm-evaluation-harness, which counts no tokens."""
+    def replies(self, decoding: Decoding) -> ReplyStatistics:
+        """The statistics of its replies, the mean over the runs."""
         rows = list(self.by_seed.values())
-        if any(part.manifest.source is Source.LM_EVAL for row in rows for part in row.parts):
-            return None
         scores = [part.manifest.scores(decoding) for row in rows for part in row.parts]
         return ReplyStatistics(**pooled_statistics(scores, [weight for row in rows for weight in row.weights]))
 

@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ...agents import tiny
 from ...agents.agent import Agent, Player, endpoint_agent, make_agent
 from ...agents.baselines import BASELINES
-from ...agents.config import SERVER, AgentConfig, ModelConfig, engine_row
+from ...agents.config import PLAIN, SERVER, AgentConfig, ModelConfig, engine_row
 from ...agents.length import TOKENLESS
 from ...agents.openai_engine import TextTokenizer
-from ...agents.patch import Patch, applied, read, read_header
+from ...agents.patch import Patch, applied, check_set, read, read_header
 from ...agents.policy import Base
 from ...agents.trained_sets import select
 from ...agents.trained_sets.changes import by_weight
@@ -65,6 +65,8 @@ class Tools:
     """An environment besides the built-in ones that may be imported."""
     suite: str | None = None
     """A file or data set besides the built-in suites that may be read."""
+    chat_template: str | None = None
+    """A chat template besides the base's own, which is a program, that may be rendered."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,8 @@ def _check_trust(place: str, manifest: Evaluation, recipe: _Recipe, tools: Tools
         raise refuse(f"its base is {recipe.model.path}; give --model with a directory or hub name of it")
     if engine_row(agent.engine) in (None, SERVER):
         raise refuse(f"its engine is {agent.engine}, code or a server of somebody else")
+    if agent.chat_template not in (None, PLAIN) and agent.chat_template.removesuffix("\n") != tools.chat_template:
+        raise refuse("it has a chat template of its own, a program; if you trust it, give --chat-template with a file that holds it")
     here = {name: AgentConfig.model_fields[name].default for name in ("max_batch", "kv_cache_gib")}
     model = recipe.model.model_copy(update={"device": "auto", "trust_remote_code": False})
     return recipe.model_copy(update={"env": env, "model": model, "agent": agent.model_copy(update=here)})
@@ -227,6 +231,8 @@ def _check_items(place: str, manifest: Evaluation, recipe: _Recipe) -> Split:
     split = first_items(there, manifest.items)
     if split.digest != manifest.digest:
         raise Refused(place, Reason.ITEMS, f"the first {manifest.items} of {manifest.split} have another SHA-256")
+    if manifest.skipped.keys() != {one.id for one in split.skipped}:
+        raise Refused(place, Reason.ITEMS, f"it tells of {len(manifest.skipped)} that cannot be graded, and {len(split.skipped)} are there")
     named = _Recipe.model_validate(manifest.config).env  # as they wrote it
     if recipe.eval.suite is not None and parse_suite(recipe.eval.suite, named) != (named, _split_name(manifest)):
         raise Refused(place, Reason.CONFIGURATION, f"eval.suite is {recipe.eval.suite}, and it was measured on {manifest.split}")
@@ -274,12 +280,12 @@ def _read_patch(place: str, path: Path, base: Base, changed: set[str]) -> Patch:
     header = read_header(path)
     if header.base != base.fingerprint:
         raise Refused(place, Reason.BASE, f"the patch {header.trained_set} belongs to {header.base[:12]}...")
-    shapes = select(base.model, header.trained_set).shapes
-    if header.shapes != shapes:
-        raise Refused(place, Reason.PATCH, f"its weights are not those of {header.trained_set}")
-    if twice := sorted(changed & by_weight(shapes).keys()):
+    check_set(base, header.trained_set, header.shapes)
+    if twice := sorted(changed & by_weight(header.shapes).keys()):
         raise Refused(place, Reason.PATCH, f"two patches change {twice[0]}")
-    return read(path)
+    patch = read(path)
+    check_set(base, patch.trained_set, header.shapes, patch.weights)
+    return patch
 
 
 def _check_training(place: str, patch: Patch, run: Path, told: Trained | None, base: Base, tools: Tools) -> None:

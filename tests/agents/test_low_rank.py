@@ -186,6 +186,12 @@ def test_a_patch_that_does_not_fit_or_overlaps_is_refused():
             patch.apply(base, [Patch(good.base, good.trained_set, good.weights | {left: broken})])
     with pytest.raises(UserError, match="no counterpart"):
         patch.apply(base, [Patch(good.base, good.trained_set, {left: good.weights[left]})])
+    right = left.replace(".lora_left", ".lora_right")
+    none = {left: good.weights[left][:, :0], right: good.weights[right][:0]}
+    large = {name: torch.full_like(good.weights[name], 1e38) for name in (left, right)}
+    for factors, reason in ((none, "no counterpart"), (large, "is not finite with it")):
+        with pytest.raises(UserError, match=reason), patch.applied(base, [Patch(good.base, good.trained_set, good.weights | factors)]):
+            pass
     layer = select(base.model, "layer:3")
     with pytest.raises(UserError, match="both change"):
         patch.apply(random_base("qwen3"), [good, Patch(good.base, layer.spec, layer.contents(layer.parameters))])

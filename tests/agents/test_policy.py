@@ -116,6 +116,25 @@ def test_a_patch_of_entries_changes_these_alone(tmp_path: Path):
             patch.apply(base, [Patch(base.fingerprint, trained.spec, weights)])
 
 
+def test_a_patch_is_of_the_set_that_it_names():
+    base = random_base("qwen3")
+    layer, entries = select(base.model, "layer:3"), select(base.model, "random:700")
+    masters = {name: entries.read(name, parameter.detach()) for name, parameter in entries.parameters.items()}
+    held, name = entries.contents(masters), next(iter(entries.places))
+    elsewhere = {f"{name}.places": torch.arange(len(entries.places[name]))}
+    alone = {name: torch.tensor(1.0), f"{name}.places": torch.tensor(5)}
+    nothing = {name: torch.zeros(0), f"{name}.places": torch.zeros(0, dtype=torch.int64)}
+    for spec, weights, reason in (
+        ("layer:2", layer.contents(layer.parameters), "not those of that set"),
+        ("full", layer.contents(layer.parameters), "not those of that set"),
+        (entries.spec, held | elsewhere, "its entries of"),
+        (entries.spec, held | alone, "no counterpart"),
+        (entries.spec, held | nothing, "no counterpart"),
+    ):
+        with pytest.raises(UserError, match=reason), patch.applied(base, [Patch(base.fingerprint, spec, weights)]):
+            pass
+
+
 def changed_patch(base, spec: str = "layer:3") -> Patch:
     weights = {name: parameter + 0.05 * torch.randn_like(parameter) for name, parameter in select(base.model, spec).parameters.items()}
     return Patch(base.fingerprint, spec, weights)

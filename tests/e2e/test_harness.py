@@ -20,7 +20,7 @@ from onelayer.agents.trained_sets import select
 from onelayer.cli.main import main
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig
-from onelayer.evals.records import Decoding, read_evaluation
+from onelayer.evals.records import MANIFEST, Decoding, Evaluation, read_evaluation
 
 ITEMS = 40
 BOXED = {
@@ -82,6 +82,11 @@ def test_generated_answers_are_those_of_the_evaluator(base: Base, tmp_path: Path
         found[name] = [one["verdict"] for one in replies(theirs, Decoding.GREEDY)]
         assert found[name] == [one["verdict"] for one in greedy]
         manifest = read_evaluation(theirs).manifest
+        assert {manifest.greedy.mean_tokens, manifest.greedy.truncated, manifest.greedy.valid, manifest.greedy.corrected} == {None}
+        assert {one["tokens"] for one in replies(theirs, Decoding.GREEDY)} == {None}
+        earlier = json.loads((theirs / MANIFEST).read_text())
+        earlier["greedy"] |= {"mean_tokens": 0.0, "truncated": 0.0, "valid": 1.0, "corrected": 0.0}  # as earlier releases had it
+        assert Evaluation.model_validate(earlier) == manifest
         assert manifest.repeats is Decoding.SAMPLED and manifest.greedy.pass_rate == read_evaluation(ours).manifest.greedy.pass_rate
     assert found["base"] != found["patch"] and "correct" in found["base"]
 

@@ -86,3 +86,24 @@ def test_a_panel_that_cannot_be_played_is_refused_before_the_model_is_loaded(tmp
         prepare(recipe("eval.every=2", f"env.suite={items}", "eval.suite=arithmetic"), ["layer:3"])
     with pytest.raises(UserError, match=r"eval\.panel_items: 100000 items wanted"):
         prepare(recipe("eval.every=2", "eval.panel_items=100000"), ["layer:3"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"correct": [[], []]}, "at least 1 item"),
+        ({"correct": [[True], [True, False]]}, "more samples than others"),
+        ({"correct": [[True]] * 3}, "different numbers of items"),
+        ({"correct": [[True]] * 3_000_000}, "bytes, more than the"),
+        ({"mean_tokens": float("inf")}, "finite number"),
+        ({"truncated": -1}, "greater than or equal to 0"),
+        ({}, "step 0 after step 0"),
+    ],
+)
+def test_a_curve_of_others_is_refused_where_it_makes_no_sense(change: dict[str, object], reason: str, tmp_path: Path) -> None:
+    replies = {"correct": [[True], [False]], "mean_tokens": 1.0, "truncated": 0.0}
+    point = {"step": 0, "panel": "a", "sampled": replies, "greedy": replies, "cost": {}}
+    lines = [point, point | {"sampled": replies | change}]
+    (tmp_path / HELD_OUT).write_text("".join(json.dumps(line) + "\n" for line in (lines[1:] if change else lines)))
+    with pytest.raises(UserError, match=reason):
+        list(read_lines(tmp_path / HELD_OUT, HeldOut))

@@ -289,6 +289,7 @@ def test_what_was_made_elsewhere_names_no_code_weights_or_servers(opened: Path, 
         ({"env": {"id": "antigravity:Flying-v0"}}, "if you trust that module"),
         ({"model": {"path": "somebody/model"}}, "give --model"),
         ({"agent": {"engine": "http://127.0.0.1:9/v1"}}, "a server of somebody else"),
+        ({"agent": {"chat_template": "{{ messages[-1].content * 10**8 }}"}}, "give --chat-template"),
     ):
         manifest = read_manifest(opened / LAYER)
         config = manifest.config | change
