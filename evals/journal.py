@@ -27,6 +27,8 @@ from .samples import Sample
 
 JOURNAL = "journal.jsonl"
 LARGEST_JOURNAL = 4 << 30  # bytes
+MOST_UNREADABLE = 1000
+"""Lines: a kill or a flipped bit spoils one."""
 CHECKSUM = re.compile(rb',"sha256":"([0-9a-f]{64})"}$')
 SPENT_EVERY = 5.0
 """Seconds between lines that tell the cost: what a killed process had spent since the last one is not counted."""
@@ -108,8 +110,10 @@ def read_journal(path: Path) -> Entries:
                 sample = Sample.model_validate_json(text)
                 if (before := entries.samples.get(sample.key)) is None or before.failed:  # what failed is played again
                     entries.samples[sample.key] = sample
-        except ValueError:
+        except ValueError as error:
             entries.unreadable += 1
+            if entries.unreadable > MOST_UNREADABLE:
+                raise UserError(f"{path}: more than {MOST_UNREADABLE} lines cannot be read, so it is no journal; remove it") from error
     return entries
 
 
