@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from ..agents.verdicts import CORRECT
 from ..common.errors import UserError, first_problem
@@ -77,7 +77,7 @@ class Sample(BaseModel):
     truncated: bool | None = Field(description="a response reached max_tokens without an end; null: not measured")
     error: str | None = Field(description="how the sample was lost, where the environment or an endpoint failed")
     ending: str = Field(description="what the environment said last")
-    steps: list[SampleStep] = Field(description="the episode")
+    steps: Annotated[list[SampleStep], FailFast()] = Field(description="the episode")
 
     @property
     def correct(self) -> bool:

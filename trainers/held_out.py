@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
 from ..agents.agent import Agent
 from ..agents.episodes import Play, assert_prompts_fit, play
@@ -41,7 +41,7 @@ class Replies(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    correct: list[Annotated[list[bool], Field(min_length=1)]] = Field(
+    correct: Annotated[list[Annotated[list[bool], Field(min_length=1), FailFast()]], FailFast()] = Field(
         min_length=2, description="items by samples; a sample that a failing environment lost counts as wrong"
     )
     mean_tokens: float = Field(ge=0, allow_inf_nan=False, description="tokens of an episode")
