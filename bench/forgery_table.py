@@ -8,12 +8,14 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from onelayer.agents.agent import make_agent
@@ -62,8 +64,9 @@ def rows(change: Callable[[list[Any]], list[Any]], figures: bool = True, name: s
         samples = change(read_samples(place / SAMPLES))
         write_samples(place / SAMPLES, samples)
         for decoding in Decoding if figures else ():
-            scores = summarise([one for one in samples if one.decoding == decoding]).model_dump(mode="json")
-            edit(place / MANIFEST, **{decoding.value: scores})
+            with suppress(ValidationError):  # records that no figures can be of
+                scores = summarise([one for one in samples if one.decoding == decoding]).model_dump(mode="json")
+                edit(place / MANIFEST, **{decoding.value: scores})
         sealed(directory, name)
 
     return doctor
