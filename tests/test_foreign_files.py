@@ -201,7 +201,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], list[Callable[[Path], obj
     "suites file": ("suites.yaml", lambda _: lines({"groups": {"a": ["math500"]}, "overrides": ["a.b=1"]}), [read_suite_file]),
     "configuration of a run": ("config.yaml", lambda _: Config().model_dump_json().encode(), [view]),
     "run.json": ("run.json", lambda _: RUN.model_dump_json().encode(), [lambda path: read_run_manifest(path.parent), view]),
-    "metrics": ("metrics.jsonl", lambda _: lines(STEP, STEP), [lambda path: learning_curve(read_metrics(path), 8)]),
+    "metrics": ("metrics.jsonl", lambda _: lines(STEP, STEP | {"step": 1}), [lambda path: learning_curve(read_metrics(path), 8)]),
     "journal": ("journal.jsonl", journal, [read_journal, view_journal]),
     "evaluation.json": (
         "evaluation.json",

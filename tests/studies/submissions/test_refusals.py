@@ -139,7 +139,7 @@ DOCTORED: dict[str, tuple[Doctor, Reason, str]] = {
     "a seed changed": (lambda d: rewrite(d / LAYER, lambda rows: replaced(rows, 0, seed=1)), Reason.SEED, "key"),
     "text without tokens": (lambda d: rewrite(d / LAYER, text_only), Reason.REPLY, "response"),
     "a figure changed": (
-        lambda d: edit(d / LAYER / MANIFEST, lambda found: found["sampled"]["pass_rate"].update(mean=0.9)),
+        lambda d: edit(d / LAYER / MANIFEST, lambda found: found["sampled"]["pass_rate"].update(mean=0.9, low=0.8, high=0.95)),
         Reason.COUNTS,
         "sampled.pass_rate",
     ),
@@ -155,7 +155,7 @@ DOCTORED: dict[str, tuple[Doctor, Reason, str]] = {
     "a patch under another name": (
         lambda d: repatch(d, lambda patch: patches.Patch(patch.base, "layer:2", patch.weights)),
         Reason.PATCH,
-        "not those of layer:2",
+        "layer:2: its tensors are not those of that set",
     ),
     "more tokens allowed": (
         lambda d: edit(d / LAYER / MANIFEST, lambda found: (found.update(max_tokens=80), found["config"]["agent"].update(max_tokens=80))),
@@ -243,7 +243,11 @@ DOCTORED: dict[str, tuple[Doctor, Reason, str]] = {
     "complex weights": (weights(lambda old: {n: w.to(torch.complex64) for n, w in old.items()}), Reason.PATCH, "of type C64"),
     "integer weights": (weights(lambda old: {n: w.to(torch.int32) for n, w in old.items()}), Reason.PATCH, "of type I32"),
     "no weights": (weights(lambda old: {}), Reason.PATCH, "without tensors"),
-    "weights of other shapes": (weights(lambda old: {n: w.flatten() for n, w in old.items()}), Reason.PATCH, "not those of layer:3"),
+    "weights of other shapes": (
+        weights(lambda old: {n: w.flatten() for n, w in old.items()}),
+        Reason.PATCH,
+        "layer:3: its tensors are not those of that set",
+    ),
     "a negative cost": (cost("gpu_seconds", -1.0), Reason.BROKEN, "greater than or equal to 0"),
     "a cost that is no number": (cost("flops", float("nan")), Reason.BROKEN, "finite number"),
     "a run that is a list": (lambda d: (d / RUN / "run.json").write_text("[]"), Reason.TRAINING, "run.json"),
