@@ -131,8 +131,11 @@ class Run:
         if self.episodes:
             self.episodes.write()
         known = {"cost": self._cost().model_dump(), "threads": torch.get_num_threads(), "config": self.config.model_dump_json()}
-        with atomically(self.directory / CHECKPOINT) as path:
-            torch.save(state | self._origin | known, path)
+        with atomically(self.directory / CHECKPOINT) as path, path.open("wb") as file:
+            try:
+                torch.save(state | self._origin | known, file)
+            except RuntimeError as error:  # what torch makes of a full disk
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         self._stop_if_asked()
 
     def finish(self, result: patch.Patch) -> Path:
