@@ -35,6 +35,8 @@ class FinishReason(StrEnum):
     """The model sampled an end: the last of `token_ids` is an end token, or completes a text that ends replies."""
     LENGTH = "length"
     """The reply reached `max_tokens` without an end token."""
+    UNKNOWN = "unknown"
+    """The reply was made elsewhere, and nobody has told how it ended."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Completion:
     logprobs: list[float]
     finish: FinishReason
     counted: int | None = None
-    """How many tokens there were, from an engine that does not return them."""
+    """How many tokens there were, from an engine that does not return them; None with `UNKNOWN`: not known."""
     error: str | None = None
     """Why there is no reply, and none will come: the episode is lost."""
 
@@ -286,6 +288,11 @@ class _Rows:
                 sessions[session_of[index]] = self.cache.keep(
                     row, int(self.start[row]), int(self.end[row]), [*self.prompts[index], *sampled[: length - 1]]
                 )
+        if not self.logprobs[done].isfinite().all():
+            raise UserError(
+                "the model's probabilities are not finite (NaN or infinity): its weights, or a patch, are too large for its format; "
+                "train again with a lower trainer.lr, or name another patch"
+            )
         self.count -= len(done)
         gaps = done[done < self.count]
         movers = (~done_B[self.count :]).nonzero().flatten() + self.count

@@ -46,8 +46,8 @@ class Step:
     action: str
     """What the environment played of it."""
     reward: float
-    truncated: bool
-    """The reply reached `max_tokens`."""
+    truncated: bool | None
+    """The reply reached `max_tokens`; None: it was made elsewhere, and that is not known."""
     info: dict[str, object]
     anchor: str = ""
     """The raw observation that was answered: steps of a group with the same one are compared with each other (GiGPO)."""
@@ -57,9 +57,9 @@ class Step:
     """How many tokens the reply has, where the engine returns none."""
 
     @property
-    def tokens(self) -> int:
-        """Tokens of the reply."""
-        return len(self.token_ids) if self.counted is None else self.counted
+    def tokens(self) -> int | None:
+        """Tokens of the reply; None: it was made elsewhere, and their number is not known."""
+        return self.counted if self.counted is not None or self.truncated is None else len(self.token_ids)
 
     @property
     def valid(self) -> bool:
@@ -110,9 +110,15 @@ class Episode:
         return str(self.steps[-1].info.get("error")) if self.verdict == ACTION_ERROR else None
 
     @property
-    def tokens(self) -> int:
-        """Sampled tokens of all steps."""
-        return sum(step.tokens for step in self.steps)
+    def tokens(self) -> int | None:
+        """Sampled tokens of all steps; None where those of one are not known."""
+        known = [step.tokens for step in self.steps if step.tokens is not None]
+        return sum(known) if len(known) == len(self.steps) else None
+
+    @property
+    def truncated(self) -> bool | None:
+        """Whether a reply reached `max_tokens`; None where that is not known."""
+        return None if any(step.truncated is None for step in self.steps) else any(step.truncated for step in self.steps)
 
 
 @dataclass
@@ -140,7 +146,7 @@ class _Seat:
         except InfrastructureError as error:
             self.episode.error = str(error)
         if reply := self.reply:
-            cut = reply.finish is FinishReason.LENGTH
+            cut = None if reply.finish is FinishReason.UNKNOWN else reply.finish is FinishReason.LENGTH
             heard = (self.anchor, self.observation, reply.counted)
             response, action = self.said
             said = (response, played(action, turn.info))

@@ -316,7 +316,7 @@ def _play(
             sampling = sampling_of(config, decoding, agent.config.reply_length)
             for episode in play(agent, pool, [one.play for one in due], sampling):
                 one = due[episode.index]
-                meter.tokens += episode.tokens
+                meter.tokens += episode.tokens or 0
                 meter.flops += 2.0 * policy.parameters * tokens_forwarded([episode])
                 yield Sample(
                     key=one.key,

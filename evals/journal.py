@@ -27,6 +27,8 @@ from .samples import Sample
 
 JOURNAL = "journal.jsonl"
 LARGEST_JOURNAL = 4 << 30  # bytes
+LONGEST_LINE, MOST_BRACES = 64 << 20, 1 << 20
+"""Bytes of a line, and opened braces in it, each of which takes a hundred bytes in memory. A sample has one brace for each step."""
 MOST_UNREADABLE = 1000
 """Lines: a kill or a flipped bit spoils one."""
 CHECKSUM = re.compile(rb',"sha256":"([0-9a-f]{64})"}$')
@@ -118,7 +120,9 @@ def read_journal(path: Path) -> Entries:
 
 
 def _checked(line: bytes) -> bytes:
-    """A line without its checksum. Raises ValueError where it is not that of the line."""
+    """A line without its checksum. Raises ValueError where it is not that of the line, and for a line that no sample fills."""
+    if len(line) > LONGEST_LINE or line.count(b"{") > MOST_BRACES:
+        raise ValueError("the line is too long")
     if (found := CHECKSUM.search(line)) is None:
         return line
     text = line[: found.start()] + b"}"
@@ -137,7 +141,7 @@ class Outline:
     sample: int
     verdict: str
     reward: float
-    tokens: int
+    tokens: int | None
     steps: int
 
 
@@ -157,7 +161,7 @@ def read_outline(line: bytes) -> Outline | Spent:
             sample=int(found["sample"]),
             verdict=str(found["verdict"]),
             reward=float(found["reward"]),
-            tokens=int(found["tokens"]),
+            tokens=None if found["tokens"] is None else int(found["tokens"]),
             steps=steps.count(b'"observation":'),
         )
     except (KeyError, TypeError, OverflowError) as error:

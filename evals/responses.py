@@ -1,7 +1,8 @@
 """Responses that were made elsewhere, as a policy: a JSON-lines file is graded as if a model had just written it.
 
 A line: `{"item": ID, "response": TEXT}`, or `"responses": [TEXT, ...]` with one for each turn of an episode. Of several lines for an item
-the first is sample 0. `"decoding": "greedy"` marks the greedy one; `"tokens"` says how many tokens the line's responses had.
+the first is sample 0. `"decoding": "greedy"` marks the greedy one; `"tokens"` says how many tokens the line's responses had, and
+`"truncated"` whether one was cut off at the most that it may have; where a line does not say it, it counts as not measured.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from .evaluator import sample_seed
 from .records import Decoding, PolicyInfo, Source
 
 LARGEST_FILE = 2 << 30  # bytes
+FINISH = {True: FinishReason.LENGTH, False: FinishReason.STOP, None: FinishReason.UNKNOWN}
+"""By whether a reply was cut off, where that is known."""
 
 
 class ResponseLine(BaseModel):
@@ -38,7 +41,8 @@ class ResponseLine(BaseModel):
     item: str = Field(description="id of the item in the split")
     responses: list[str] = Field(min_length=1, description="one for each turn")
     decoding: Decoding = Decoding.SAMPLED
-    tokens: int = Field(default=0, ge=0, lt=2**31, description="of all responses; 0: not known")
+    tokens: int | None = Field(default=None, ge=0, lt=2**31, description="of all responses; null: not known")
+    truncated: bool | None = Field(default=None, description="whether a response was cut off at its most tokens; null: not known")
 
     @model_validator(mode="before")
     @classmethod
@@ -86,7 +90,8 @@ class Responses:
                 for sample, line in enumerate(found[item.id]):
                     for turn, text in enumerate(line.responses):
                         ids = [ord(character) for character in without_marks(text)]
-                        reply = Completion(0, ids, [], FinishReason.STOP, 0 if turn else line.tokens)
+                        counted = 0 if turn and line.tokens is not None else line.tokens
+                        reply = Completion(0, ids, [], FINISH[line.truncated], counted)
                         answers[decoding, derive_seed(sample_seed(seed, item.id, sample), turn)] = reply
         return Agent(ResponsesEngine(answers), cast("Any", TextTokenizer()), TOKENLESS, "{observation}", 0)
 
@@ -118,7 +123,7 @@ class ResponsesEngine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for index, request in enumerate(requests):
             decoding = Decoding.SAMPLED if request.sampling.temperature else Decoding.GREEDY
-            found = self._answers.get((decoding, request.seed), Completion(0, [], [], FinishReason.STOP, 0))
+            found = self._answers.get((decoding, request.seed), Completion(0, [], [], FinishReason.UNKNOWN, 0))
             yield Completion(index, found.token_ids, [], found.finish, found.counted)
 
     def end_session(self, session: str) -> None:

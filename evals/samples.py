@@ -131,7 +131,7 @@ def columns_of(episode: Episode, read: Reader, has_tokens: bool, advantages: Seq
         "reward": 0.0 if episode.error else episode.reward,
         "answer": None if answer is None else str(answer),
         "tokens": episode.tokens,
-        "truncated": any(step.truncated for step in episode.steps),
+        "truncated": episode.truncated,
         "error": episode.error,
         "ending": episode.ending,
         "steps": steps,

@@ -30,7 +30,7 @@ from onelayer.common.cost import Cost, Hardware
 from onelayer.common.errors import UserError
 from onelayer.envs import load
 from onelayer.envs.config import CodeConfig, MathConfig
-from onelayer.evals.journal import read_journal
+from onelayer.evals.journal import LONGEST_LINE, MOST_BRACES, read_journal
 from onelayer.evals.records import read_manifest
 from onelayer.evals.responses import read_responses
 from onelayer.evals.samples import read_columns, read_samples
@@ -144,7 +144,8 @@ VERIFIED = {"mark": "checked", "evaluation_sha256": "", "samples_sha256": "", "g
 
 
 def lines(*values: Any) -> bytes:
-    return "".join(json.dumps(value) + "\n" for value in values).encode()
+    # as the program writes them: the viewer looks for parts of a line without reading it
+    return "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values).encode()
 
 
 def evaluation(folder: Path, name: str) -> bytes:
@@ -315,3 +316,16 @@ def test_a_model_of_others_is_loaded_or_refused(name: str, tmp_path: Path, limit
         in_time(read, path)
 
     changed()
+
+
+@pytest.mark.parametrize("filling", ["text", "steps"])
+def test_a_line_of_a_journal_that_no_sample_fills_counts_as_unreadable(tmp_path: Path, filling: str):
+    """What such a line would take in memory is a hundred times its length."""
+    _, line = journal(tmp_path).splitlines()[:2]
+    sample = json.loads(line)
+    sample |= {"answer": "a" * LONGEST_LINE} if filling == "text" else {"steps": sample["steps"] * (MOST_BRACES + 1)}
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(lines(sample) + line + b"\n")
+    entries = read_journal(path)
+    assert (entries.unreadable, len(entries.samples)) == (1, 1)
+    assert GrowingEpisodes(path).read_on() == 1

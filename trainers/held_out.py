@@ -128,7 +128,7 @@ def _answered(agent: Agent, pool: Pool, panel: Split, config: EvalConfig, decodi
     for episode in play(agent, pool, plays, sampling_of(config, decoding, agent.config.reply_length)):
         failures.watch(episode)
         right[episode.index] = episode.verdict == CORRECT
-        tokens, cut = tokens + episode.tokens, cut + any(step.truncated for step in episode.steps)
+        tokens, cut = tokens + (episode.tokens or 0), cut + bool(episode.truncated)
         run.meter.flops += 2.0 * parameters * tokens_forwarded([episode])
     run.meter.tokens += tokens
     failures.tell()

@@ -96,7 +96,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
                 run.episodes.add(step, played, advantages_of(groups))
             with run.phase("update"):
                 metrics = learner.update(rows_of(groups, config))
-            run.meter.tokens += sum(episode.tokens for episode in played)
+            run.meter.tokens += sum(len(step.token_ids) for episode in played for step in episode.steps)
             run.meter.flops += 2.0 * parameters * tokens_forwarded(played) + training_flops(
                 int(metrics["tokens_updated"] or 0), parameters, above, trained.count, config.trainer.epochs, config.trainer.kl_coef > 0
             )
@@ -317,12 +317,12 @@ def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[
         "groups_sampled": len({episode.play.group for episode in played}),
         "groups_kept": sum(group.has_signal for group in groups),
         "response_length": float(np.mean([len(step.token_ids) for step in steps])),
-        "truncated": float(np.mean([step.truncated for step in steps])),
+        "truncated": float(np.mean([bool(step.truncated) for step in steps])),
         "episode_steps": len(steps) / len(episodes),
         "valid_actions": float(np.mean([step.valid for step in steps])),
         "corrected_actions": float(np.mean([step.corrected for step in steps])),
         "overlong": float(np.mean([episode.overlong for episode in episodes])),
-        "tokens": sum(episode.tokens for episode in episodes),
+        "tokens": sum(len(step.token_ids) for step in steps),
         "dropped": len(played) - len(survivors(played)),
     }
 

@@ -204,12 +204,16 @@ class GrowingEpisodes:
         return pa.table([pa.array(list(values), field.type) for values, field in zip(columns, _LISTED, strict=True)], schema=_LISTED)
 
     def episode(self, row: int) -> dict[str, Any]:
-        """One sample in full."""
+        """One sample in full. Raises UserError where its line cannot be read."""
         with self._lock:
             offset, length = self._places[row]
         with open_regular(self.path) as file:
             file.seek(offset)
-            return parse_json(file.read(length))
+            line = file.read(length)
+        try:
+            return parse_json(line)
+        except ValueError as error:
+            raise UserError(f"{self.path}: the line at byte {offset} cannot be read") from error
 
 
 @dataclass(frozen=True)

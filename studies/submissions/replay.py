@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from ...agents.agent import Agent, Player
 from ...agents.dialogue import Dialogue
 from ...agents.ends import Ends
-from ...agents.engine import Completion, FinishReason
+from ...agents.engine import Completion
 from ...agents.episodes import Play, play
 from ...agents.openai_engine import without_marks
 from ...agents.policy import Base
@@ -27,7 +27,7 @@ from ...common.text import printable
 from ...envs.pool import Pool
 from ...evals.decoding import sampling_of
 from ...evals.records import Decoding
-from ...evals.responses import ResponsesEngine
+from ...evals.responses import FINISH, ResponsesEngine
 from ...evals.samples import Sample, columns_of, prompt_reader
 from .recorded import Records
 from .refusal import Reason
@@ -155,10 +155,9 @@ def _replies(samples: Sequence[Sample], has_tokens: bool) -> dict[tuple[Decoding
     replies = {}
     for sample in samples:
         for number, step in enumerate(sample.steps):
-            finish = FinishReason.LENGTH if step.truncated else FinishReason.STOP
             ids = step.token_ids or [] if has_tokens else [ord(character) for character in without_marks(step.response)]
-            counted = None if has_tokens else 0 if number else sample.tokens
-            replies[Decoding(sample.decoding), derive_seed(sample.seed, number)] = Completion(0, ids, [], finish, counted)
+            counted = None if has_tokens or sample.tokens is None else 0 if number else sample.tokens
+            replies[Decoding(sample.decoding), derive_seed(sample.seed, number)] = Completion(0, ids, [], FINISH[step.truncated], counted)
     return replies
 
 

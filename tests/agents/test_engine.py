@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from onelayer.agents.drawing import sample, uniform
 from onelayer.agents.engine import Completion, FinishReason, Request, Sampling, TransformersEngine
+from onelayer.common.errors import UserError
 
 PROMPTS = [(1, 7, 9, 30, 44, 5, 6, 8, 12, 13, 14, 15, 16), (1, 200), (3,), (1, 7, 9, 31)]
 
@@ -123,3 +124,15 @@ def test_the_generator_is_uniform_and_reproducible():
     assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.03
     again = uniform(np.arange(2_000, dtype=np.uint64)[::-1], np.full(2_000, 3))[::-1]
     assert again[:2_000].tolist() == numbers.reshape(2_000, 10)[:, 3].tolist(), "a pure function of seed and position"
+
+
+def test_weights_that_overflow_are_told_and_not_sampled_from():
+    """Finite weights can have no finite logits: tokens of such a model would mean nothing."""
+    base = random_base("qwen3")
+    with torch.no_grad():
+        weight = base.model.get_input_embeddings().weight  # the head's, too
+        assert isinstance(weight, torch.Tensor)
+        weight.mul_(3e38 / weight.abs().max())
+    for temperature in (0.0, 1.0):
+        with pytest.raises(UserError, match="probabilities are not finite"):
+            generate(TransformersEngine(base.model, base.end_ids), requests(Sampling(max_tokens=4, temperature=temperature)))

@@ -119,17 +119,23 @@ def test_responses_made_elsewhere_are_graded(tmp_path: Path, capsys: pytest.Capt
     suite = ["eval", "--suite", "arithmetic", "--items", "20", "--n", "3"]
     assert main([*suite, "--output", str(tmp_path / "model")]) == 0
     rows = replies(tmp_path / "model")
-    keys = ("decoding", "item", "tokens")
+    keys = ("decoding", "item", "tokens", "truncated")
     texts = [{key: row[key] for key in keys} | {"response": row["steps"][0]["response"]} for row in rows]
     for name, kept in (("both", texts), ("greedy", [text for text in texts if text["decoding"] == "greedy"])):
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(text) + "\n" for text in kept))
         assert main([*suite, "--responses", str(path), "--output", str(tmp_path / name)]) == 0
-    told = ("item", "sample", "verdict", "answer", "tokens", "decoding")
+    untold = [{key: text[key] for key in ("decoding", "item", "response")} for text in texts]
+    (tmp_path / "untold.jsonl").write_text("".join(json.dumps(text) + "\n" for text in untold))
+    assert main([*suite, "--responses", str(tmp_path / "untold.jsonl"), "--output", str(tmp_path / "untold")]) == 0
+    silent = read_evaluation(tmp_path / "untold").manifest.sampled
+    assert (silent.mean_tokens, silent.truncated) == (None, None)  # not 0, which would be a figure
+    told = ("item", "sample", "verdict", "answer", "tokens", "truncated", "decoding")
     verdicts = {name: [[row[key] for key in told] for row in replies(tmp_path / name)] for name in ("model", "both")}
     assert verdicts["both"] == verdicts["model"]
     manifests = {name: read_evaluation(tmp_path / name).manifest for name in ("model", "both", "greedy")}
-    assert manifests["both"].sampled == manifests["model"].sampled and manifests["both"].repeats is None
+    assert manifests["both"].sampled == manifests["model"].sampled and silent.pass_rate == manifests["model"].sampled.pass_rate
+    assert manifests["both"].repeats is None
     assert manifests["greedy"].repeats == "sampled" and manifests["greedy"].sampled.pass_rate == manifests["greedy"].greedy.pass_rate
     capsys.readouterr()
     for line, words in (
