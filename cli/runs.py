@@ -63,10 +63,11 @@ def show_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, an evaluation or a study")],
     item: Annotated[str | None, typer.Option(metavar="ID", help="of an evaluation: show this item's episodes")] = None,
 ) -> None:
-    """Show the manifest of one run or evaluation; or what a policy wrote on one item.
+    """Show a study's report with C(k), or the manifest of one run or evaluation; or what a policy wrote on one item.
 
     \b
     Examples:
+      onelayer runs show runs/quickstart
       onelayer runs show runs/layer3
       onelayer runs show runs/eval-arithmetic --item arithmetic-test-0
     """
@@ -80,6 +81,8 @@ def show_run(
             raise UserError(f"{run}: no complete evaluation, so it has no episodes to show; leave out --item")
         return _show_item(entry, item)
     print(f"{run}: {entry.kind}, {entry.state}{': ' + printable(entry.problem) if entry.problem else ''}")
+    if entry.kind is store.DirectoryKind.STUDY and entry.state is store.State.COMPLETE:
+        return _show_study(run)
     for key, value in flatten(entry.manifest).items():
         print(f"  {key}: {printable(value if isinstance(value, str) else json.dumps(value))}")
 
@@ -183,6 +186,15 @@ def _shown(path: Path) -> str:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= LONG * 3 else f"{text[: LONG * 3 - 3]}..."
+
+
+def _show_study(directory: Path) -> None:
+    from ..common.console import Console
+    from ..pages.report import render_table
+    from ..studies.study_report import read_report
+
+    Console().print(render_table(read_report(directory)))
+    print(f"page: {directory / 'report.html'}")
 
 
 def _show_item(entry: StoreEntry, item: str) -> None:

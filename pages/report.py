@@ -18,13 +18,14 @@ from ..evals.records import Decoding, Evaluation
 from ..evals.replies import STATISTICS
 from ..evals.statistics import Rate
 from ..studies.contribution import SHOWN_FROM, Contribution
+from ..studies.store import REPORT
 from ..studies.study_report import Arm, StudyReport
 from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables, replies_table
 
 
 def write_report(report: StudyReport, directory: Path) -> None:
     """Write report.json and report.html. Raises UserError where the directory cannot be written."""
-    write_atomically(directory / "report.json", report.model_dump_json(indent=2) + "\n")
+    write_atomically(directory / REPORT, report.model_dump_json(indent=2) + "\n")
     write_atomically(directory / "report.html", render_page(report))
 
 
@@ -77,7 +78,7 @@ def _plain_table(title: str, header: list[str], rows: list[list[str]]) -> RichTa
 
 
 def render_table(report: StudyReport) -> Group:
-    """The leaderboard and the paired differences for a terminal of 80 columns or more."""
+    """The leaderboard with C(k), and the paired differences, for a terminal of 80 columns or more."""
     return render_tables([leaderboard(report), differences(report)])
 
 
@@ -88,9 +89,14 @@ def render_page(report: StudyReport) -> str:
         report,
         report=report,
         leaderboard=leaderboard(report),
-        details=[differences(report), contributions(report), replies(report), *held_out(report), trainings(report)],
+        details=details(report),
         protocol=protocol(report),
     )
+
+
+def details(report: StudyReport) -> list[Table]:
+    """The tables below the leaderboard."""
+    return [differences(report), contributions(report), replies(report), *held_out(report), trainings(report)]
 
 
 def leaderboard(report: StudyReport) -> Table:
@@ -171,7 +177,7 @@ def held_out(report: StudyReport) -> list[Table]:
             shares = [rate_cell(point.measured(decoding).pass_rate) for decoding in Decoding]
             spent = [Cell(f"{point.episodes:.0f}"), Cell(f"{point.tokens:,.0f}"), Cell(f"{point.seconds:.0f} s")]
             length = Cell(f"{point.sampled.mean_tokens:.1f}", f"{point.sampled.truncated:.1%} cut off")
-            rows.append([Cell(arm.name, f"step {point.step}"), *shares, _share(point.sampled.contribution), length, *spent])
+            rows.append([Cell(arm.name, f"step {point.step}"), *shares, share_cell(point.sampled.contribution), length, *spent])
     header = [Cell("policy"), Cell("pass@1", f"temperature {report.temperature:g}"), Cell("pass@1", "greedy"), Cell("C(k)", _over(report))]
     header += [Cell("tokens", "of an episode"), Cell("episodes", "learnt from"), Cell("tokens", "learnt from"), Cell("time", "of training")]
     note = "The policies in training on the same items of the validation split, at several steps; C(k) at temperature "
@@ -249,10 +255,11 @@ def _contribution(arm: Arm, decoding: Decoding) -> Cell:
     if measured.contribution is None:  # full
         gain = measured.to_base
         return Cell("1", f"|D|/SE(D)\n= {abs(gain.difference) / gain.se:.1f}" if gain and gain.se else "")
-    return _share(measured.contribution)
+    return share_cell(measured.contribution)
 
 
-def _share(found: Contribution | None) -> Cell:
+def share_cell(found: Contribution | None) -> Cell:
+    """C(k) and its interval, or why it is no figure."""
     if found is None:
         return Cell("")
     if found.point is not None:

@@ -33,7 +33,7 @@ from ..trainers.manifest import read_manifest as read_run_manifest
 if TYPE_CHECKING:
     import duckdb
 
-STUDY, SUBMISSION = "study.yaml", "submission.json"
+STUDY, REPORT, SUBMISSION = "study.yaml", "report.json", "submission.json"
 
 
 class DirectoryKind(StrEnum):
@@ -143,7 +143,7 @@ def _run(directory: Path) -> StoreEntry:
 
 
 def _study(directory: Path) -> StoreEntry:
-    state = State.COMPLETE if (directory / "report.json").exists() else State.UNFINISHED
+    state = State.COMPLETE if (directory / REPORT).exists() else State.UNFINISHED
     return StoreEntry(directory, DirectoryKind.STUDY, state)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from ..common.errors import UserError
+from ..common.errors import UserError, first_problem
+from ..common.reading import read_bytes
 from ..envs.items import size_text
 from ..evals.protocol import protocol
 from ..evals.records import Decoding, Recorded, cut_off_warning
@@ -19,6 +21,10 @@ from .contribution import Contribution
 from .figures import PolicyFigures, policy_figures
 from .held_out_curve import Curve, CurvePoint, held_out_curves
 from .pairing import SeedRates, contribution_of, corrected, minus
+from .store import REPORT
+
+LARGEST_REPORT = 1 << 28
+"""Bytes: it holds the training curves of every arm."""
 
 
 class LearningRateTrial(BaseModel):
@@ -114,6 +120,17 @@ class StudyReport(BaseModel):
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
+
+
+def read_report(directory: Path) -> StudyReport:
+    """The report of a study's directory. Raises UserError where there is none, or it cannot be read."""
+    path = directory / REPORT
+    try:
+        return StudyReport.model_validate_json(read_bytes(path, LARGEST_REPORT))
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}; run the same `onelayer study` again") from error
+    except OSError as error:
+        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; run the same `onelayer study` again") from error
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from ...evals.samples import SAMPLES
 from ...evals.suites import SUITES
 from ...studies import store
 from ...studies.learning_curve import learning_curve
-from ...studies.store import METRICS, RECIPE, RUN, STUDY, DirectoryKind, State, StoreEntry
+from ...studies.store import METRICS, RECIPE, REPORT, RUN, STUDY, DirectoryKind, State, StoreEntry
+from ...studies.study_report import StudyReport, read_report
 from ...trainers.held_out import HeldOut
 from ...trainers.manifest import HELD_OUT
 from ...trainers.metrics import read_lines, read_metrics
@@ -27,7 +28,7 @@ from .episode_table import Episodes, GrowingEpisodes, Version, open_episodes
 
 LOOK_EVERY = 1.0
 """Seconds: questions that come faster get the same answer."""
-WATCHED = (MANIFEST, SAMPLES, JOURNAL, RUN, RECIPE, METRICS, HELD_OUT, STUDY, SUITES, "report.json", "patch.safetensors", "verified.json")
+WATCHED = (MANIFEST, SAMPLES, JOURNAL, RUN, RECIPE, METRICS, HELD_OUT, STUDY, SUITES, REPORT, "patch.safetensors", "verified.json")
 GROWING = (METRICS, HELD_OUT, JOURNAL)
 Signature = tuple[Any, ...]
 Point = Mapping[str, Any]
@@ -43,6 +44,7 @@ class Index:
         self._found: dict[str, tuple[Signature, StoreEntry]] = {}
         self._journals: dict[str, GrowingEpisodes] = {}
         self._recipes: dict[str, tuple[Version, Mapping[str, Any]]] = {}
+        self._reports: dict[str, tuple[Version, StudyReport]] = {}
         self._curves: dict[str, tuple[tuple[Version, Version | None], list[Point]]] = {}
 
     def entries(self) -> dict[str, StoreEntry]:
@@ -59,6 +61,12 @@ class Index:
             settled = [(name, found) for name, (found, entry) in self._found.items() if entry.state is not State.UNFINISHED]
         return tuple((name, tuple(part for part in found if part and part[0] not in GROWING)) for name, found in settled)
 
+    def changed(self, name: str) -> float:
+        """When a file of an entry was last written, in seconds since 1970."""
+        with self._lock:
+            times = [part[1] for part in self._found[name][0] if isinstance(part, tuple)] if name in self._found else []
+        return max(times, default=0) / 1e9
+
     def episodes(self, name: str, entry: StoreEntry) -> Episodes:
         """The episodes of an entry. Raises UserError where they cannot be read."""
         journal = self._journal(name, entry.directory) if entry.kind is DirectoryKind.EVALUATION else None
@@ -73,6 +81,14 @@ class Index:
         if self._recipes.get(name, (None,))[0] != version:
             self._recipes[name] = version, _read_yaml(version.path)
         return self._recipes[name][1]
+
+    def report(self, name: str, entry: StoreEntry) -> StudyReport | None:
+        """A study's report; None until it is complete. Raises UserError where it cannot be read."""
+        if (version := Version.of(entry.directory / REPORT)) is None:
+            return None
+        if self._reports.get(name, (None,))[0] != version:
+            self._reports[name] = version, read_report(entry.directory)
+        return self._reports[name][1]
 
     def curve(self, name: str, entry: StoreEntry) -> list[Point]:
         """A run's metrics so far, a mapping for each step; `episodes`, `tokens` and `seconds` are those of the steps before it, and

@@ -32,6 +32,11 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+ALONE = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; "
+    "sandbox allow-scripts"
+)
+"""Of a page that stands alone: its origin is no other page's, so that nothing in it could ask for them."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -159,12 +164,12 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             return self._answer(HTTPStatus.BAD_REQUEST, b"too much is asked at once\n", "text/plain")
         site = self.server.site
-        status = HTTPStatus.OK
+        status, alone = HTTPStatus.OK, False
         try:
             page = PAGES.get(address.path.removeprefix("/"))
             if page is None:
                 raise NotFound("There is no such page.")
-            text = page.show(site, query)
+            text, alone = page.show(site, query), page.stands_alone
         except NotFound as found:
             status, text = HTTPStatus.NOT_FOUND, site.render("view_message.html.j2", heading="Not there", message=str(found))
         except Exception:
@@ -172,11 +177,11 @@ class Handler(BaseHTTPRequestHandler):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             message = "This page has failed; the terminal of the server says how."
             text = site.render("view_message.html.j2", heading="Failed", message=message)
-        self._answer(status, text.encode("utf-8", "backslashreplace"), "text/html")
+        self._answer(status, text.encode("utf-8", "backslashreplace"), "text/html", alone)
 
     do_HEAD = do_GET
 
-    def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+    def _answer(self, status: HTTPStatus, body: bytes, kind: str, alone: bool = False) -> None:
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         same = status is HTTPStatus.OK and self.headers.get("If-None-Match") == tag
         self.send_response(HTTPStatus.NOT_MODIFIED if same else status)
@@ -188,7 +193,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
         if kind == "text/html":
             style = body[body.index(b"<style>") + len(b"<style>") : body.index(b"</style>")]
-            self.send_header("Content-Security-Policy", POLICY.format(style=b64encode(hashlib.sha256(style).digest()).decode()))
+            own = POLICY.format(style=b64encode(hashlib.sha256(style).digest()).decode())
+            self.send_header("Content-Security-Policy", ALONE if alone else own)
         self.send_header("Content-Length", "0" if same else str(len(body)))
         self.server.wait(self.connection)
         self.end_headers()

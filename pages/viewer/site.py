@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -17,10 +19,12 @@ import jinja2
 from ...common.errors import UserError
 from ...common.text import shown
 from ...evals.protocol import section
+from ...evals.records import Decoding
 from ...studies.leaderboard.build import build
 from ...studies.leaderboard.records import Leaderboard
 from ...studies.store import DirectoryKind, State, StoreEntry
 from ..page import templates
+from ..report import share_cell
 from .episode_page import NotFound, Query, number, url
 from .run_index import Index, Signature, name_of
 
@@ -28,6 +32,27 @@ PATIENCE = 1.5
 """Seconds that a page waits for figures that are being computed; it shows them later if they come later."""
 MOMENT = 0.2
 """The same for figures that it can do without."""
+
+
+def _seconds_of(moment: object) -> float | None:
+    """A moment in ISO 8601 as seconds since 1970; None where it is none."""
+    try:
+        return datetime.fromisoformat(str(moment)).timestamp()
+    except ValueError:
+        return None
+
+
+def date(seconds: float) -> str:
+    """A moment to the minute, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that suits them; nothing where they are not known."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    size, unit = next((size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (0, "s")) if seconds >= size)
+    return f"{seconds / (size or 1):.{int(size > 0)}f} {unit}"
 
 
 @dataclass
@@ -83,7 +108,7 @@ class Site:
 
     @cached_property
     def _templates(self) -> jinja2.Environment:
-        return templates(tabs=self.tabs, url=url, shown=shown, number=number)
+        return templates(tabs=self.tabs, url=url, shown=shown, number=number, date=date, duration=duration)
 
     def render(self, template: str, **texts: object) -> str:
         """A page as HTML."""
@@ -101,22 +126,45 @@ class Site:
             return f"none, since {self.problem(error)}."
 
     def row(self, name: str, entry: StoreEntry) -> dict[str, Any]:
-        """What is shown of a run or an evaluation in a line."""
+        """What is shown of a run or an evaluation in a line: texts, and the figures that lines are sorted by; None where there is none."""
         found, recipe = entry.manifest, self.index.recipe(name, entry)
         done = wanted = None
-        result = ""
         if entry.kind is DirectoryKind.RUN and entry.state is State.UNFINISHED:
             done, wanted = found.get("steps_done"), section(recipe, "trainer").get("steps")
         if entry.kind is DirectoryKind.EVALUATION and entry.state is State.UNFINISHED:
             done, wanted = found.get("samples"), found.get("wanted")
-        if "sampled" in found:
-            rate = found["sampled"]["pass_rate"]
-            result = f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
-        elif isinstance(seconds := section(found, "cost").get("seconds"), int | float):
-            result = f"{seconds:,.0f} s"
+        rates = {
+            decoding.value: section({} if decoding.value == found.get("repeats") else section(found, decoding.value), "pass_rate")
+            for decoding in Decoding
+        }
+        seconds = section(found, "cost").get("seconds")
         seed = section(recipe, "trainer").get("seed") if entry.kind is DirectoryKind.RUN else None
         what = shown(name_of(entry, recipe)) + (shown(f", seed {seed}") if seed is not None else "")
-        return {"name": name, "entry": entry, "what": what, "result": result, "done": done, "wanted": wanted}
+        return {
+            "name": name,
+            "entry": entry,
+            "what": what or self._contributions(name, entry),
+            "rates": {
+                decoding: f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]" if rate else "" for decoding, rate in rates.items()
+            },
+            **{decoding: rate.get("mean") for decoding, rate in rates.items()},
+            "seconds": seconds if isinstance(seconds, int | float) else None,
+            "date": _seconds_of(found.get("finished")) or self.index.changed(name),
+            "done": done,
+            "wanted": wanted,
+            "unit": "steps" if entry.kind is DirectoryKind.RUN else "samples",
+        }
+
+    def _contributions(self, name: str, entry: StoreEntry) -> str:
+        """C(k) of each trained set of a study, in a line."""
+        try:
+            report = self.index.report(name, entry)
+        except (UserError, OSError) as error:
+            return self.problem(error)
+        shares = [(arm.name, arm.sampled.contribution) for arm in report.arms if arm.sampled.contribution] if report else []
+        return "; ".join(
+            shown(f"C({set}) {' '.join(filter(None, (cell.figure, cell.detail)))}") for set, share in shares for cell in [share_cell(share)]
+        )
 
     def entry(self, query: Query) -> tuple[str, StoreEntry]:
         """What a query names. Names are those that were found, so none leads out of the directory."""

@@ -18,6 +18,7 @@ from served_pages import Ask, settled, texts, wait_for
 from onelayer.cli.main import main
 from onelayer.common.text import shown
 from onelayer.evals.samples import SAMPLES, read_samples, read_table
+from onelayer.pages.report import details, leaderboard, write_report
 from onelayer.pages.viewer.charts import axis
 from onelayer.pages.viewer.episode_page import url
 from onelayer.studies.profiles import Coefficient, profile_agreement
@@ -44,6 +45,47 @@ def test_every_page_shows_what_it_should(all_of_it: Ask) -> None:
         assert status == 200, path
         for text in expected:
             assert text in texts(page), (path, text)
+
+
+def test_the_page_of_a_study_is_its_report_and_the_terminal_tells_the_same(ask: Ask, study, tmp_path: Path, capsys) -> None:
+    runs = tmp_path / "runs"
+    report = study(seeds=2)
+    write_report(report, runs / "ours")
+    (runs / "ours/study.yaml").write_text("name: ours\n")
+    make_run(runs / "ours" / "full", 0.5, trained_set="full")
+    page = texts(ask("/run?run=ours")[1])
+    share = report.arm("layer:3").sampled.contribution
+    assert main(["runs", "show", str(runs / "ours")]) == 0
+    told = capsys.readouterr().out
+    for figure in (f"{share.point:.2f}", f"[{share.fieller[0]:.2f}, {share.fieller[1]:.2f}]", "|D|/SE(D)", "Differences"):
+        assert figure in page and figure in told
+    for table in (leaderboard(report), *details(report)):
+        assert all(cell.figure in page for row in table.rows for cell in row)
+    assert report.digest in page and "ours/full/test" in page
+    status, charts = ask("/report?run=ours")
+    assert status == 200 and charts == (runs / "ours/report.html").read_text()
+    assert ask("/report?run=ours/full")[0] == 404
+    (runs / "ours/report.json").write_text("{")
+    assert "ours/report.json: Invalid JSON" in texts(ask("/run?run=ours")[1])
+
+
+def test_the_list_of_runs_folds_studies_and_sorts(ask: Ask, tmp_path: Path, study) -> None:
+    runs = tmp_path / "runs"
+    (runs / "ours").mkdir()
+    (runs / "ours/study.yaml").write_text("name: ours\n")
+    write_report(study(), runs / "ours")
+    for number, rate in (("2", 0.3), ("10", 0.6)):
+        make_run(runs / "ours" / number, rate)
+        make_run(runs / f"run-{number}", rate)
+    listed = lambda path: re.findall(r'<th scope="row".*?run=([^"]*)"', ask(path)[1])  # noqa: E731
+    alone = ["run-2", "run-2%2Ftest", "run-10", "run-10%2Ftest"]
+    assert listed("/") == ["ours", *alone]
+    assert "ours 4 inside" in texts(ask("/")[1]) and "C(layer:3) 0." in texts(ask("/")[1])
+    assert len(listed("/?all=1")) == 9 and len(listed("/?q=10")) == 4
+    assert listed("/?sort=-sampled")[:2] == ["run-10%2Ftest", "run-2%2Ftest"]
+    assert listed("/?sort=greedy&all=1")[0].endswith("2%2Ftest")
+    assert listed("/?sort=date")[:2] == ["run-2", "run-10"]
+    assert "2026-11-21 00:00" in texts(ask("/")[1]) and "1.5 min" in texts(ask("/")[1])
 
 
 def test_the_figures_are_those_of_the_leaderboard(made: Path, all_of_it: Ask) -> None:

@@ -19,11 +19,14 @@ class Page(NamedTuple):
     """Its HTML. Raises NotFound where the query names what is not there."""
     tab: str = ""
     """Its label in the line of pages; empty: others link to it."""
+    stands_alone: bool = False
+    """It is a whole file with scripts and styles of its own, which the browser keeps apart from all other pages (a sandbox)."""
 
 
 PAGES = {
     "": Page(runs.runs, "Runs"),
     "run": Page(runs.run),
+    "report": Page(runs.report, stands_alone=True),
     "episodes": Page(episodes.episodes),
     "curves": Page(curves.curves, "Learning curves"),
     "profiles": Page(profiles.profiles, "Layer profiles"),
