@@ -18,6 +18,7 @@ from ..envs.items import size_text
 from ..evals.records import Decoding
 from ..studies.compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section
 from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables, replies_table
+from .report import share_cell
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> Path:
@@ -49,7 +50,8 @@ def tables(comparison: Comparison, suite: str) -> list[Table]:
     found = []
     for section in comparison.sections:
         if section.domain == suite:
-            found += [results(section, comparison.level), differences(section, comparison.level), replies(section)]
+            found += [results(section, comparison.level), differences(section, comparison.level)]
+            found += [contributions(section, comparison.level), replies(section)]
     found.append(trainings(suite, [policy for policy in comparison.policies if policy.domain == suite]))
     return [table for table in found if table.rows]
 
@@ -84,6 +86,21 @@ def differences(section: Section, level: float) -> Table:
         if any(found):
             rows.append([_name(row, section), *map(_compared, found)])
     return Table(f"Differences on {section.split}", header, rows, _difference_notes(section, level))
+
+
+def contributions(section: Section, level: float) -> Table:
+    """C(k) of every policy that has a base and a full-parameter run to be compared with; empty where none has."""
+    header = [Cell("policy"), *(Cell("C(k)", f"{name}\n{level:.0%}") for name in _decodings(section))]
+    rows = [
+        [_name(row, section), *(share_cell(row.figures(decoding).contribution) for decoding in Decoding)]
+        for row in section.rows
+        if any(row.figures(decoding).contribution for decoding in Decoding)
+    ]
+    note = (
+        "C(k): the share of the gain of full-parameter training over the base that a policy reaches, with Fieller's set; the "
+        "full-parameter run is of the same recipe but for the trained set and the learning rate."
+    )
+    return Table(f"Contribution on {section.split}", header, rows, [note])
 
 
 def replies(section: Section) -> Table:

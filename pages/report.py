@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich import box
 from rich.console import Group
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from ..common.files import write_atomically
 from ..evals.records import Decoding, Evaluation
@@ -30,7 +27,12 @@ def write_report(report: StudyReport, directory: Path) -> None:
 
 
 def render_evaluation(evaluation: Evaluation) -> Group:
-    """The figures of one policy for a terminal, by task type too where there are several."""
+    """The figures of one policy for a terminal."""
+    return render_tables(evaluation_tables(evaluation))
+
+
+def evaluation_tables(evaluation: Evaluation) -> list[Table]:
+    """The figures of one policy under both decodings; those of its replies, and by task type, where there are any."""
     names = {Decoding.SAMPLED: f"temperature {evaluation.temperature:g}", Decoding.GREEDY: "greedy"}
     by_decoding = {name: evaluation.scores(decoding) for decoding, name in names.items() if decoding is not evaluation.repeats}
     header = ["decoding", "n", "pass@1", "95%", "pass@k", "majority"]
@@ -48,33 +50,28 @@ def render_evaluation(evaluation: Evaluation) -> Group:
         extra["errors"] = [str(scores.errors) for scores in by_decoding.values()]
     header += extra
     rows = [row + [column[at] for column in extra.values()] for at, row in enumerate(rows)]
-    parts: list[RichTable | Text] = [_plain_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.size_text}", header, rows)]
+    tables = [_table(f"{evaluation.policy} on {evaluation.split}, {evaluation.size_text}", header, rows)]
     if any(getattr(scores, key) is not None for scores in by_decoding.values() for key in STATISTICS):
         header = ["decoding", *(one.label for one in STATISTICS.values())]
         rows = [[name, *(one.text(getattr(scores, key)) for key, one in STATISTICS.items())] for name, scores in by_decoding.items()]
-        parts.append(_plain_table("Replies", header, rows))
+        tables.append(_table("Replies", header, rows))
     if len(evaluation.sampled.by_type) > 1:
         header = ["task type", "items", *(f"{name} [95%]" for name in by_decoding)]
         rows = []
         for kind, score in evaluation.sampled.by_type.items():
             rates = [scores.by_type[kind].pass_rate for scores in by_decoding.values()]
             rows.append([kind, str(score.items), *(" ".join(_mean_and_interval(rate, 2)) for rate in rates)])
-        parts.append(_plain_table("By task type", header, rows))
-    parts += map(Text, evaluation.warnings())
-    return Group(*parts)
+        tables.append(_table("By task type", header, rows))
+    tables[-1].notes.extend(evaluation.warnings())
+    return tables
 
 
 def _mean_and_interval(rate: Rate, digits: int = 3) -> tuple[str, str]:
     return f"{rate.mean:.{digits}f}", f"[{rate.low:.{digits}f}, {rate.high:.{digits}f}]"
 
 
-def _plain_table(title: str, header: list[str], rows: list[list[str]]) -> RichTable:
-    table = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, heading in enumerate(header):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+def _table(title: str, header: list[str], rows: list[list[str]]) -> Table:
+    return Table(title, [*map(Cell, header)], [[*map(Cell, row)] for row in rows])
 
 
 def render_table(report: StudyReport) -> Group:

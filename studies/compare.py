@@ -18,9 +18,13 @@ from ..evals.protocol import UNTRAINED, Protocol, labels, protocol, training_set
 from ..evals.records import Decoding, Evaluation, Recorded
 from ..evals.statistics import mcnemar
 from .compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section, TrainedSeed
+from .contribution import Contribution
 from .figures import policy_figures
 from .learning_curve import LearningCurve
-from .pairing import SeedRates, corrected, minus, pair, pooled
+from .pairing import SeedRates, contribution_of, corrected, minus, pair, pooled
+
+FULL = "full"
+TRAINED_SET, RATE = "trainer.trained_set", "trainer.lr"
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,11 @@ def _section(split: str, rows: list[_Row]) -> Section:
     first = next((row for row in rows if not row.is_base), None)
     bases = [None if row.is_base else _base_of(row, rows) for row in rows]
     firsts = [None if row.is_base or row is first else first for row in rows]
-    compared = {decoding: (_against(rows, bases, decoding), _against(rows, firsts, decoding)) for decoding in Decoding}
+    fulls = [_full_of(row, rows) for row in rows]
+    compared = {
+        decoding: (_against(rows, bases, decoding), _against(rows, firsts, decoding), _contributions(rows, bases, fulls, decoding))
+        for decoding in Decoding
+    }
     found = [
         [_figures(row, decoding, *(column[at] for column in compared[decoding])) for decoding in Decoding] for at, row in enumerate(rows)
     ]
@@ -257,6 +265,35 @@ def _base_of(row: _Row, rows: Sequence[_Row]) -> _Row | None:
     """The row's own base, of several measurements the one that it is comparable with."""
     bases = [base for base in rows if base.is_base and base.one.base == row.one.base]
     return min(bases, key=lambda base: len(row.differing(base)), default=None)
+
+
+def _full_of(row: _Row, rows: Sequence[_Row]) -> _Row | None:
+    """The full-parameter row that was trained as this one, but for the trained set and the learning rate: of several the one at the same
+    rate; None where there is none, or no telling which."""
+    if not row.policy.runs or row.policy.trained_set == FULL:
+        return None
+
+    def training(one: _Row) -> dict[str, JsonValue]:
+        return {key: value for key, value in one.policy.settings.items() if key not in (TRAINED_SET, RATE)}
+
+    alike = [
+        other for other in rows if other.policy.trained_set == FULL and other.one.base == row.one.base and training(other) == training(row)
+    ]
+    if len(alike) > 1:
+        alike = [other for other in alike if other.policy.settings.get(RATE) == row.policy.settings.get(RATE)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _contributions(
+    rows: Sequence[_Row], bases: Sequence[_Row | None], fulls: Sequence[_Row | None], decoding: Decoding
+) -> list[Contribution | None]:
+    """C(k) of each row that has a base and a full-parameter row measured in the same way."""
+    return [
+        contribution_of(base.rates(decoding), full.rates(decoding), row.rates(decoding))
+        if base and full and not row.differing(base, decoding) and not row.differing(full, decoding)
+        else None
+        for row, base, full in zip(rows, bases, fulls, strict=True)
+    ]
 
 
 def _against(rows: Sequence[_Row], others: Sequence[_Row | None], decoding: Decoding) -> list[Compared | None]:
@@ -277,9 +314,11 @@ def _compared(row: _Row, other: _Row, decoding: Decoding) -> Compared:
     return Compared(other=other.label, difference=found.difference, mcnemar=exact, seeds=found.seeds)
 
 
-def _figures(row: _Row, decoding: Decoding, to_base: Compared | None, to_first: Compared | None) -> Figures:
+def _figures(
+    row: _Row, decoding: Decoding, to_base: Compared | None, to_first: Compared | None, contribution: Contribution | None
+) -> Figures:
     scores = [measurement.manifest.scores(decoding) for measurement in row.by_seed.values()]
-    return Figures(**policy_figures(row.rates(decoding), scores), to_base=to_base, to_first=to_first)
+    return Figures(**policy_figures(row.rates(decoding), scores), to_base=to_base, to_first=to_first, contribution=contribution)
 
 
 def _row(row: _Row, sampled: Figures, greedy: Figures) -> ComparisonRow:

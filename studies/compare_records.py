@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ..evals.records import Decoding
 from ..evals.statistics import Difference
+from .contribution import Contribution
 from .figures import PolicyFigures
 from .learning_curve import LearningCurve
 
@@ -61,6 +62,10 @@ class Figures(PolicyFigures):
     """One row under one decoding."""
 
     to_base: Compared | None = Field(description="minus the base; null for a base, and where none was measured")
+    contribution: Contribution | None = Field(
+        default=None,
+        description="C(k) against the base and the full-parameter row trained alike; null without both, or where it is no one row",
+    )
     to_first: Compared | None = Field(description="minus the first policy given that is no base; null for itself and for a base")
 
 

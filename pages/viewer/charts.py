@@ -74,14 +74,15 @@ class Chart:
     band_label: str = ""
 
 
-def axis(values: Iterable[float], title: str = "", *, zero: bool = False) -> Axis:
-    """From below the least to above the greatest of the values that are finite, to round figures. zero: with 0 in it."""
+def axis(values: Iterable[float], title: str = "", *, zero: bool = False, whole: bool = False) -> Axis:
+    """From below the least to above the greatest of the values that are finite, to round figures. zero: with 0 in it. whole: of what is
+    counted, with no tick between two numbers."""
     finite = [value for value in values if math.isfinite(value)] + [0.0] * zero or [0.0, 1.0]
     low, high = min(finite), max(finite)
     size = max(abs(low), abs(high))
     if high - low <= 1e-9 * size or size < 1e-30:  # one value
         low, high = (low - size / 2, high + size / 2) if size >= 1e-30 else (0.0, 1.0)
-    step = _round_step((high - low) / TICKS)
+    step = max(_round_step((high - low) / TICKS), float(whole))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     found = Axis(first * step, last * step, [], title)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

@@ -74,10 +74,11 @@ def trained_policies(runs: Sequence[Run]) -> list[TrainedPolicy]:
         alike[places[members[0][0]], _stem(members[0])].append(members)
     found = []
     for (suite, stem), same in alike.items():
-        rates = [str(_trainer(group[0][2]).get("lr")) for group in same]
-        for at, group in enumerate(same):
-            more = "" if len(same) == 1 else f" lr {rates[at]}" if len(set(rates)) == len(same) else f" #{at + 1}"
-            found.append(TrainedPolicy(stem + more, suite, [_seed(run) for run in group]))
+        differ = labels([[_short(_settings(group[0]))] for group in same])
+        more = (
+            [f" {text}" if text else "" for text in differ] if len(set(differ)) == len(same) else [f" #{at + 1}" for at in range(len(same))]
+        )
+        found += [TrainedPolicy(stem + text, suite, [_seed(run) for run in group]) for text, group in zip(more, same, strict=True)]
     return found
 
 
@@ -91,6 +92,13 @@ def _settings(run: Run) -> Mapping[str, Any]:
         return json.loads(json.dumps(settings_of(run[2]), default=str))
     except (AttributeError, TypeError, ValueError):
         return {}
+
+
+def _short(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys without their sections, where that leaves them apart."""
+    last = {key: key.rpartition(".")[2] for key in settings}
+    names = list(last.values())
+    return {last[key] if names.count(last[key]) == 1 else key: value for key, value in settings.items()}
 
 
 def _places(runs: Sequence[Run]) -> dict[str, str]:
@@ -174,7 +182,7 @@ def run_charts(points: Sequence[Point]) -> list[Chart]:
 
 def _axes(points: Sequence[Point], x: str, y: str) -> tuple[Axis, Axis]:
     values = [value for point in points if (value := _value(point, y)) is not None]
-    return axis([float(point[x]) for point in points], X[x], zero=True), axis(
+    return axis([float(point[x]) for point in points], X[x], zero=True, whole=x != "seconds"), axis(
         values, Y[y], zero=y in ("success", "held_out", "reward", "kl")
     )
 

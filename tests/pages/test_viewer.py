@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from made_runs import ITEMS, make_run, rewrite
 from scipy import stats
 from served_pages import Ask, settled, texts, wait_for
+from viewed import metrics
 
 from onelayer.cli.main import main
 from onelayer.common.text import shown
+from onelayer.evals.records import Decoding
 from onelayer.evals.samples import SAMPLES, read_samples, read_table
 from onelayer.pages.report import details, leaderboard, write_report
 from onelayer.pages.viewer.charts import axis
@@ -246,6 +248,32 @@ def test_a_real_run_and_its_evaluation_are_shown(ask: Ask, tmp_path: Path) -> No
         assert [html.unescape(text) for text in said[:3]] == [
             shown(getattr(row.steps[0], name)) for name in ("observation", "prompt", "response")
         ]
+
+
+def test_an_evaluation_begins_with_both_scores(made: Path, all_of_it: Ask) -> None:
+    rows = {decoding: [row.correct for row in read_samples(made / "base" / SAMPLES) if row.decoding == decoding] for decoding in Decoding}
+    page = texts(all_of_it("/run?run=base")[1])
+    for decoding, name in ((Decoding.SAMPLED, "temperature 1"), (Decoding.GREEDY, "greedy")):
+        rate = np.mean(rows[decoding])
+        assert f"pass@1 {decoding} {rate:.3f} [" in page.partition("Episodes")[0]
+        assert re.search(rf"{name} \d {rate:.3f} \[0\.\d\d\d, 0\.\d\d\d\]", page.partition("Manifest")[0])
+
+
+def test_curves_are_told_apart_by_what_differs(ask: Ask, tmp_path: Path) -> None:
+    for name, config in (("a", {"lr": 1e-4}), ("b", {"lr": 1e-4, "clip": 0.1}), ("c", {"lr": 3e-4})):
+        metrics(make_run(tmp_path / "runs" / name, 0.5, config=config), 3)
+    _, page = ask("/curves")
+    seen = texts(page)
+    for name in ("grpo layer:3 lr 0.0001, clip 0.2", "grpo layer:3 lr 0.0001, clip 0.1", "grpo layer:3 lr 0.0003, clip 0.2"):
+        assert name in seen
+    assert re.findall(r'text-anchor="middle">([^<]*)<', page) == ["0", "1", "2"]
+
+
+@given(st.lists(st.integers(0, 10**6).map(float), min_size=1))
+def test_what_is_counted_has_no_tick_between_two_numbers(values: list[float]) -> None:
+    found = axis(values, zero=True, whole=True)
+    step = (found.high - found.low) / (len(found.ticks) - 1)
+    assert step >= 1 and step == pytest.approx(round(step))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.booleans())

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ....common.errors import UserError
 from ....common.text import shown
+from ....evals.records import Evaluation
 from ....studies.store import DirectoryKind, State, StoreEntry
-from ...report import details, leaderboard, protocol, render_page
+from ...report import details, evaluation_tables, leaderboard, protocol, render_page
 from ..episode_page import LONGEST, NotFound, Query, one_of, page_of, url
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def run(site: Site, query: Query) -> str:
     try:
         if entry.kind is DirectoryKind.RUN:
             charts = run_charts(site.index.curve(name, entry))
+        elif entry.kind is DirectoryKind.EVALUATION and entry.state is State.COMPLETE:
+            tables = evaluation_tables(Evaluation.model_validate(entry.manifest))
         elif found := site.index.report(name, entry):
             tables, measured_how = [leaderboard(found), *details(found)], protocol(found)
     except (UserError, OSError) as error:
