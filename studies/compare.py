@@ -247,17 +247,17 @@ def _section(split: str, rows: list[_Row]) -> Section:
     bases = [None if row.is_base else _base_of(row, rows) for row in rows]
     firsts = [None if row.is_base or row is first else first for row in rows]
     fulls = [_full_of(row, rows) for row in rows]
-    compared = {
-        decoding: (_against(rows, bases, decoding), _against(rows, firsts, decoding), _contributions(rows, bases, fulls, decoding))
+    found = {
+        decoding: zip(
+            _against(rows, bases, decoding), _against(rows, firsts, decoding), _contributions(rows, bases, fulls, decoding), strict=True
+        )
         for decoding in Decoding
     }
-    found = [
-        [_figures(row, decoding, *(column[at] for column in compared[decoding])) for decoding in Decoding] for at, row in enumerate(rows)
-    ]
+    figures = {decoding: [_figures(row, decoding, *of) for row, of in zip(rows, found[decoding], strict=True)] for decoding in Decoding}
     return Section(
         domain=split.rpartition("/")[0] or split,
         split=split,
-        rows=[_row(row, *both) for row, both in zip(rows, found, strict=True)],
+        rows=[_row(*of) for of in zip(rows, figures[Decoding.SAMPLED], figures[Decoding.GREEDY], strict=True)],
     )
 
 

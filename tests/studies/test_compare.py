@@ -98,6 +98,7 @@ def test_a_study_compared_says_what_its_report_says(arms, seeds):
         assert row.interval_over == ("items" if arm.name == "base" else report.interval_over)
         for decoding in Decoding:
             mine, theirs = row.figures(decoding), arm.measured(decoding)
+            assert mine.contribution == theirs.contribution
             assert (mine.pass_rate, mine.by_seed) == (theirs.pass_rate, theirs.by_seed)
             assert (mine.to_base.difference if mine.to_base else None) == theirs.to_base
             assert (mine.to_first.difference if mine.to_first else None) == (theirs.contribution.to_full if theirs.contribution else None)
