@@ -12,7 +12,7 @@ from ..trainers.train import evaluation_suite, prepare, training_split
 
 def print_training(config: Config) -> None:
     """The plan of `onelayer train`. Raises UserError for all that would stop the run before its first step."""
-    found = prepare(config, [config.trainer.trained_set])
+    found = prepare(config)
     _print(found.config, [*_trained(found.sets), "", *_splits(config)])
 
 

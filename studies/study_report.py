@@ -111,6 +111,7 @@ class StudyReport(BaseModel):
     arms: list[Arm] = Field(description="base, full, then the other trained sets")
     versions: dict[str, str] = Field(description="what it was made with")
     seconds: float = Field(description="wall-clock seconds of the whole study")
+    failed: list[str] = Field(default=[], description="runs that could not be done, and why; a set without all of its runs is left out")
     warnings: list[str] = Field(default=[], description="what a reader of the figures must know of them")
 
     @property
@@ -159,11 +160,14 @@ def build_report(
     seconds: float,
     validation: str | None = None,
     majority: int = 8,
+    failed: Sequence[str] = (),
 ) -> StudyReport:
     """Compute every figure of the report from the records of its arms, which must hold `base` and `full`.
 
-    majority: samples in the base's vote; fewer where base was sampled less. Raises UserError where arms were measured on different bases or
-    under different protocols, ValueError where they have different training seeds: their differences would not be paired.
+    majority: samples in the base's vote; fewer where base was sampled less. failed: runs that could not be done, and why.
+
+    Raises UserError where arms were measured on different bases or under different protocols, ValueError where
+    they have different training seeds: their differences would not be paired.
     """
     by_name = {arm.name: arm for arm in arms}
     if not {"base", "full"} <= by_name.keys() or len(by_name) != len(arms):
@@ -212,7 +216,8 @@ def build_report(
         ],
         versions=dict(versions),
         seconds=seconds,
-        warnings=[warning for arm in arms for warning in _warnings(arm)],
+        failed=list(failed),
+        warnings=[*failed, *(warning for arm in arms for warning in _warnings(arm))],
     )
 
 

@@ -116,7 +116,10 @@ class StudyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trained_sets: list[str] = Field(
-        default=["layer:3"], min_length=1, description="sets compared with base and full, e.g. [layer:1, layer:3]"
+        default=["layer:3"],
+        min_length=1,
+        description="sets compared with base and full, e.g. [layer:1, layer:3]; layers:each, layers:every:4 and layers:8-20 stand for "
+        "one set for each of these layers",
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         default=[0], min_length=1, description="training seeds; every set is trained once with each"
@@ -126,6 +129,9 @@ class StudyConfig(BaseModel):
     )
     layer_lr: LearningRate | None = Field(
         default=None, description="fixed learning rate for every set but full (the paper: 5e-6); null tries the grid"
+    )
+    lr_by_set: dict[str, Annotated[list[LearningRate], Field(min_length=1)]] = Field(
+        default={}, description="learning rates of single sets, before lr_grid and layer_lr: {lora:8: [1e-4, 3e-4]}"
     )
     base_samples: int = Field(default=8, ge=1, description="samples of each item for the base, whose majority vote over them is a row too")
     validation_items: int = Field(default=128, ge=2, description="items of the validation split that choose the learning rate")
@@ -145,13 +151,15 @@ class StudyConfig(BaseModel):
         return names
 
     def rates(self, trained_set: str) -> list[float]:
-        """Learning rates to choose from: the fixed one where there is one (never for full), else the grid."""
+        """Learning rates to choose from: the set's own, else the fixed one where there is one (never for full), else the grid."""
+        if own := self.lr_by_set.get(trained_set):
+            return own
         return [self.layer_lr] if self.layer_lr and trained_set != "full" else self.lr_grid
 
     @property
     def chooses_lr(self) -> bool:
         """Whether any set's learning rate is chosen on the validation split."""
-        return len(self.lr_grid) > 1
+        return any(len(rates) > 1 for rates in (self.lr_grid, *self.lr_by_set.values()))
 
 
 class Config(BaseModel):

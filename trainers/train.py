@@ -20,7 +20,7 @@ from ..agents.episodes import Episode, Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded, training_flops
 from ..agents.length import with_length
 from ..agents.policy import Base, load_base, part_hashes, weight_hashes
-from ..agents.trained_sets import TrainedSet, select
+from ..agents.trained_sets import TrainedSet, select, select_all
 from ..agents.verdicts import CORRECT
 from ..common.errors import UserError
 from ..common.seeds import derive_seed
@@ -59,7 +59,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         claim(directory / CONFIG, config)
         (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
-    config, base, (trained,), split, first_point = prepared or prepare(config, [config.trainer.trained_set])
+    config, base, (trained,), split, first_point = prepared or prepare(config)
     agent = make_agent(base, config.agent, config.env)
     if not agent.engine.returns_tokens:
         raise UserError(
@@ -131,8 +131,11 @@ class Prepared(NamedTuple):
     """The base's point of the held-out curve, where it is known."""
 
 
-def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
-    """Load what the recipe names. Raises UserError for all that would stop a run of one of the sets later."""
+def prepare(config: Config, trained_sets: Sequence[str] | None = None) -> Prepared:
+    """Load what the recipe names. Raises UserError for all that would stop a run of one of the sets later.
+
+    trained_sets: those of a study; null: that of the run.
+    """
     if config.trainer.tensorboard:
         summary_writer()
     config.trainer.algorithm.check()
@@ -141,7 +144,7 @@ def prepare(config: Config, trained_sets: Sequence[str]) -> Prepared:
         panel_of(config)
     base = load_base(config.model)
     agent = with_length(config.agent, base.model, config.env, evaluation_suite(config)[0])
-    sets = [select(base.model, name) for name in trained_sets]
+    sets = [select(base.model, config.trainer.trained_set)] if trained_sets is None else select_all(base.model, trained_sets)
     for trained in sets:
         with trained.attached(config.trainer.seed):
             learning_rates(trained, base.model, config.trainer)

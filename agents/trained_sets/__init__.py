@@ -6,7 +6,7 @@ pass may stop, what is proven untouched, and what a patch holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
@@ -15,7 +15,7 @@ from ...common.errors import UserError
 from . import blocks, entries, low_rank
 from .trained_set import TrainedSet
 
-__all__ = ["GRAMMAR", "KINDS", "Kind", "TrainedSet", "select"]
+__all__ = ["GRAMMAR", "KINDS", "Kind", "TrainedSet", "select", "select_all"]
 
 
 @dataclass(frozen=True)
@@ -41,4 +41,12 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet:
     for kind in KINDS:
         if (found := kind.select(model, spec)) is not None:
             return found
+    if blocks.several(model, spec):
+        raise UserError(f"trained_set {spec!r} is several sets, and a run trains one; study.trained_sets takes it")
     raise UserError(f"trained_set {spec[:100]!r} is not one of: {GRAMMAR}")
+
+
+def select_all(model: PreTrainedModel, specs: Sequence[str]) -> list[TrainedSet]:
+    """The sets that a study names, in order and each once; `blocks.SEVERAL` stand for several. Raises UserError as `select` does."""
+    names = dict.fromkeys(name for spec in specs for name in blocks.several(model, spec) or [spec])
+    return [select(model, name) for name in names]

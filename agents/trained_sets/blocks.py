@@ -17,6 +17,8 @@ from ..decoder import decoder_layers
 from .trained_set import TrainedSet
 
 GRAMMAR = "full, layer:N, layers:N,N,..., layer:N.mlp, layer:N.attn, mid:K, except:N,N,..., embed, head"
+SEVERAL = "layers:each, layers:every:N, layers:N-N"
+"""How several sets of a layer each are written, which a study trains one after the other."""
 
 
 def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
@@ -55,6 +57,25 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
     named = dict(model.named_parameters())
     parameters = {name: parameter for name, parameter in named.items() if id(parameter) in chosen}
     return TrainedSet(spec, parameters, first, sum(parameter.numel() for parameter in named.values()))
+
+
+def several(model: PreTrainedModel, spec: str) -> list[str] | None:
+    """The sets that one of `SEVERAL` stands for; None for another text. Raises UserError for layers that the model does not have."""
+    depth = len(decoder_layers(model))
+    if spec == "layers:each":
+        chosen = range(depth)
+    elif match := re.fullmatch(r"layers:every:([1-9]\d{0,8})", spec):
+        chosen = range(0, depth, int(match[1]))
+    elif match := re.fullmatch(r"layers:(\d{1,9})-(\d{1,9})", spec):
+        first, last = int(match[1]), int(match[2])
+        if not first <= last < depth:
+            raise UserError(
+                f"trained sets {spec!r}: the model has the layers 0 to {depth - 1}; name the first and the last of some, as 0-{depth - 1}"
+            )
+        chosen = range(first, last + 1)
+    else:
+        return None
+    return [f"layer:{index}" for index in chosen]
 
 
 def indices_of(text: str, spec: str, depth: int) -> list[int]:
