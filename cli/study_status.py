@@ -40,7 +40,7 @@ def print_status(directories: Sequence[str]) -> None:
 def watching(directory: Path) -> Iterator[Callable[[], None]]:
     """A function that shows how far the study is, now and then: a table in a terminal, elsewhere a line for each task that is done."""
     console, told, looked, started = Console(stderr=True), set[str](), 0.0, time.monotonic()
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False) as live:
 
         def look() -> None:
             nonlocal looked

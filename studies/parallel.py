@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -145,11 +146,14 @@ def _threads(placement: Placement) -> int:
 def _start(placement: Placement) -> Any:
     """Ray, connected to the cluster, or with a cluster of this machine that ends with this process."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else computes here would go before a study
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
     except ImportError as error:
         raise UserError("a study in parallel needs Ray: pip install 'onelayer[ray]'") from error
+    if placement.address:
+        _check_answers(placement.address)
     threads = _threads(placement)
     passed = {name: value for name in ("ONELAYER_DATA", "PYTHONPATH", "HF_HOME", "HF_HUB_OFFLINE") if (value := os.environ.get(name))}
     environment = {"env_vars": passed | {"OMP_NUM_THREADS": str(threads)}}
@@ -163,5 +167,16 @@ def _start(placement: Placement) -> Any:
             **({} if placement.address else here),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--ray {placement.address}: no Ray cluster answers there ({str(error).splitlines()[0]})") from error
+        raise UserError(f"Ray did not start: {str(error).splitlines()[0]}") from error
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raises UserError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--ray {address}: no Ray cluster answers there ({error}); give HOST:PORT of its head node, or auto") from error

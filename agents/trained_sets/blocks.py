@@ -69,9 +69,7 @@ def several(model: PreTrainedModel, spec: str) -> list[str] | None:
     elif match := re.fullmatch(r"layers:(\d{1,9})-(\d{1,9})", spec):
         first, last = int(match[1]), int(match[2])
         if not first <= last < depth:
-            raise UserError(
-                f"trained sets {spec!r}: the model has the layers 0 to {depth - 1}; name the first and the last of some, as 0-{depth - 1}"
-            )
+            raise UserError(f"trained sets {spec!r}: the layers are 0 to {depth - 1}; name a first and a last one, as layers:0-{depth - 1}")
         chosen = range(first, last + 1)
     else:
         return None

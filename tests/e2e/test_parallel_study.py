@@ -1,0 +1,101 @@
+"""A study through Ray: the figures of one that runs after another, whatever is killed; runs that fail are told and stop no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from e2e.commands import finish, lines, onelayer, start, stop_when
+
+from onelayer.cli.main import main
+
+STUDY = [
+    *("study", "quickstart", "trainer.steps=3", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.checkpoint_every=1"),
+    *("eval.items=24", "eval.n=2", "study.trained_sets=[layers:1-2]", "study.lr_grid=[3e-4,1e-3]", "study.validation_items=16"),
+    *("study.base_samples=2", "study.seeds=[0,1]"),
+]
+
+
+def figures(directory: Path) -> dict:
+    """report.json without what a clock says."""
+
+    def timeless(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: timeless(item) for key, item in value.items() if not key.endswith("seconds")}
+        return [timeless(item) for item in value] if isinstance(value, list) else value
+
+    report = timeless(json.loads((directory / "report.json").read_text()))
+    assert isinstance(report, dict)
+    return report
+
+
+def patches(directory: Path) -> dict[Path, bytes]:
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("patch.safetensors")}
+
+
+def workers(driver: int) -> list[int]:
+    """Processes of Ray below the driver that are at a task."""
+    parents, found = {}, []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if (entry / "cmdline").read_bytes().startswith(b"ray::_perform"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+
+    def is_below(process: int) -> bool:
+        return process == driver or (process in parents and is_below(parents[process]))
+
+    return [process for process in found if is_below(process)]
+
+
+def test_a_parallel_study_has_the_figures_of_one_run_after_another_whatever_is_killed(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    onelayer(*STUDY, "--output", one)
+    process = start(*STUDY, "--parallel", 2, "--threads", 1, "--output", two)
+
+    def training() -> bool:
+        return any(lines(path) for path in two.glob("*/*/metrics.jsonl"))
+
+    while not (training() and (at_work := workers(process.pid))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(at_work[0], signal.SIGKILL)
+    stop_when(process, lambda: len(patches(two)) >= 3, signal.SIGKILL)  # the driver, in the middle
+    assert "done" in onelayer("study", "status", two).stdout
+    shown = finish(start("study", two / "study.yaml", "--parallel", 2, "--threads", 1, "--output", two))
+    assert "13 of 13 done" in shown.stderr
+    assert patches(two) == patches(one) and len(patches(one)) == 9
+    assert figures(two) == figures(one)
+
+
+@pytest.mark.parametrize("parallel", [[], ["--parallel", "2"]])
+def test_a_run_that_fails_is_told_and_stops_no_other(tmp_path: Path, parallel: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate that no weights survive."""
+    wild = [*STUDY, "study.seeds=[0]", "study.lr_grid=[3e-4]", "study.lr_by_set={layer:1: [1e30]}", "trainer.warmup_steps=0"]
+    assert main([*wild, *parallel, "--output", str(tmp_path)]) == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [arm["name"] for arm in report["arms"]] == ["base", "full", "layer:2"]
+    (told,) = report["failed"]
+    assert told.startswith("layer:1, lr 1e+30, seed 0: could not be done: ") and "not finite" in told
+    assert "could not be done" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_a_study_or_a_cluster_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, reason in (
+        (["study", "status", str(tmp_path)], "no study"),
+        (["study", "status"], "takes the directory"),
+        ([*STUDY, "--threads", "2", "--output", str(tmp_path / "a")], "give --parallel"),
+        ([*STUDY, "--ray", "127.0.0.1:1", "--output", str(tmp_path / "a")], "no Ray cluster"),
+        ([*STUDY, "study.lr_by_set={layer:5: [1e-3]}", "--output", str(tmp_path / "a")], "layer:5 is no set of this study"),
+        ([*STUDY, "study.trained_sets=[layers:1-9]", "--output", str(tmp_path / "a")], "layers:0-5"),
+        (["train", "quickstart", "trainer.trained_set=layers:each", "--output", str(tmp_path / "a")], "study.trained_sets takes it"),
+    ):
+        assert main(words) == 2
+        shown = capsys.readouterr().err
+        assert reason in shown and "Traceback" not in shown
