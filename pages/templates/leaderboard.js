@@ -33,9 +33,10 @@ function metric(value) {
 }
 const bytes = value => value >= 2 ** 30 ? `${(value / 2 ** 30).toFixed(1)} GiB` : `${Math.round(value / 2 ** 20)} MiB`;
 function seedsOf(entry) {
-  if (entry.seeds.length > 4) return `${entry.seeds.length} seeds`;
-  return entry.seeds.join(", ") || (entry.source === "published" && entry.trained_set !== "base" ? (entry.runs > 1 ? `${entry.runs} runs` : "single run") : "");
+  if (entry.seeds.length) return String(entry.seeds.length);
+  return entry.source === "published" && entry.trained_set !== "base" ? (entry.runs > 1 ? `${entry.runs} runs` : "single run") : "";
 }
+const seedNames = ({seeds}) => seeds.length === 1 ? `seed ${seeds[0]}\nitems only` : seeds.length <= 4 ? seeds.join(", ") : "";
 function range({pass_rate, interval}) {
   const [low, high] = interval.map(bound => 100 * bound), bar = el("i"), dot = el("b");
   Object.assign(bar.style, {left: `${low}%`, width: `${high - low}%`});
@@ -60,7 +61,7 @@ const columns = {
   set: {title: "trained set", text: true, value: entry => entry.trained_set, cell: name},
   model: {title: "model", text: true, value: entry => entry.model || entry.source, cell: entry => [entry.model || entry.source]},
   algorithm: {title: "algorithm", text: true, value: entry => entry.algorithm, cell: entry => [entry.algorithm ?? ""]},
-  seeds: {title: "seeds", value: entry => entry.seeds.length || null, cell: entry => [seedsOf(entry), small(entry.seeds.length === 1 && "items only")]},
+  seeds: {title: "seeds", value: entry => entry.seeds.length || null, cell: entry => [seedsOf(entry), small(seedNames(entry))]},
   pass: {title: "pass@1", value: entry => standing(entry).pass_rate, cell: entry => standing(entry).interval
     ? [fixed(standing(entry).pass_rate), small(interval(standing(entry).interval)), range(standing(entry))] : [fixed(standing(entry).pass_rate)]},
   base: {title: "minus base", value: entry => standing(entry).to_base?.difference.difference ?? null, cell: entry => difference(standing(entry).to_base)},
@@ -76,10 +77,25 @@ const columns = {
 };
 const ascending = new Set(["rank", "set", "model", "algorithm", "mark"]);  // what sorts so at the first click
 
+// What tells entries of a table apart that are otherwise called the same; without it two rows would be equal.
+const traits = {
+  recipe: entry => entry.recipe, lr: entry => entry.lr, "trained on": entry => entry.trained_on, "trained parameters": entry => entry.parameters,
+  "played by": entry => entry.source, base: entry => entry.base.slice(0, 8), protocol: entry => entry.protocol_sha256.slice(0, 8), runs: entry => entry.runs,
+};
+const called = entry => JSON.stringify([entry.trained_set, entry.model, entry.algorithm, entry.apart]);
+const differs = new Map(board.tables.flatMap(({entries}) => entries.map(entry => {
+  const alike = entries.filter(other => called(other) === called(entry));
+  const found = Object.entries(traits).filter(([, trait]) => new Set(alike.map(trait)).size > 1);
+  const text = other => found.map(([label, trait]) => `${label} ${trait(other) ?? "not known"}`).join(", ");
+  const same = alike.length > 1 && alike.filter(other => text(other) === text(entry)).length > 1;
+  return [entry, [text(entry), same && entry.directories[0]].filter(Boolean).join(", ")];
+})));
+const apart = entry => [entry.apart, differs.get(entry)].filter(Boolean).join("\n");
+
 function name(entry) {
   const link = el("a", {href: fragment({...state, entry: entry.id === state.entry ? "" : entry.id}), "aria-expanded": String(entry.id === state.entry)});
   link.append(entry.trained_set);
-  return [link, small(entry.apart)];
+  return [link, small(apart(entry))];
 }
 
 // The state that a link holds is all that differs from the defaults.
@@ -123,7 +139,7 @@ function facts(entry) {
   const unlike = (other, names) => names.length && `none: ${other} was measured with different ${names.join(", ")}`;
   const tested = found => found && `smallest difference found in 80% of repetitions ${fixed(found.difference.detectable)}; ${pValue(found.p_holm, "Holm p")}${over(found)}`;
   return Object.entries({
-    "interval over": entry.interval_over,
+    "training seeds": entry.seeds.join(", "), "interval over": entry.interval_over,
     "pass@1 by seed": entry.seeds.length > 1 && at.by_seed.map((rate, number) => `${entry.seeds[number]}: ${fixed(rate)}`).join(", "),
     "minus base": tested(at.to_base) || unlike("the base", at.base_differs),
     "minus full": tested(at.to_full) || unlike("the full-parameter run", at.full_differs),
@@ -156,6 +172,25 @@ function openEntry() {
 }
 
 const current = () => board.tables.find(table => tableKey(table) === state.table) ?? board.tables[0];
+const measured = board.tables.filter(table => table.items);
+const policy = entry => JSON.stringify([entry.model || entry.source, entry.algorithm ?? "", entry.trained_set]);
+
+// Policies against all that was measured: what was trained on one domain stands beside what was trained on another. Nothing is chosen.
+function overview() {
+  const rows = new Map();
+  for (const table of measured) for (const entry of table.entries.filter(one => one.mark !== "published" && standing(one)))
+    rows.set(policy(entry), [...(rows.get(policy(entry)) ?? []), [table, entry]]);
+  const link = (table, text, entry) => el("a", {href: fragment({...state, table: tableKey(table), entry: entry?.id ?? ""})}, text);
+  const figure = (table, entry) => el("div", {}, link(table, fixed(standing(entry).pass_rate), entry), small(interval(standing(entry).interval)), small(apart(entry)));
+  const head = measured.map(table => el("th", {scope: "col"}, link(table, table.domain), small(`${table.suite}\n${table.size}`)));
+  byId("policies").tHead.rows[0].replaceChildren(...["trained set", "algorithm", "model"].map(title => el("th", {scope: "col", class: "left"}, title)), ...head);
+  const order = text => text === "base" ? 0 : text === "full" ? 1 : 2, compare = (a, b) => a.localeCompare(b, "en", {numeric: true});
+  const sorted = [...rows.entries()].map(([key, cells]) => [JSON.parse(key), cells])
+    .sort(([a], [b]) => compare(a[0], b[0]) || compare(a[1], b[1]) || order(a[2]) - order(b[2]) || compare(a[2], b[2]));
+  byId("policies").tBodies[0].replaceChildren(...sorted.map(([[model, algorithm, set], cells]) => el("tr", {}, el("th", {scope: "row"}, set),
+    el("td", {class: "left", "data-label": "algorithm"}, algorithm), el("td", {class: "left", "data-label": "model"}, model), ...measured.map(table =>
+      el("td", {"data-label": `${table.domain}: ${table.suite}`}, ...cells.filter(([other]) => other === table).map(([, entry]) => figure(table, entry)))))));
+}
 
 function options(select, values, chosen) {
   select.replaceChildren(...values.map(([value, label]) => el("option", {value}, label)));
@@ -163,9 +198,13 @@ function options(select, values, chosen) {
 }
 
 function render() {
-  const table = current(), rows = shown(table);
-  byId("table").value = tableKey(table);
+  try { localStorage.setItem("onelayer.table", state.table); } catch { /* the browser keeps nothing for this page */ }
+  byId("table").value = state.table;
   document.querySelector(`input[name=decoding][value=${state.decoding}]`).checked = true;
+  byId("overview").hidden = state.table !== "";
+  for (const part of document.querySelectorAll(".of-table")) part.hidden = state.table === "";
+  if (state.table === "") return overview();
+  const table = current(), rows = shown(table);
   if (byId("q").value !== state.q) byId("q").value = state.q;
   for (const key of ["model", "algorithm", "mark"]) {
     const there = [...new Set(table.entries.map(entry => entry[key]).filter(Boolean))].sort();
@@ -185,16 +224,16 @@ function render() {
   openEntry();
 }
 
-function change(changes) {
+function change(changes, how = "replaceState") {
   state = {...state, ...changes};
-  history.replaceState(null, "", fragment(state));
+  history[how](null, "", fragment(state));
   render();
 }
 
 function follow() {
   const before = fragment({...state, entry: ""});
   state = fromFragment();
-  if (fragment({...state, entry: ""}) === before) openEntry();
+  if (fragment({...state, entry: ""}) === before && state.table) openEntry();
   else render();
   byId(`entry-${state.entry}`)?.scrollIntoView({block: "nearest"});
 }
@@ -211,15 +250,18 @@ document.querySelector("#entries thead tr").append(...Object.values(heads));
 const groups = [...new Set(board.tables.map(table => table.domain))].map(domain => el("optgroup", {label: domain},
   ...board.tables.filter(table => table.domain === domain)
     .map(table => el("option", {value: tableKey(table)}, table.suite + (table.items ? `, ${table.size}` : " (published)")))));
-byId("table").append(...groups);
+byId("table").append(el("option", {value: ""}, "overview"), ...groups);
 options(byId("sort"), Object.entries(columns).flatMap(([key, {title, text}]) => text ? [[key, `${title}, A to Z`]]
   : [[`-${key}`, `${title}, highest first`], [key, `${title}, lowest first`]]), state.sort);
-byId("table").addEventListener("change", event => change({table: event.target.value, model: "", algorithm: "", mark: "", entry: ""}));
+byId("table").addEventListener("change", event => change({table: event.target.value, model: "", algorithm: "", mark: "", entry: ""}, "pushState"));
 document.querySelectorAll("input[name=decoding]").forEach(radio => radio.addEventListener("change", () => change({decoding: radio.value})));
 byId("q").addEventListener("input", event => change({q: event.target.value}));
 for (const key of ["model", "algorithm", "mark", "sort"]) byId(key).addEventListener("change", event => change({[key]: event.target.value}));
 document.querySelector("form").addEventListener("submit", event => event.preventDefault());
 addEventListener("hashchange", follow);
+addEventListener("popstate", follow);
 state = fromFragment();
+if (!location.hash) try { state = {...state, table: localStorage.getItem("onelayer.table") ?? ""}; } catch { /* it keeps nothing */ }
+if (!measured.length && !state.table || state.table && !board.tables.some(table => tableKey(table) === state.table)) state.table = measured.length ? "" : tableKey(board.tables[0]);
 render();
 byId(`entry-${state.entry}`)?.scrollIntoView({block: "center"});

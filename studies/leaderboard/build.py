@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from ...common.text import printable
+from ...envs.environment import Environment
 from ...envs.items import size_text
 from ...evals.protocol import Settings as ProtocolSettings
 from ...evals.protocol import labels
@@ -68,7 +69,7 @@ def _table(rows: Sequence[TableRow]) -> LeaderboardTable:
     parts, average = [part.manifest for part in rows[0].parts], rows[0].average
     digests = [f"{average.weights[part.split]} {part.digest}" for part in parts] if average else []
     return LeaderboardTable(
-        domain=printable(average.name if average else parts[0].domain),
+        domain=printable(average.name if average else _domain(parts[0])),
         suite=printable(average.text if average else parts[0].split),
         averaged={printable(split): weight for split, weight in average.weights.items()} if average else {},
         items=sum(part.items for part in parts),
@@ -76,6 +77,11 @@ def _table(rows: Sequence[TableRow]) -> LeaderboardTable:
         digest=hashlib.sha256("\n".join([average.text, *digests]).encode()).hexdigest() if average else parts[0].digest,
         entries=_by_score(_distinct(entries)),
     )
+
+
+def _domain(seen: Evaluation) -> str:
+    """Of an environment that is not built in its own name, which its split begins with."""
+    return seen.split.rpartition("/")[0] or seen.split if seen.domain == Environment.DOMAIN else seen.domain
 
 
 class _StandingDraft:

@@ -48,10 +48,13 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+TABLE = "#table=math:arithmetic/test:dddddddd"
+
+
 class Tab:
     """A page under watch: what it asks for, and what it complains of."""
 
-    def __init__(self, browser: Any, site: Path, fragment: str = "", **context: Any):
+    def __init__(self, browser: Any, site: Path, fragment: str = TABLE, **context: Any):
         self.context = browser.new_context(**{"viewport": LAPTOP} | context)
         self.page = self.context.new_page()
         self.asked: list[str] = []
@@ -83,6 +86,42 @@ class Tab:
         return self.page.evaluate("decodeURIComponent(location.hash)")
 
 
+def test_the_overview_has_every_policy_on_every_suite_and_leads_to_the_tables(browser: Any, site: Path) -> None:
+    board = json.loads((site / "leaderboard.json").read_text())
+    with Tab(browser, site, "") as tab:
+        page = tab.page
+        assert page.locator("#entries").is_hidden() and page.locator("#q").is_hidden()
+        assert [text.split("\n")[0] for text in page.locator("#policies thead th").all_inner_texts()][3:] == ["math", "math"]
+        for decoding in ("sampled", "greedy"):
+            page.get_by_text(decoding, exact=True).click()
+            seen = {tuple(row.split("\t")[:2]): row.replace("\n", " ") for row in page.locator("#policies tbody tr").all_inner_texts()}
+            for entry in board["tables"][0]["entries"]:
+                (low, high), rate = entry[decoding]["interval"], entry[decoding]["pass_rate"]
+                assert f"{rate:.3f} [{low:.3f}, {high:.3f}]" in seen[entry["trained_set"], entry["algorithm"] or ""]
+            assert len(seen) == 6
+        page.locator("#policies thead a").first.click()
+        assert "6 of 6 entries" in page.inner_text("#count") and page.locator("#overview").is_hidden()
+        page.goto("about:blank")
+        page.goto(tab.address)
+        assert "6 of 6 entries" in page.inner_text("#count")  # it remembers
+        page.select_option("#table", label="overview")
+        page.select_option("#table", label="math500/test, 160 items")
+        page.go_back()
+        assert page.locator("#overview").is_visible()
+
+
+def test_entries_of_one_name_say_what_sets_them_apart(browser: Any, tmp_path: Path) -> None:
+    for at, config in enumerate(({"lr": 1e-3}, {"lr": 1e-4}, {"lr": 1e-4, "clip": 0.1})):
+        make_run(tmp_path / "runs" / str(at), 0.4, config=config, domain="other", split="me:me/Mine-v0/test")
+    assert main(["leaderboard", str(tmp_path / "runs"), "--output", str(tmp_path / "site")]) == 0
+    with Tab(browser, tmp_path / "site", "") as tab:
+        assert "me:me/Mine-v0" in tab.page.inner_text("#policies thead")
+        tab.page.locator("#policies thead a").first.click()
+        rows = [" ".join(row.split()) for row in tab.page.locator("#entries tbody th").all_inner_texts()]
+        assert len(set(rows)) == 3 and sum("lr 0.0001" in row for row in rows) == 2 and sum("lr 0.001" in row for row in rows) == 1
+        assert tab.column(5) == ["1", "1", "1"]
+
+
 def test_the_first_table_is_sorted_by_pass_rate_with_shared_ranks(browser: Any, site: Path) -> None:
     board = json.loads((site / "leaderboard.json").read_text())
     with Tab(browser, site) as tab:
@@ -97,7 +136,7 @@ def test_the_first_table_is_sorted_by_pass_rate_with_shared_ranks(browser: Any, 
 def test_sorting_by_mouse_and_by_keyboard(browser: Any, site: Path) -> None:
     with Tab(browser, site) as tab:
         tab.page.get_by_role("button", name="trained set").click()
-        assert tab.sets == sorted(tab.sets) and tab.fragment == "#sort=set"
+        assert tab.sets == sorted(tab.sets) and tab.fragment == f"{TABLE}&sort=set"
         tab.page.keyboard.press("Enter")
         assert tab.sets == sorted(tab.sets, reverse=True)
         tab.page.keyboard.press("Tab")
@@ -145,15 +184,20 @@ def test_a_link_shows_what_it_was_copied_from(browser: Any, site: Path) -> None:
         tab.page.go_back()
         assert tab.page.inner_text("tr.details") == told
     entry = next(part for part in link.split("&") if part.startswith("entry="))
-    for broken in ("#sort=constructor&decoding=x&table=none&entry=none", "#%E0%A4%A", f"#{entry}"):
+    with Tab(browser, site, f"#{entry}") as tab:
+        assert len(tab.sets) == 6 and tab.page.locator("tr.details").count() == 1
+    for broken in ("#sort=constructor&decoding=x&table=none&entry=none", "#%E0%A4%A"):
         with Tab(browser, site, broken) as tab:
-            assert len(tab.sets) == 6 and tab.page.locator("tr.details").count() == (broken == f"#{entry}")
+            assert tab.page.locator("#policies tbody tr").count() == 6
 
 
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_themes_can_be_read_and_nothing_is_cut_off(browser: Any, site: Path, scheme: str, size: dict[str, int]) -> None:
     """Text and ground differ by 4.5 : 1 or more, everywhere; the page itself never scrolls sideways."""
+    with Tab(browser, site, "", color_scheme=scheme, viewport=size) as tab:
+        assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert tab.page.evaluate(CONTRAST) == []
     with Tab(browser, site, color_scheme=scheme, viewport=size) as tab:
         tab.page.get_by_role("link", name="layer:0").click()
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
