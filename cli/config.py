@@ -37,10 +37,31 @@ Key = tuple[str | int, ...]
 """Where a value sits: keys of mappings and positions in lists, from the top."""
 
 
-def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = False) -> Config:
+def load_studies(recipes: Sequence[str | None], overrides: Sequence[str] = ()) -> dict[str, Config]:
+    """The studies of some recipes, by name: one for each, or where `study.algorithms` names several, one for each of them.
+
+    What `algorithms` in the recipe's file lists for one of these of the environment and the agent holds for all: otherwise their figures
+    could not be compared. Raises UserError as `load` does, and for two studies of one name.
+    """
+    found: dict[str, Config] = {}
+    for recipe in recipes:
+        one = load(recipe, overrides)
+        names = one.study.algorithms
+        made = [load(recipe, [*overrides, f"trainer.algorithm={name}", "study.algorithms=[]"], beside=names) for name in names] or [one]
+        alike = len({config.name for config in made}) < len(made)
+        for config in made:
+            name = f"{config.name}-{re.sub(r'[^A-Za-z0-9_.-]', '-', config.trainer.algorithm.name)}" if alike else config.name
+            if name in found:
+                raise UserError(f"{recipe}: two of these studies are called {name}; give the recipes different names")
+            found[name] = config.model_copy(update={"name": name})
+    return found
+
+
+def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = False, beside: Sequence[str] = ()) -> Config:
     """The configuration of `recipe`, a YAML file or the name of one that ships, with the overrides applied in order.
 
     Without a recipe, the defaults with the overrides. earlier: take the keys of earlier releases too, which recorded configurations have.
+    beside: other algorithms that it is to be compared with.
 
     Raises UserError with file and line (or the override), the key, what was found and what is allowed.
     """
@@ -61,11 +82,11 @@ def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = Fals
     tree = _parse(read_text(path, "a recipe"), str(path), (), places)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: {'empty' if tree is None else 'not a mapping of keys'}; write for example `trainer: {{lr: 1e-5}}`")
-    _apply_needs(tree, overrides, places)
+    _apply_needs(tree, overrides, places, beside)
     return _validated(upgraded(tree) if earlier else tree, overrides, places)
 
 
-def _apply_needs(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str]) -> None:
+def _apply_needs(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key, str], beside: Sequence[str]) -> None:
     """Take `algorithms` out of a recipe file, and apply what it lists for the algorithm that the recipe with all overrides names.
 
     `algorithms: {gigpo: [env.max_turns=2]}` says what an algorithm needs in this recipe; overrides from elsewhere win over it. In the
@@ -85,6 +106,9 @@ def _apply_needs(tree: dict[str, Any], overrides: Sequence[str], places: dict[Ke
         known = algorithm in ALGORITHMS or ":" in algorithm
         if not known or not isinstance(listed, list) or not all(isinstance(override, str) for override in listed):
             raise UserError(f"{places['algorithms', algorithm]}: algorithms.{algorithm}: algorithms {wrong}")
+    for override in (override for other in beside for override in needs.get(other, [])):
+        if override.startswith(("env.", "agent.")):
+            _override(tree, override, places)
     if name in needs:
         for override in (f"trainer.algorithm={name}", *needs[name]):
             _override(tree, override, places)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..common.errors import UserError
-from .arguments import RECIPE, DryRun, Overrides, split_recipe
+from .arguments import RECIPE, DryRun
+
+if TYPE_CHECKING:
+    from ..trainers.config import Config
 
 
 def study(
     recipe: Annotated[str, RECIPE],
-    overrides: Overrides = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] KEY=VALUE", help="more recipes, and keys that differ")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="directory of the study  [default: runs/NAME]")] = None,
     parallel: Annotated[int | None, typer.Option(metavar="N", min=1, help="so many runs at a time on this machine (needs [ray])")] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="runs on a Ray cluster that shares the directory")] = None,
@@ -25,47 +28,74 @@ def study(
 
     All parameters and each named set are trained with every seed, then evaluated on the same items as the base. Runs that
     are finished are not repeated: the same command continues a study that was stopped. A run that fails is tried once more,
-    then reported, and stops no other. `onelayer study status DIR` shows how far a study is.
+    then reported, and stops no other. `onelayer study status DIR` shows how far a study is. Several recipes, or several
+    algorithms in study.algorithms, are a study each, below one directory, and compare.html with what they differ by.
 
     \b
     Examples:
       onelayer study quickstart
       onelayer study quickstart study.trained_sets=[layer:1,layer:3] study.seeds=[0,1,2] --output runs/seeds
       onelayer study math study.trained_sets=[layers:each,lora:4] --parallel 2
+      onelayer study math code study.algorithms=[grpo,dr_grpo] --output runs/algorithms
       onelayer study status runs/seeds
       onelayer study quickstart --dry-run
     """
-    from .config import load
+    from .config import load_studies
 
     if recipe == "status":
         from .study_status import print_status
 
         print_status(overrides or [])
         return
-    config = load(*split_recipe(recipe, overrides))
+    words = [recipe, *(overrides or [])]
+    recipes, keys = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    studies = load_studies(recipes or [None], keys)
     if dry_run:
         from .plan import print_study
 
-        print_study(config)
+        for config in studies.values():
+            print_study(config)
         return
+    if (threads or gpus) and not (parallel or ray):
+        raise UserError("--threads and --gpus are of runs at the same time; give --parallel N or --ray ADDRESS, too")
+    name = next(iter(studies)) if len(studies) == 1 else "-".join(["studies", *(Path(word).stem for word in recipes)])
+    directory = output or Path("runs") / name
+    folders = {directory if len(studies) == 1 else directory / name: config for name, config in studies.items()}
+    failed = [_study(config, folder, parallel, ray, threads, gpus) for folder, config in folders.items()]
+    if len(studies) > 1:
+        _compare(list(folders), directory)
+    if any(failed):
+        raise typer.Exit(1)
+
+
+def _study(config: Config, directory: Path, parallel: int | None, ray: str | None, threads: int | None, gpus: float) -> list[str]:
+    """Perform a study and show what came of it; returns what could not be done."""
     from ..common.console import Console
     from ..pages.report import render_table, write_report
-    from ..studies.study import one_after_another
     from ..studies.study import study as run
 
-    directory = output or Path("runs") / config.name
     if parallel or ray:
         from ..studies.parallel import Placement, runner
         from .study_status import watching
 
         with watching(directory) as watch:
             report = run(config, directory, runner(Placement(parallel, ray, threads, gpus), watch))
-    elif threads or gpus:
-        raise UserError("--threads and --gpus are of runs at the same time; give --parallel N or --ray ADDRESS, too")
     else:
-        report = run(config, directory, one_after_another)
+        report = run(config, directory)
     write_report(report, directory)
     Console().print(render_table(report))
     print(f"report: {directory / 'report.html'}")
-    if report.failed:
-        raise typer.Exit(1)
+    return report.failed
+
+
+def _compare(studies: list[Path], directory: Path) -> None:
+    """Show and write what studies differ by."""
+    from ..common.console import Console
+    from ..pages.compare_page import render_terminal, write_comparison
+    from ..studies.compare import compare
+    from ..studies.read import read
+
+    comparison = compare([entry for study in studies for entry in read(study)])
+    page = write_comparison(comparison, directory)
+    Console().print(render_terminal(comparison))
+    print(f"page: {page}")

@@ -32,8 +32,9 @@ def print_status(directories: Sequence[str]) -> None:
     if len(directories) != 1:
         raise UserError("onelayer study status takes the directory of one study, for example: onelayer study status runs/quickstart")
     directory = Path(directories[0])
-    tasks = status(_recipe(directory), directory)
-    Console().print(Group(_table(tasks), Text(_summary(tasks))))
+    for study in sorted(path.parent for path in directory.glob(f"*/{STUDY}")) or [directory]:
+        tasks = status(_recipe(study), study)
+        Console().print(Group(Text(printable(str(study))), _table(tasks), Text(_summary(tasks))))
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def tables(comparison: Comparison, suite: str) -> list[Table]:
     for section in comparison.sections:
         if section.domain == suite:
             found += [results(section, comparison.level), differences(section, comparison.level)]
-            found += [contributions(section, comparison.level), replies(section)]
+            found += [contributions(section, comparison.level), algorithms(section, comparison.level), replies(section)]
     found.append(trainings(suite, [policy for policy in comparison.policies if policy.domain == suite]))
     return [table for table in found if table.rows]
 
@@ -101,6 +101,20 @@ def contributions(section: Section, level: float) -> Table:
         "full-parameter run is of the same recipe but for the trained set and the learning rate."
     )
     return Table(f"Contribution on {section.split}", header, rows, [note])
+
+
+def algorithms(section: Section, level: float) -> Table:
+    """Each trained set under each two algorithms; empty where there is just one."""
+    header = [Cell("policy"), Cell("minus"), *(Cell("difference", name) for name in _decodings(section))]
+    rows = [
+        [Cell(found.policy), Cell(found.sampled.other), *(_compared(found.figures(decoding)) for decoding in Decoding)]
+        for found in sorted(section.algorithms, key=lambda found: found.trained_set != "full")
+    ]
+    note = (
+        f"The same set trained by two algorithms on the same kind of episodes: pass@1, paired on the same items and training seeds, \u00b1 "
+        f"{level:.0%}. Holm: p corrected over all pairs of this table, where that changes it."
+    )
+    return Table(f"Algorithms on {section.split}", header, rows, [note])
 
 
 def replies(section: Section) -> Table:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -17,7 +18,7 @@ from pydantic import JsonValue
 from ..evals.protocol import UNTRAINED, Protocol, labels, protocol, training_settings, who
 from ..evals.records import Decoding, Evaluation, Recorded
 from ..evals.statistics import mcnemar
-from .compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section, TrainedSeed
+from .compare_records import AlgorithmDifference, Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section, TrainedSeed
 from .contribution import Contribution
 from .figures import policy_figures
 from .learning_curve import LearningCurve
@@ -258,7 +259,30 @@ def _section(split: str, rows: list[_Row]) -> Section:
         domain=split.rpartition("/")[0] or split,
         split=split,
         rows=[_row(*of) for of in zip(rows, figures[Decoding.SAMPLED], figures[Decoding.GREEDY], strict=True)],
+        algorithms=_algorithms(rows),
     )
+
+
+def _algorithms(rows: Sequence[_Row]) -> list[AlgorithmDifference]:
+    """Each two rows of one trained set that differ in the algorithm, the later minus the earlier."""
+
+    def episodes(row: _Row) -> tuple[object, ...]:
+        return row.policy.trained_set, row.policy.domain, row.policy.apart, row.one.base
+
+    pairs = [
+        (later, earlier)
+        for earlier, later in combinations([row for row in rows if row.policy.runs], 2)
+        if earlier.policy.algorithm != later.policy.algorithm and episodes(earlier) == episodes(later) and not later.differing(earlier)
+    ]
+    found = {}
+    for decoding in Decoding:
+        differences = [_compared(later, earlier, decoding) for later, earlier in pairs]
+        p_holm = corrected([("algorithms", one.difference.p) if one.difference else None for one in differences])
+        found[decoding] = [one.model_copy(update={"p_holm": p}) for one, p in zip(differences, p_holm, strict=True)]
+    return [
+        AlgorithmDifference(policy=later.label, trained_set=str(later.policy.trained_set), sampled=sampled, greedy=greedy)
+        for (later, _), sampled, greedy in zip(pairs, found[Decoding.SAMPLED], found[Decoding.GREEDY], strict=True)
+    ]
 
 
 def _base_of(row: _Row, rows: Sequence[_Row]) -> _Row | None:

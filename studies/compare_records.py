@@ -105,6 +105,20 @@ class ComparisonRow(BaseModel):
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
+class AlgorithmDifference(BaseModel):
+    """One trained set under two algorithms, trained on the same kind of episodes and measured in the same way."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: str = Field(description="the label of the row that the other is subtracted from")
+    trained_set: str
+    sampled: Compared
+    greedy: Compared = Field(description="p_holm of both: corrected over all pairs of the section")
+
+    def figures(self, decoding: Decoding) -> Compared:
+        return self.sampled if decoding is Decoding.SAMPLED else self.greedy
+
+
 class Section(BaseModel):
     """Everything measured on one split."""
 
@@ -113,6 +127,7 @@ class Section(BaseModel):
     domain: str = Field(description="the split's suite")
     split: str
     rows: list[ComparisonRow] = Field(description="bases, then the others as they were given")
+    algorithms: list[AlgorithmDifference] = Field(default=[], description="each trained set under each two algorithms")
 
 
 class Comparison(BaseModel):

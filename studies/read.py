@@ -1,4 +1,4 @@
-"""What a directory holds for a comparison: a study's base and runs, a run with its evaluations, or an evaluation."""
+"""What a directory holds for a comparison: the base and runs of a study or of several, a run with its evaluations, or an evaluation."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def read(path: Path) -> list[TrainedRun | Measurement]:
         return [read_run(path)]
     if (path / MANIFEST).is_file():
         return [Measurement(path, read_evaluation(path))]
+    if studies := sorted(found.parent for found in path.glob(f"*/{STUDY}")):
+        return [entry for study in studies for entry in read_study(study)]
     raise UserError(
         f"{path}: no run, study or complete evaluation, it has none of {CONFIG}, {STUDY} and {MANIFEST}; name the directory of one"
     )

@@ -121,6 +121,11 @@ class StudyConfig(BaseModel):
         description="sets compared with base and full, e.g. [layer:1, layer:3]; layers:each, layers:every:4 and layers:8-20 stand for "
         "one set for each of these layers",
     )
+    algorithms: list[str] = Field(
+        default=[],
+        description="names of algorithms to compare: each gets a study of its own, and all the same environment, prompts and limits "
+        "(empty: trainer.algorithm alone)",
+    )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         default=[0], min_length=1, description="training seeds; every set is trained once with each"
     )
@@ -136,7 +141,7 @@ class StudyConfig(BaseModel):
     base_samples: int = Field(default=8, ge=1, description="samples of each item for the base, whose majority vote over them is a row too")
     validation_items: int = Field(default=128, ge=2, description="items of the validation split that choose the learning rate")
 
-    @field_validator("trained_sets", "seeds", "lr_grid")
+    @field_validator("trained_sets", "algorithms", "seeds", "lr_grid")
     @classmethod
     def _distinct(cls, values: list[object]) -> list[object]:
         if twice := [value for at, value in enumerate(values) if value in values[:at]]:

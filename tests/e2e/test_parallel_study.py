@@ -12,6 +12,7 @@ import pytest
 from e2e.commands import finish, lines, onelayer, start, stop_when
 
 from onelayer.cli.main import main
+from onelayer.common.reading import read_yaml_mapping
 
 STUDY = [
     *("study", "quickstart", "trainer.steps=3", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.checkpoint_every=1"),
@@ -84,6 +85,27 @@ def test_a_run_that_fails_is_told_and_stops_no_other(tmp_path: Path, parallel: l
     (told,) = report["failed"]
     assert told.startswith("layer:1, lr 1e+30, seed 0: could not be done: ") and "not finite" in told
     assert "could not be done" in " ".join(capsys.readouterr().out.split())
+
+
+def test_algorithms_of_several_domains_are_set_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures of the pairs are those of the algorithms' own evaluations, under one environment for all."""
+    small = [*STUDY[2:], "study.trained_sets=[layer:3]", "study.seeds=[0]", "study.lr_grid=[1e-3]", "trainer.lr=1e-3"]
+    words = ["study", "math", "code", "study.algorithms=[grpo,gigpo,dr_grpo]", *small, "--output", str(tmp_path)]
+    assert main([*words, "--dry-run"]) == 0 and not list(tmp_path.iterdir())
+    assert main(words) == 0
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert {section["split"] for section in found["sections"]} == {"arithmetic/test", "functions/test"}
+    for section in found["sections"]:
+        rates = {row["policy"]: row["sampled"]["pass_rate"]["mean"] for row in section["rows"]}
+        pairs = {(pair["policy"], pair["sampled"]["other"]): pair["sampled"]["difference"] for pair in section["algorithms"]}
+        assert len(pairs) == 6  # three of each trained set
+        for (policy, other), difference in pairs.items():
+            assert policy.split()[1] == other.split()[1] and difference["difference"] == pytest.approx(rates[policy] - rates[other])
+    turns = {study.name: read_yaml_mapping(study / "study.yaml")["env"]["max_turns"] for study in tmp_path.iterdir() if study.is_dir()}
+    assert turns == {f"{domain}-{name}": 2 for domain in ("math", "code") for name in ("grpo", "gigpo", "dr_grpo")}
+    capsys.readouterr()
+    assert main(["study", "status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("3 of 3 done") == 6
 
 
 def test_without_a_study_or_a_cluster_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
