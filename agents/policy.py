@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..common import hub
 from ..common.errors import UserError
 from . import tiny
 from .config import ModelConfig
@@ -58,7 +59,9 @@ def load_base(config: ModelConfig) -> Base:
     device = check_device(config.device)
     source, options = (str(Path(path).parent), {"gguf_file": Path(path).name}) if gguf else (path, {})
     try:
-        if not gguf and Path(path).is_dir():
+        if not gguf and not Path(path).is_dir():
+            hub.settle()
+        elif not gguf:
             check_files(Path(path), config.trust_remote_code)
         model, loading = cast(
             "tuple[PreTrainedModel, dict[str, Any]]",

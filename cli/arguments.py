@@ -13,6 +13,26 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print every key of the recipe and what would be done; do nothing")]
 
 
+def _show_progress(quiet: bool) -> bool:
+    from ..common.progress import show
+
+    show(not quiet)
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_show_progress, help="show no progress on stderr")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as one JSON document, and nothing else on stdout")]
+
+
+def print_json(result: object) -> None:
+    """What `--json` prints. result: mappings, lists, pydantic models, data classes, paths and plain values."""
+    import json
+
+    from pydantic_core import to_jsonable_python
+
+    print(json.dumps(to_jsonable_python(result), indent=2))
+
+
 def split_recipe(recipe: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
     """Recipe and overrides: a first argument KEY=VALUE is no recipe."""
     if recipe is not None and "=" in recipe:

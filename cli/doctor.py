@@ -50,9 +50,8 @@ def doctor() -> None:
     """
     from rich import box
     from rich.markup import escape
-    from rich.table import Table
 
-    from ..common.console import Console
+    from ..common.console import Console, Table
 
     findings = list(examine())
     table = Table("what", "found", "what brings it", title="onelayer doctor", title_justify="left", box=box.SIMPLE_HEAD)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import datetime
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .arguments import Overrides
+from .arguments import AsJson, Overrides, Quiet, print_json
 
 if TYPE_CHECKING:
     from ..agents.agent import Player
     from ..agents.patch import Patch
     from ..envs.items import Split
-    from ..evals.records import PolicyInfo, Trained
+    from ..evals.records import Evaluation, PolicyInfo, Trained
     from ..trainers.config import Config
 
     Cast = Callable[[Config, str, Split], tuple[Player, PolicyInfo]]
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    context: typer.Context,
     suite: Annotated[
         str,
         typer.Option(
@@ -50,14 +53,16 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="sampling temperature; greedy is always measured too")] = 1.0,
     items: Annotated[int | None, typer.Option(metavar="N", min=2, help="only the first N items")] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="a new directory, or one to go on in  [default: runs/eval-SUITE-TIME]")
+        Path | None, typer.Option(metavar="DIR", help="a new directory, or one to go on in  [default: runs/eval-SUITE-WHO-...]")
     ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a policy on fixed items: a base, with or without patches, an endpoint, a rule, or a file of responses.
 
     Every policy plays the same items with the same seeds, sampled and greedy. The directory gets every sample with its episode
-    (samples.parquet) and the figures (evaluation.json). The same command with the same --output continues an evaluation that was
-    interrupted, and with a larger --n or --items adds to a complete one; what is there is not played again.
+    (samples.parquet) and the figures (evaluation.json). The same command continues an evaluation that was interrupted. With --output
+    and a larger --n or --items it adds to a complete one; what is there is not played again.
 
     \b
     Examples:
@@ -69,10 +74,9 @@ def evaluate(
       onelayer eval --suite math500 --responses theirs.jsonl
     """
     from ..common.console import Console
-    from ..common.errors import UserError
-    from ..envs import load
+    from ..common.errors import Interrupted, UserError
+    from ..common.progress import say
     from ..evals import suites
-    from ..evals.evaluator import first_items
     from .config import compose_suite
 
     others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
@@ -85,34 +89,77 @@ def evaluate(
     settings = [*selection.overrides, *(f"{key}={json.dumps(value)}" for key, value in shorthands.items())]
     settings += [f"eval.endpoint.url={json.dumps(endpoint)}"] if endpoint else []
     settings += overrides or []
-    directory = output or Path("runs") / f"eval-{suites.directory_name(suite)}-{datetime.now():%Y%m%d-%H%M%S}"
     several = len(selection.suites) > 1 or bool(selection.groups)
+    prepared = {one: compose_suite(one, settings) for one in selection.suites if not one.startswith(suites.LM_EVAL)}
+    check_items(prepared)
+    who = baseline or ("responses" if responses else (patch[0].parent if patch else Path(model)).name)
+    inputs = [path for path in (*(patch or []), responses, Path(model)) if path]
+    directory = output or default_directory(f"eval-{suites.directory_name(suite)}-{suites.directory_name(who)}", settings, inputs, prepared)
     places = {one: directory / suites.directory_name(one) if several else directory for one in selection.suites}
     check_place(directory, several)
-
-    prepared = {one: compose_suite(one, settings) for one in places if not one.startswith(suites.LM_EVAL)}
-    for config, split_name in prepared.values():  # what is missing is said before the first episode is played
-        first_items(load(config.env, split_name), config.eval.items)
+    if directory.exists():
+        say(f"going on in {directory}")
 
     from ..pages.report import render_evaluation
 
     cast: Cast | None = None
-    found, console = {}, Console()
-    for one, place in places.items():
-        if several:
-            console.print(one, style="bold", markup=False, emoji=False)
-        if one.startswith(suites.LM_EVAL):
-            found[one] = harness(one, settings, patch or [], place)
-        else:
-            config, split_name = prepared[one]
-            cast = cast or policies(config, patch or [], baseline, responses)
-            found[one] = play(cast, config, split_name, place, responses)
-        console.print(render_evaluation(found[one]))
-    if several:
-        result = suites.write_suites(directory, found, selection)
-        if result.groups:
-            console.print(suites.table(result))
+    found: dict[str, Evaluation] = {}
+    console = Console(quiet=as_json)
+    try:
+        for one, place in places.items():
+            if several:
+                console.print(one, style="bold", markup=False, emoji=False)
+            if one.startswith(suites.LM_EVAL):
+                found[one] = harness(one, settings, patch or [], place)
+            else:
+                config, split_name = prepared[one]
+                cast = cast or policies(config, patch or [], baseline, responses)
+                found[one] = play(cast, config, split_name, place, responses)
+            console.print(render_evaluation(found[one]))
+    except KeyboardInterrupt:
+        command = ["onelayer", *(context.obj or sys.argv[1:]), *([] if output else ["--output", directory])]
+        raise Interrupted(signal.SIGINT, f"what was played is kept in {directory}", command) from None
+    result = suites.write_suites(directory, found, selection) if several else None
+    if as_json:
+        print_json({"directory": directory, "evaluations": found, "groups": result.groups if result else {}})
+        return
+    if result and result.groups:
+        console.print(suites.table(result))
     print(f"records: {directory}")
+
+
+def check_items(prepared: dict[str, tuple[Config, str]]) -> None:
+    """Look for the items of all suites before the first episode. Raises UserError, which names every suite whose items are missing."""
+    from ..common.errors import UserError
+    from ..envs import load
+    from ..evals.evaluator import first_items
+
+    problems: list[str] = []
+    for config, split_name in prepared.values():
+        try:
+            first_items(load(config.env, split_name), config.eval.items)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("; ".join(problems) if len(problems) == 1 else f"{len(problems)} of {len(prepared)} suites: {'; '.join(problems)}")
+
+
+def default_directory(stem: str, settings: Sequence[str], inputs: Sequence[Path], prepared: dict[str, tuple[Config, str]]) -> Path:
+    """Where an evaluation goes that names no --output: the directory that the same command has begun and not finished, else a new one.
+
+    inputs: files and directories that it depends on; others than before, as their sizes and times tell, are another evaluation.
+    """
+    from ..evals.protocol import fingerprint
+    from ..evals.records import MANIFEST
+    from ..evals.suites import SUITES
+
+    files = [file for path in inputs for file in (sorted(path.glob("*")) if path.is_dir() else [path]) if file.is_file()]
+    stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    configs = [(suite, split, config.model_dump_json()) for suite, (config, split) in prepared.items()]
+    stem = f"{stem}-{fingerprint(settings, stamps, configs)[:6]}"
+    names = (f"{stem}-{number}" if number > 1 else stem for number in count(1))
+    directories = (Path("runs", name) for name in names)
+    return next(directory for directory in directories if not (directory / MANIFEST).exists() and not (directory / SUITES).exists())
 
 
 def check_place(directory: Path, several: bool) -> None:

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        code = app(words, prog_name="onelayer", standalone_mode=False) or 0
+        code = app(words, prog_name="onelayer", standalone_mode=False, obj=words) or 0
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             _say("interrupted")
     except Exception as error:

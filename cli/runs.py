@@ -41,10 +41,9 @@ def list_runs(
         for entry in entries:
             print(json.dumps({"directory": str(entry.directory), "kind": entry.kind, "state": entry.state, "problem": entry.problem}))
         return
-    from rich.table import Table
     from rich.text import Text
 
-    from ..common.console import Console
+    from ..common.console import Console, Table
 
     table = Table("directory", "kind", "state", "what", "result", box=None)
     for entry in entries:

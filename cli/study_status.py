@@ -10,10 +10,9 @@ from pathlib import Path
 
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from ..common.console import Console
+from ..common.console import Console, Table
 from ..common.errors import UserError
 from ..common.text import printable
 from ..studies.status import State, TaskStatus, status

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..common import hub
 from ..common.errors import UserError
 from ..common.reading import LARGEST_LINES, parse_json, read_bytes
 from .items import Split
@@ -80,6 +81,7 @@ def read_lines(path: Path) -> list[Record]:
 
 def _datasets(name: str, otherwise: str) -> Any:
     try:
+        hub.settle()
         import datasets
     except ImportError as error:
         raise UserError(f"{name}: not at hand; {otherwise}, or pip install datasets to fetch it from the hub") from error

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents.agent import Agent, Player
 from ..agents.config import engine_row
@@ -27,12 +26,12 @@ from ..agents.episodes import Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded
 from ..agents.patch import Patch
 from ..agents.policy import Base
-from ..common.console import Console
+from ..agents.verdicts import CORRECT
 from ..common.cost import Cost, Meter, git_commit, hardware, versions
 from ..common.errors import UserError
 from ..common.files import owned, write_atomically
+from ..common.progress import progress
 from ..common.seeds import derive_seed
-from ..common.text import printable
 from ..envs.config import model_of
 from ..envs.items import Item, Split
 from ..envs.pool import Pool
@@ -83,7 +82,6 @@ def evaluate(
     policy: PolicyInfo,
     recipe: Mapping[str, JsonValue] | None = None,
     samples: int | None = None,
-    console: Console | None = None,
 ) -> Evaluation:
     """Play every item `samples` times at the configured temperature and once greedily; write the records and the manifest.
 
@@ -118,7 +116,7 @@ def evaluate(
             process = 1 + max(there.journal.spent, default=-1)
             tell()
             try:
-                for sample in _play(agent, pool, wanted, there.samples, config, meter, policy, failures, console):
+                for sample in _play(agent, pool, wanted, there.samples, config, meter, policy, failures):
                     there.samples[sample.key] = sample
                     journal.add(sample)
                     if journal.due:
@@ -301,19 +299,16 @@ def _play(
     meter: Meter,
     policy: PolicyInfo,
     failures: Failures,
-    console: Console | None,
 ) -> Iterator[Sample]:
     """The samples that are not there yet, as they end."""
     read, has_tokens = prompt_reader(agent), agent.engine.returns_tokens
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     missing = {decoding: [one for one in wanted.values() if one.decoding is decoding and one.key not in there] for decoding in Decoding}
-    with Progress(*columns, console=console or Console(), transient=True) as progress:
-        for decoding, due in missing.items():
-            if not due:
-                continue
-            of_all = sum(one.decoding is decoding for one in wanted.values())
-            task = progress.add_task(f"evaluating {printable(policy.name)}, {decoding.value}", total=of_all, completed=of_all - len(due))
-            sampling = sampling_of(config, decoding, agent.config.reply_length)
+    for decoding, due in missing.items():
+        if not due:
+            continue
+        done = [there[key] for key, one in wanted.items() if one.decoding is decoding and key in there]
+        right, sampling = sum(one.verdict == CORRECT for one in done), sampling_of(config, decoding, agent.config.reply_length)
+        with progress(f"{policy.name}, {decoding}", len(done) + len(due), len(done), every=10) as shown:
             for episode in play(agent, pool, [one.play for one in due], sampling):
                 one = due[episode.index]
                 meter.tokens += episode.tokens or 0
@@ -325,7 +320,9 @@ def _play(
                     sample=one.sample,
                     **columns_of(episode, read, has_tokens),
                 )
-                progress.advance(task)
+                right += episode.verdict == CORRECT
+                shown.note(f"pass@1 so far {right / (shown.done + 1):.3f}")
+                shown.advance()
                 failures.watch(episode)
 
 

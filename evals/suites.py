@@ -140,8 +140,9 @@ def mean(suites: Sequence[Evaluation], decoding: Decoding) -> Rate:
 
 def table(result: Suites) -> Any:
     """The groups, for a terminal."""
-    from rich.table import Table
     from rich.text import Text
+
+    from ..common.console import Table
 
     shown = Table("group", "suites", "sampled", "greedy", title="Means over suites")
     for name, group in result.groups.items():

@@ -12,9 +12,9 @@ from plotly.offline import get_plotlyjs
 from pydantic import BaseModel
 from rich import box
 from rich.console import Group
-from rich.table import Table as RichTable
 from rich.text import Text
 
+from ..common.console import Table as RichTable
 from ..common.text import shown
 from ..evals.replies import STATISTICS, ReplyStatistics
 from ..evals.statistics import Difference, Rate

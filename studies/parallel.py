@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import UserError
+from ..common.errors import Interrupted, UserError
 from ..trainers.config import Config
-from ..trainers.run import Interrupted
 from ..trainers.train import Prepared, prepare
 from .tasks import BASE, Task, perform, stages
 
@@ -61,8 +59,6 @@ def runner(placement: Placement, watch: Callable[[], None] = lambda: None) -> Ca
     def run(prepared: Prepared, directory: Path) -> dict[Task, str]:
         try:
             return _run(ray, placement, prepared, directory, watch)
-        except KeyboardInterrupt:
-            raise Interrupted(signal.SIGINT, "") from None
         finally:
             ray.shutdown()
 

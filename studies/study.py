@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import platform
-import shlex
+import signal
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from ..agents.agent import make_agent
 from ..agents.episodes import assert_prompts_fit
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
-from ..common.errors import UserError
+from ..common.errors import Interrupted, UserError
 from ..common.files import owned
 from ..envs import check_disjoint, load
 from ..envs.pool import open_pool
@@ -27,9 +27,10 @@ from ..trainers.config import Config
 from ..trainers.held_out import HeldOut
 from ..trainers.manifest import HELD_OUT, METRICS, complete_manifest
 from ..trainers.metrics import read_lines, read_metrics
-from ..trainers.run import Interrupted, claim
+from ..trainers.run import claim
 from ..trainers.train import Prepared, evaluation_suite, prepare
 from .held_out_curve import Curve
+from .outlook import Outlook
 from .store import STUDY
 from .study_report import ArmRecords, LearningRateTrial, StudyReport, Training, build_report
 from .tasks import BASE, Task, perform, recorded, reported, stages, trials
@@ -47,9 +48,11 @@ _log = logging.getLogger(__name__)
 def one_after_another(prepared: Prepared, directory: Path) -> Failures:
     """Do all tasks in this process. Raises UserError where the base cannot be evaluated: there is nothing to compare then."""
     failures: dict[Task, str] = {}
+    outlook = Outlook(sum(prepared.config.study.runs(trained.spec) for trained in prepared.sets), directory)
     for name in (BASE, *(trained.spec for trained in prepared.sets)):
         for stage in stages(name, prepared.config, directory):
             for task in stage:
+                outlook.tell(task)
                 for attempt in range(1, ATTEMPTS + 1):
                     try:
                         perform(task, prepared, directory)
@@ -76,9 +79,10 @@ def study(config: Config, directory: Path, run: Runner = one_after_another) -> S
         claim(directory / STUDY, prepared.config)
         try:
             failures = run(prepared, directory)
-        except Interrupted as stop:
-            command = ["onelayer", "study", str(directory / STUDY), "--output", str(directory)]
-            raise Interrupted(stop.signal, shlex.join(command)) from stop
+        except (Interrupted, KeyboardInterrupt) as stop:
+            number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
+            command = ["onelayer", "study", directory / STUDY, "--output", directory]
+            raise Interrupted(number, f"the study is in {directory}", command) from stop
         return _report(prepared, directory, failures, time.perf_counter() - started)
 
 

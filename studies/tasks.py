@@ -15,7 +15,6 @@ from typing import Literal
 from ..agents import patch
 from ..agents.agent import make_agent
 from ..agents.policy import Base
-from ..common.console import Console
 from ..common.errors import UserError
 from ..envs import load
 from ..envs.config import EnvConfig
@@ -130,7 +129,6 @@ def _evaluate(task: Task, prepared: Prepared, directory: Path, runs: list[Path])
             policy=model_policy(base, config.model.path, patches, [training_of(complete_manifest(run)) for run in runs]),
             recipe=recipe_of(config, env, settings),
             samples=None if runs else config.study.base_samples,
-            console=Console(stderr=True),
         )
 
 

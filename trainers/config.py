@@ -161,6 +161,10 @@ class StudyConfig(BaseModel):
             return own
         return [self.layer_lr] if self.layer_lr and trained_set != "full" else self.lr_grid
 
+    def runs(self, trained_set: str) -> int:
+        """Training runs of one set: each rate with the first seed, the best with the others."""
+        return len(self.rates(trained_set)) + len(self.seeds) - 1
+
     @property
     def chooses_lr(self) -> bool:
         """Whether any set's learning rate is chosen on the validation split."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import signal
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -26,15 +26,14 @@ from types import FrameType
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..agents import patch
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
-from ..common.console import Console
 from ..common.cost import Cost, Meter, git_commit, hardware, versions
-from ..common.errors import UserError
+from ..common.errors import Interrupted, UserError
 from ..common.files import GrowingFile, atomically, growing, owned, write_atomically
+from ..common.progress import progress
 from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from ..envs.items import Split
 from .algorithms.earlier import upgraded
@@ -46,14 +45,6 @@ from .metrics import read_metrics
 NO_SIGNAL = "no group of any step had an advantage (all its episodes were paid alike), so nothing was learned and the patch is the base"
 
 _log = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its checkpoint is written."""
-
-    def __init__(self, number: int, remedy: str):
-        super().__init__(f"stopped by {signal.Signals(number).name}; continue with: {remedy}")
-        self.signal, self.exit_code = number, 128 + number
 
 
 class Run:
@@ -91,19 +82,11 @@ class Run:
 
     def steps(self, start: int, stop: int) -> Iterator[int]:
         """The steps still to do, under a progress display."""
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
-            task = progress.add_task(self._trained.spec, total=stop, completed=start, note="")
-            self.note = lambda note: progress.update(task, note=note)
+        with progress(self._trained.spec, stop, start, stays=True) as shown:
+            self.note = shown.note
             for step in range(start, stop):
                 yield step
-                progress.advance(task)
+                shown.advance()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -230,6 +213,8 @@ class Run:
                 signal.signal(number, self._stop)
         try:
             yield
+        except KeyboardInterrupt:
+            raise self._interrupted(signal.SIGINT) from None
         finally:
             with suppress(ValueError):
                 for number, handler in handlers.items():
@@ -238,12 +223,17 @@ class Run:
 
     def _stop_if_asked(self) -> None:
         if self._signal is not None:
-            raise Interrupted(self._signal, shlex.join(["onelayer", "train", "--resume", str(self.directory)]))
+            raise self._interrupted(self._signal)
+
+    def _interrupted(self, number: int) -> Interrupted:
+        return Interrupted(number, f"the run is in {self.directory}", ["onelayer", "train", "--resume", self.directory])
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:  # asked twice: at once
             raise KeyboardInterrupt
         self._signal = number
+        with suppress(RuntimeError):  # the signal came while another line was written
+            print("finishing this step; a second Ctrl-C stops at once, and loses the steps since the last checkpoint", file=sys.stderr)
 
 
 def claim(path: Path, config: Config) -> None:
