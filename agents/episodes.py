@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from .length import UNLIMITED
 from .verdicts import CORRECT, ERROR, OVERLONG, WRONG
 
 SOLVED = 1 - 1e-6  # a sum of rewards that counts as 1: environments may add it up of parts
+MOST_METRICS, LONGEST_NAME = 32, 64  # figures of an episode that are kept, and characters of their names
 PROBES = 8  # episodes that are begun to see whether prompts fit
 
 
@@ -92,6 +94,17 @@ class Episode:
     def reward(self) -> float:
         """Sum over the steps."""
         return sum(step.reward for step in self.steps)
+
+    @property
+    def metrics(self) -> dict[str, float] | None:
+        """What the environment's `info` holds as `metrics`, figures by name, summed over the steps as the reward is; None: nothing."""
+        found: dict[str, float] = {}
+        for step in self.steps:
+            told = step.info.get("metrics")
+            for name, value in told.items() if isinstance(told, dict) else ():
+                if isinstance(value, int | float) and math.isfinite(value) and (name in found or len(found) < MOST_METRICS):
+                    found[str(name)[:LONGEST_NAME]] = found.get(str(name)[:LONGEST_NAME], 0.0) + float(value)
+        return found or None
 
     @property
     def verdict(self) -> str:

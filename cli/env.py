@@ -114,7 +114,9 @@ def _play(config: EnvConfig, game: gym.Env[str, str], item: str | None, gold: bo
     if gold and not ready:
         raise UserError(f"{config.id}: names no gold actions for {info.get('item', 'this item')}; play it yourself, without --gold")
     _show(f"[{info['item']}]" if "item" in info else "", observation, info)
-    total, ended = 0.0, False
+    if not gold and len(form := _gold(game, _another(game, info))) == 1:
+        print(f"An action that solves another item:\n{form[0]}")
+    played, total, ended = info.get("item"), 0.0, False
     while not ended:
         try:
             action = ready.pop(0) if ready else _read()
@@ -128,7 +130,21 @@ def _play(config: EnvConfig, game: gym.Env[str, str], item: str | None, gold: bo
         total, ended = total + float(reward), terminated or truncated
         _show(f"reward {reward:g}" if reward or ended else "", "" if terminated else observation, {} if ended else info)
     solved = info.get("verdict") == "correct" if "verdict" in info else total >= 1
+    if not (ended and solved) and (right := _gold(game, played)):
+        print("gold:", *right, sep="\n")
     print(f"{'solved' if ended and solved else 'not solved'}, reward {total:g}" + (f", {info['verdict']}" if "verdict" in info else ""))
+
+
+def _gold(game: gym.Env[str, str], item: str | None) -> list[str]:
+    """The gold actions of an item as text for the terminal; none where the environment names none."""
+    actions = list(game.get_wrapper_attr("gold")(item)) if item and game.has_wrapper_attr("gold") else []
+    return ["\n".join(map(printable, action.split("\n"))) for action in actions]
+
+
+def _another(game: gym.Env[str, str], info: dict) -> str | None:
+    """An item of the split that is not played; None where none is known."""
+    ids = game.get_wrapper_attr("items") if game.has_wrapper_attr("items") else ()
+    return next((id for id in ids if isinstance(id, str) and id != info.get("item")), None)
 
 
 @app.command("new")

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
@@ -32,7 +33,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TextIO
 
 import gymnasium as gym
 import numpy as np
@@ -40,6 +41,7 @@ import numpy as np
 from ..common.errors import UserError
 
 Data = dict[str, Any]
+PRINTED = 2000  # characters of what an environment prints that are shown
 
 
 class Host:
@@ -205,6 +207,26 @@ def serve() -> None:
         host.close()
 
 
+class Beginning(io.TextIOBase):
+    """Standard output of which only the beginning is shown: a grader may print at every step."""
+
+    def __init__(self, out: TextIO, left: int = PRINTED):
+        self._out, self._left = out, left
+
+    def write(self, text: str, /) -> int:
+        self._out.write(text[: self._left])
+        if 0 < self._left <= len(text):
+            self._out.write("\n[the environment prints more, which is not shown]\n")
+        self._left = max(0, self._left - len(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    def fileno(self) -> int:
+        return self._out.fileno()
+
+
 def _own_streams() -> tuple[int, int]:
     """Standard input and output under other numbers; environments get an empty one and standard error."""
     kept = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 64) for number in (0, 1)]
@@ -212,6 +234,7 @@ def _own_streams() -> tuple[int, int]:
     os.dup2(empty, 0)
     os.dup2(2, 1)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout = Beginning(sys.stdout)
     return kept[0], kept[1]
 
 

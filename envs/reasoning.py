@@ -91,6 +91,7 @@ class ReasoningGymEnv(gym.Env[str, str]):
         except Exception:  # some tasks' graders raise on text that is no answer at all: the responder's fault, not ours
             reward = 0.0
         info = {"item": self._item, "verdict": "correct" if reward >= 1 else "wrong", "answer": answer[:200]}
+        info["gold"] = str(self.items[self._item]["answer"])
         return self.items[self._item]["question"], min(max(reward, 0.0), 1.0), True, False, info
 
     def gold(self, item: str) -> list[str]:

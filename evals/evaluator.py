@@ -41,7 +41,7 @@ from .failures import Failures
 from .journal import JOURNAL, Entries, RequestCounts, Spent, add_up, open_journal, read_journal
 from .protocol import fingerprint, section
 from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
-from .replies import mean_of, reply_statistics
+from .replies import mean_metrics, mean_of, reply_statistics
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
 
@@ -285,6 +285,7 @@ def summarise(samples: Sequence[Sample], types: Mapping[str, str] | None = None)
         corrected=mean_of([step.corrected for one in samples for step in one.steps]),
         errors=sum(sample.error is not None for sample in samples),
         by_type=_by_type(outcomes, types or {}),
+        metrics=mean_metrics(sample.metrics for sample in samples),
         verdicts=dict(sorted(Counter(sample.verdict for sample in samples).items())),
         **reply_statistics(samples),
     )

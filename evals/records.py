@@ -170,6 +170,9 @@ class Scores(ReplyStatistics, SolveRates):
     )
     errors: int = Field(ge=0, description="samples lost to failing environments; they count as wrong")
     by_type: dict[str, TypeScore] = Field(description="the figures of each task type; empty where items have none")
+    metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default={}, description="means of the environment's own figures, over the samples that have them"
+    )
     verdicts: dict[str, NonNegativeInt] = Field(description="how often each verdict was given")
 
 

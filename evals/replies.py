@@ -6,7 +6,8 @@ leaderboard's page, JSON and CSV.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,15 @@ STATISTICS: dict[str, Statistic] = {
     name: row for name, field in ReplyStatistics.model_fields.items() for row in field.metadata if isinstance(row, Statistic)
 }
 """By the name of the field."""
+
+
+def mean_metrics(found: Iterable[Any]) -> dict[str, float]:
+    """The mean of each figure over the samples that have it. found: of each sample a mapping, its pairs, or null."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for metrics in found:
+        for name, value in dict(metrics or {}).items():
+            values[name].append(value)
+    return {name: float(np.mean(of)) for name, of in values.items()}
 
 
 def reply_statistics(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator
 
 from ..agents.verdicts import CORRECT
 from ..common.errors import UserError, first_problem
@@ -77,7 +77,18 @@ class Sample(BaseModel):
     truncated: bool | None = Field(description="a response reached max_tokens without an end; null: not measured")
     error: str | None = Field(description="how the sample was lost, where the environment or an endpoint failed")
     ending: str = Field(description="what the environment said last")
+    gold: str | None = Field(default=None, description="the right answer, where the environment tells it after a step; never in a prompt")
+    metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = Field(
+        default=None,
+        description="the environment's own figures by name (parts of the reward), summed over the steps; null: it has none",
+    )
     steps: Annotated[list[SampleStep], FailFast()] = Field(description="the episode")
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _of_pairs(cls, found: Any) -> Any:
+        """Parquet holds a mapping as a list of pairs."""
+        return dict(found) if isinstance(found, list) else found
 
     @property
     def correct(self) -> bool:
@@ -105,7 +116,7 @@ def prompt_reader(agent: Player) -> Reader:
 def columns_of(episode: Episode, read: Reader, has_tokens: bool, advantages: Sequence[float] | None = None) -> dict[str, Any]:
     """What both kinds of files hold of an episode. advantages: one for each step; null: nothing was learned from it.
 
-    The answer is that in the `info` of its last step (an environment may name none).
+    The answer and the gold are those in the `info` of its last step (an environment may name none).
     """
     steps = [
         {
@@ -122,7 +133,8 @@ def columns_of(episode: Episode, read: Reader, has_tokens: bool, advantages: Seq
         }
         for number, step in enumerate(episode.steps)
     ]
-    answer = episode.steps[-1].info.get("answer") if episode.steps else None
+    last = episode.steps[-1].info if episode.steps else {}
+    answer, gold = last.get("answer"), last.get("gold")
     columns = {
         "item": episode.play.item,
         "seed": episode.play.seed,
@@ -134,6 +146,8 @@ def columns_of(episode: Episode, read: Reader, has_tokens: bool, advantages: Seq
         "truncated": episode.truncated,
         "error": episode.error,
         "ending": episode.ending,
+        "gold": None if gold is None else str(gold),
+        "metrics": episode.metrics,
         "steps": steps,
     }
     return {name: _clean(value) for name, value in columns.items()}
@@ -162,7 +176,8 @@ def _episode_fields() -> list[tuple[str, pa.DataType]]:
     step = {"observation": text, "prompt": text, "response": text, "action": text, "reward": number, "truncated": truth, "valid": truth}
     step |= {"corrected": truth, "token_ids": pa.list_(count), "advantage": number}
     fields = {"seed": pa.int64(), "env_seed": pa.int64(), "verdict": text, "reward": number, "answer": text, "tokens": count}
-    fields |= {"truncated": truth, "error": text, "ending": text, "steps": pa.list_(pa.struct(list(step.items())))}
+    fields |= {"truncated": truth, "error": text, "ending": text, "gold": text, "metrics": pa.map_(text, number)}
+    fields |= {"steps": pa.list_(pa.struct(list(step.items())))}
     return list(fields.items())
 
 
@@ -279,6 +294,8 @@ def _clean(value: Any) -> Any:
     """Text that UTF-8 can hold: an environment may leave half a surrogate pair."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_clean(name): item for name, item in value.items()}
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [{name: _clean(item) for name, item in step.items()} for step in value]
     return value

@@ -55,6 +55,12 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
         header = ["decoding", *(one.label for one in STATISTICS.values())]
         rows = [[name, *(one.text(getattr(scores, key)) for key, one in STATISTICS.items())] for name, scores in by_decoding.items()]
         tables.append(_table("Replies", header, rows))
+    if own := dict.fromkeys(name for scores in by_decoding.values() for name in scores.metrics):
+        rows = [
+            [drawn, *(f"{scores.metrics[name]:.3f}" if name in scores.metrics else "-" for name in own)]
+            for drawn, scores in by_decoding.items()
+        ]
+        tables.append(_table("Environment", ["decoding", *own], rows))
     if len(evaluation.sampled.by_type) > 1:
         header = ["task type", "items", *(f"{name} [95%]" for name in by_decoding)]
         rows = []

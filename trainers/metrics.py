@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
@@ -16,6 +16,8 @@ LARGEST_FILE, LARGEST_LINE = 256 << 20, 16 << 20  # bytes: a step has about a th
 MOST_STEPS = 1 << 18
 """Lines of a file: read, each takes two kilobytes."""
 LAST_STEP = 10**9
+PART = "part/"
+"""Before the names of an environment's own figures in the metrics file."""
 
 
 class OfStep(BaseModel):
@@ -47,6 +49,17 @@ class StepMetrics(OfStep):
     dropped: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="episodes left out, since environments failed")
     groups_kept: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="groups with an advantage")
     truncated: float | None = Field(default=None, ge=0, le=1, description="share of replies that reached agent.max_tokens")
+    parts: dict[str, float] = Field(
+        default={}, description="means of the environment's own figures; a key part/NAME each in the file", exclude=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_parts(cls, line: Any) -> Any:
+        if not isinstance(line, dict):
+            return line
+        found = {key.removeprefix(PART): value for key, value in line.items() if key.startswith(PART) and value is not None}
+        return {"parts": found} | line
 
 
 Line = TypeVar("Line", bound=OfStep)

@@ -30,6 +30,7 @@ from ..envs.items import Split
 from ..envs.pool import Pool, open_pool
 from ..evals.failures import ALWAYS, LOST_SHARE
 from ..evals.records import cut_off_warning
+from ..evals.replies import mean_metrics
 from .algorithms.steps import Steps
 from .config import Config, TrainerConfig
 from .forward import default_tokens
@@ -37,6 +38,7 @@ from .held_out import HeldOut, panel_of, panel_player
 from .kept import KeptEpisodes
 from .learner import Learner
 from .manifest import CHECKPOINT, CONFIG, PATCH, complete_manifest, read_manifest
+from .metrics import PART
 from .optimizer import learning_rates
 from .rows import TrainingRow, make_rows, survivors
 from .run import Run, claim, summary_writer
@@ -316,6 +318,7 @@ def rollout_metrics(played: Sequence[Episode], groups: Sequence[Group]) -> dict[
     return {
         "reward": float(np.mean([episode.reward for episode in episodes])),
         "success": float(np.mean([episode.verdict == CORRECT for episode in episodes])),
+        **{f"{PART}{name}": mean for name, mean in mean_metrics(episode.metrics for episode in episodes).items()},
         "episodes": len(episodes),
         "groups_sampled": len({episode.play.group for episode in played}),
         "groups_kept": sum(group.has_signal for group in groups),

@@ -82,6 +82,7 @@ class MathEnv(gym.Env[str, str]):
         else:
             observation = feedback(item.question, answer)
         info = {"item": item.id, "verdict": str(verdict), "answer": answer, "valid": answer is not None, "anchor": observation}
+        info["gold"] = " or ".join(gold.text for gold in golds_of(item))
         return observation, float(solved), over, False, info
 
 

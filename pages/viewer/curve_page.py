@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.text import shown
 from ...evals.protocol import algorithm_of, labels, section, training_settings
 from ...studies.pairing import pooled
 from ...studies.store import State, StoreEntry, trained_on
 from ...trainers.config import settings_of
+from ...trainers.metrics import PART
 from .charts import COLORS, DASHES, Axis, Chart, ChartLine, PlotMark, axis, polyline
 from .run_index import Point
 
@@ -26,6 +28,16 @@ Y = {
     "grad_norm": "gradient norm",
     "response_length": "tokens of a response",
 }
+
+
+def measures(runs: Iterable[Sequence[Point]]) -> dict[str, str]:
+    """What curves can be drawn of, and its title: what all runs have, then the environments' own figures."""
+    points = [point for run in runs for point in run]
+    own = sorted({key for point in points for key in point if key.startswith(PART)})
+    titles = Y | {key: shown(key.removeprefix(PART)) for key in own}
+    return {key: title for key, title in titles.items() if any(_value(point, key) is not None for point in points)}
+
+
 MOST_LINES = 24
 """Policies in one chart: more are narrowed by name."""
 Run = tuple[str, StoreEntry, Mapping[str, Any], Sequence[Point]]
@@ -128,17 +140,17 @@ def _seed(run: Run) -> Seed:
     return Seed(name, _trainer(recipe).get("seed"), points, steps if isinstance(steps, int) else None, entry.state)
 
 
-def suite_charts(policies: Sequence[TrainedPolicy], x: str, y: str) -> list[SuiteChart]:
+def suite_charts(policies: Sequence[TrainedPolicy], x: str, y: str, title: str) -> list[SuiteChart]:
     """A chart for each suite and kind of episodes: a line for each policy, of several seeds a thin one each and their mean."""
     by_suite: defaultdict[str, list[TrainedPolicy]] = defaultdict(list)
     for policy in policies:
         by_suite[policy.suite].append(policy)
-    return [_suite_chart(name, members[:MOST_LINES], len(members) - MOST_LINES, x, y) for name, members in sorted(by_suite.items())]
+    return [_suite_chart(name, members[:MOST_LINES], len(members) - MOST_LINES, x, y, title) for name, members in sorted(by_suite.items())]
 
 
-def _suite_chart(name: str, policies: Sequence[TrainedPolicy], left_out: int, x: str, y: str) -> SuiteChart:
+def _suite_chart(name: str, policies: Sequence[TrainedPolicy], left_out: int, x: str, y: str, title: str) -> SuiteChart:
     points = [point for policy in policies for seed in policy.seeds for point in seed.points]
-    across, up = _axes(points, x, y)
+    across, up = _axes(points, x, y, title)
     lines, rows = [], []
     for at, policy in enumerate(policies):
         color, dash = at % COLORS, at // COLORS % DASHES
@@ -155,20 +167,18 @@ def _suite_chart(name: str, policies: Sequence[TrainedPolicy], left_out: int, x:
         line = ChartLine(policy.name, color, dash, polyline(mean, across, up), marks=marks)
         lines.append(line)
         rows.append((policy, line, last[1] if last else None))
-    chart = Chart(name, f"{Y[y]} against {X[x]} on {name}; the last figures are in the table", across, up, lines)
+    chart = Chart(name, f"{title} against {X[x]} on {name}; the last figures are in the table", across, up, lines)
     return SuiteChart(name, chart, rows, max(0, left_out))
 
 
 def run_charts(points: Sequence[Point]) -> list[Chart]:
     """The curves of one run, a chart for each figure that it has."""
     charts = []
-    for key, title in Y.items():
+    for key, title in measures([points]).items():
         values = [_value(point, key) for point in points]
-        if not any(value is not None for value in values):
-            continue
         if key == "reward" and values == [_value(point, "success") for point in points]:
             continue  # where every episode pays 1 or nothing the two are one
-        x, y = _axes(points, "step", key)
+        x, y = _axes(points, "step", key, title)
         curve = _curve(points, "step", key)
         last = next(point for point in reversed(curve) if point[1] is not None)
         marks = [PlotMark(x.percent(last[0]), 100 - y.percent(last[1] or 0.0), f"step {last[0]:g}: {last[1]:.3g}")]
@@ -180,10 +190,10 @@ def run_charts(points: Sequence[Point]) -> list[Chart]:
     return charts
 
 
-def _axes(points: Sequence[Point], x: str, y: str) -> tuple[Axis, Axis]:
+def _axes(points: Sequence[Point], x: str, y: str, title: str) -> tuple[Axis, Axis]:
     values = [value for point in points if (value := _value(point, y)) is not None]
     return axis([float(point[x]) for point in points], X[x], zero=True, whole=x != "seconds"), axis(
-        values, Y[y], zero=y in ("success", "held_out", "reward", "kl")
+        values, title, zero=y in ("success", "held_out", "reward", "kl")
     )
 
 

@@ -144,5 +144,8 @@ def _opened(there: Episodes, row: int, prompts: bool, full: bool) -> dict[str, A
         }
         for step in found.get("steps") or []
     ]
-    head = {name: value if isinstance(value, int | float | bool) else text(value) for name, value in found.items() if name != "steps"}
+    head: dict[str, Any] = {
+        name: value if isinstance(value, int | float) else text(value) for name, value in found.items() if name != "steps"
+    }
+    head["metrics"] = {text(name): value for name, value in dict(found.get("metrics") or {}).items()}
     return {"problem": "", "head": head, "steps": steps, "cut": cut}

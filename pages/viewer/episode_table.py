@@ -55,6 +55,8 @@ _IN_FULL = [
     "truncated",
     "error",
     "ending",
+    "gold",
+    "metrics",
 ]
 _STEP = ["observation", "prompt", "response", "action", "reward", "truncated", "valid", "advantage"]
 IntArray = NDArray[np.int64]

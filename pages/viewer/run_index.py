@@ -23,7 +23,7 @@ from ...studies.store import METRICS, RECIPE, REPORT, RUN, STUDY, DirectoryKind,
 from ...studies.study_report import StudyReport, read_report
 from ...trainers.held_out import HeldOut
 from ...trainers.manifest import HELD_OUT
-from ...trainers.metrics import read_lines, read_metrics
+from ...trainers.metrics import PART, read_lines, read_metrics
 from .episode_table import Episodes, GrowingEpisodes, Version, open_episodes
 
 LOOK_EVERY = 1.0
@@ -91,8 +91,8 @@ class Index:
         return self._reports[name][1]
 
     def curve(self, name: str, entry: StoreEntry) -> list[Point]:
-        """A run's metrics so far, a mapping for each step; `episodes`, `tokens` and `seconds` are those of the steps before it, and
-        `held_out` is pass@1 on the panel where that was played.
+        """A run's metrics so far, a mapping for each step; `episodes`, `tokens` and `seconds` are those of the steps before it, `held_out`
+        is pass@1 on the panel where that was played, and part/NAME are the environment's own figures.
 
         Raises UserError for broken metrics.
         """
@@ -105,7 +105,8 @@ class Index:
             steps = read_metrics(metrics.path)
             curve = learning_curve(steps, math.prod(size if isinstance(size, int) else 0 for size in sizes))
             points: dict[int, dict[str, Any]] = {
-                step.step: step.model_dump() | point.model_dump() for step, point in zip(steps, curve.points, strict=True)
+                step.step: step.model_dump() | {f"{PART}{name}": value for name, value in step.parts.items()} | point.model_dump()
+                for step, point in zip(steps, curve.points, strict=True)
             }
             end = {"episodes": curve.episodes, "tokens": curve.tokens, "seconds": curve.seconds}
             for _, seen in read_lines(entry.directory / HELD_OUT, HeldOut):

@@ -8,6 +8,7 @@ DuckDB, which reads a file in pieces and stops at a limit. Episodes are then rea
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,13 +59,14 @@ class RecordedSample(NamedTuple):
     truncated: bool
     error: str | None
     steps: Sequence[StepFlags] = ()
+    metrics: Sequence[tuple[str, float]] | None = None
 
     @property
     def name(self) -> str:
         return f"{self.item} {self.decoding} {self.sample}"
 
 
-OUTCOME = tuple(name for name in RecordedSample._fields if name != "steps")
+OUTCOME = tuple(name for name in RecordedSample._fields if name not in ("steps", "metrics"))
 IDENTITY = ("key", "seed", "env_seed", "type")
 REQUIRED = ("decoding", "item", "sample", "verdict", "reward", "tokens", "truncated", "key", "seed", "env_seed")
 
@@ -91,7 +93,7 @@ class Records:
     def outcomes(self) -> list[RecordedSample]:
         """All records without their episodes, checked. Raises Refused."""
         columns = self._columns()
-        found = [RecordedSample(*row) for row in zip(*(columns[name] for name in (*OUTCOME, "steps")), strict=True)]
+        found = [RecordedSample(*row) for row in zip(*(columns[name] for name in RecordedSample._fields), strict=True)]
         self._check_order(found)
         self._check_identities(found, zip(*(columns[name] for name in IDENTITY), strict=True))
         self._check_figures(found)
@@ -135,9 +137,20 @@ class Records:
                     raise self.refuse(Reason.BROKEN, f"{what} unfolds to {size} bytes, more than the {most} that are read")
             self.batch = max(1, min(LARGEST_BATCH, BATCH_LIMIT // max(1, largest)))
             columns = read_columns(self.path, [*OUTCOME, *IDENTITY]) | {"steps": self._turns()}
+            columns |= {"metrics": self._metrics(there)}
         if gap := next((name for name in REQUIRED if None in columns[name]), None):
             raise self.refuse(Reason.BROKEN, f"{SAMPLES} has a record without {gap}")
         return columns
+
+    def _metrics(self, rows: int) -> list[list[tuple[str, float]] | None]:
+        """The environment's own figures of each record. Records of earlier releases have none."""
+        with open_samples(self.path) as file:
+            if "metrics" not in file.schema_arrow.names:
+                return [None] * rows
+            found = file.read(columns=["metrics"]).column("metrics").to_pylist()
+        if any(value is None or not math.isfinite(value) for pairs in found for _, value in pairs or ()):
+            raise self.refuse(Reason.BROKEN, f"{SAMPLES} has a figure of the environment's that is not finite")
+        return found
 
     def _turns(self) -> list[tuple[StepFlags, ...]]:
         """Of each record what figures need of its steps; equal ones are one object."""
@@ -206,7 +219,12 @@ def sizes(path: Path) -> tuple[int, int]:
     """
     import duckdb
 
-    texts = [f"coalesce(strlen({name}), 0)" for name in ("key", "decoding", "item", "type", "verdict", "answer", "error", "ending")]
+    with open_samples(path) as file:
+        later = [name for name in ("gold", "metrics") if name in file.schema_arrow.names]  # not in records of earlier releases
+    named = ("key", "decoding", "item", "type", "verdict", "answer", "error", "ending", *(name for name in later if name == "gold"))
+    texts = [f"coalesce(strlen({name}), 0)" for name in named]
+    if "metrics" in later:
+        texts.append("coalesce(list_sum(list_transform(map_keys(metrics), lambda name: 64 + strlen(name))), 0)")
     others = [
         f"count({name})" for name in ("sample", "seed", "env_seed", "reward", "tokens", "truncated")
     ]  # read, too: a page may be large

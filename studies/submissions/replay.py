@@ -95,7 +95,8 @@ class ReplayableEvaluation:
                     raise self.records.refuse(Reason.REPLY, f"{_name(sample)}: a reply of {len(ids)} tokens does not end as replies do")
 
     def _compare(self, sample: Sample, made: Sample) -> None:
-        differ = [name for name in Sample.model_fields if getattr(sample, name) != getattr(made, name)]
+        later = [name for name, field in Sample.model_fields.items() if getattr(sample, name) is None and not field.is_required()]
+        differ = [name for name in Sample.model_fields if name not in later and getattr(sample, name) != getattr(made, name)]
         if not differ:
             return
         graded = [name for name in ("verdict", "reward", "answer") if name in differ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from onelayer.cli.main import main
+from onelayer.envs.graded import GradedEnv
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
@@ -24,7 +26,9 @@ def test_a_person_plays(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     shown = run(capsys, "env", "play", "functions", "--item", item)
     assert "Write f(" in shown and shown.endswith("not solved, reward 0, wrong\n")
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    assert run(capsys, "env", "play", "arithmetic").endswith("not solved, reward 0\n")
+    told = run(capsys, "env", "play", "arithmetic")
+    assert told.endswith("not solved, reward 0\n")
+    assert re.search(r"An action that solves another item:\n\\boxed\{-?\d+\}\ngold:\n\\boxed\{-?\d+\}\n", told)
     assert "solved, reward 1, correct" in run(capsys, "env", "play", "arithmetic", "--gold")
 
 
@@ -39,6 +43,22 @@ def test_a_new_environment_keeps_the_contract(
     (command,) = [line.split()[1:] for line in shown.splitlines() if "env check" in line]
     assert "keeps the contract" in run(capsys, *command)
     assert "not empty" in run(capsys, "env", "new", name, code=2)
+
+
+def test_a_grader_has_options_and_tells_parts_of_its_reward() -> None:
+    def items(split: str, most: int = 3) -> list[dict[str, object]]:
+        return [{"question": f"{n}?", "answer": n} for n in range(most)]
+
+    def grade(response: str, item: dict[str, object], bonus: float = 0.0) -> tuple[float, dict[str, float]]:
+        return float(response == str(item["answer"])) * (1 - bonus) + bonus, {"bonus": bonus}
+
+    env = GradedEnv(items, grade, "test", most=5, bonus=0.25)
+    assert len(env.items) == 5
+    env.reset(options={"item": "test/4"})
+    _, reward, *_, info = env.step("3")
+    assert (reward, info) == (0.25, {"item": "test/4", "gold": "4", "metrics": {"bonus": 0.25}})
+    with pytest.raises(TypeError, match="neither items nor grade has a parameter bonsu"):
+        GradedEnv(items, grade, bonsu=1)
 
 
 def test_a_failing_check_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ def test_one_episode() -> None:
         observation, *outcome, info = env.step(response)
         assert (observation, *outcome) == (item.question, reward, True, False)
         expected = {"item": item.id, "verdict": verdict, "answer": answer, "valid": answer is not None, "anchor": item.question}
+        expected["gold"] = item.gold
         assert info == expected
 
 

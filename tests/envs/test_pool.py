@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -17,7 +18,7 @@ from failing_environments import Unruly, dies, unmakable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onelayer.envs import MathConfig, UserError, load, pool_process
+from onelayer.envs import MathConfig, UserError, load, pool_process, pool_worker
 from onelayer.envs.config import PoolConfig
 from onelayer.envs.pool import Pool, open_pool
 from onelayer.envs.pool_env import InfrastructureError, PoolEnv, Turn
@@ -290,3 +291,11 @@ def test_closing_ends_what_is_under_way() -> None:
         asked = [env.step(what) for env, what in zip(envs, ["hang", "x", "hang", "x"], strict=True)]
     for future in asked:
         assert future.done() and (future.exception() is None or "closed" in str(future.exception()))
+
+
+def test_of_what_an_environment_prints_the_beginning_is_shown() -> None:
+    out = io.StringIO()
+    shown = pool_worker.Beginning(out, 10)
+    for _ in range(1000):
+        print("a step", file=shown)
+    assert out.getvalue() == "a step\na s\n[the environment prints more, which is not shown]\n"

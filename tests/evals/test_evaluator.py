@@ -46,6 +46,19 @@ def test_no_answers_no_majority_vote(tmp_path):
     assert evaluation.sampled.pass_rate.mean > 0 and evaluation.sampled.majority is None
 
 
+def test_the_environments_own_figures_are_kept_averaged_and_printed(tmp_path):
+    class InParts(ToyEnv):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, info | {"gold": "the answer", "metrics": {"half": float(rest[1]) / 2, "nan": float("nan"), "text": "no figure"}}
+
+    evaluation = evaluate(toy_agent(), Pool(InParts), SPLIT, EvalConfig.model_validate({"n": 4}), tmp_path, policy=BASE)
+    samples = [sample for sample in read_samples(tmp_path / SAMPLES) if sample.decoding == "sampled"]
+    assert all(sample.gold == "the answer" and sample.metrics == {"half": sample.reward / 2} for sample in samples)
+    assert evaluation.sampled.metrics == {"half": pytest.approx(np.mean([sample.reward for sample in samples]) / 2)}
+    assert f"temperature 1 {evaluation.sampled.metrics['half']:.3f}" in " ".join(printed(evaluation).split("Environment")[1].split())
+
+
 class Breaking(ToyEnv):
     """Raises where `broken` says: when an item is begun, or when it is answered."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 from pathlib import Path
@@ -222,6 +223,18 @@ def test_pages_filters_and_permalinks_lead_to_the_episodes_of_the_file(made: Pat
         _, text = all_of_it(url("episodes", run="base", open=f"{row.decoding}/{row.sample}/{row.item}"))
         assert f"<h2>{row.item} " in text and row.steps[0].response in html.unescape(text)
     assert all_of_it("/episodes?run=base&open=greedy/7/item-0")[0] == 404
+
+
+def test_an_episode_shows_its_gold_answer_and_the_parts_of_its_reward(ask: Ask, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "own", 0.5)
+    one = read_samples(run / "test" / SAMPLES)[0]
+    rewrite(run / "test", [one.model_copy(update={"gold": "3/4", "reward": 0.6, "metrics": {"format": 0.1, "closeness": 0.5}})])
+    assert "reward 0.6 format 0.1 closeness 0.5 gold answer 3/4" in texts(ask("/episodes?run=own/test")[1])
+    metrics(run, 2)
+    lines = [json.loads(line) | {"part/format": 0.1 * at} for at, line in enumerate((run / "metrics.jsonl").read_text().splitlines())]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "format at each step, the last 0.1" in ask("/run?run=own")[1]
+    assert "format against steps" in texts(ask("/curves?y=part/format")[1])
 
 
 def test_training_episodes_show_the_advantages_and_prompts_when_asked_for(all_of_it: Ask) -> None:

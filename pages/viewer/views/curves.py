@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def curves(site: Site, query: Query) -> str:
     """The learning curves of all training runs, as far as they have come."""
-    from ..curve_page import X, Y, suite_charts, trained_policies
+    from ..curve_page import X, Y, measures, suite_charts, trained_policies
 
     runs, problems = [], []
     for name, entry in site.index.entries().items():
@@ -27,7 +27,7 @@ def curves(site: Site, query: Query) -> str:
             continue
         if points:
             runs.append((name, entry, site.index.recipe(name, entry), points))
-    there = {key: label for key, label in Y.items() if any(run[3][-1].get(key) is not None for run in runs)}
+    there = measures(run[3] for run in runs)
     x, y = one_of(query, "x", X), one_of(query, "y", there or Y)
-    charts = suite_charts(trained_policies(runs), x, y)
+    charts = suite_charts(trained_policies(runs), x, y, (there or Y)[y])
     return site.render("view_curves.html.j2", charts=charts, problems=problems, xs=X, ys=there, x=x, y=y, q=query.get("q", ""))
