@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,8 +19,10 @@ from served_pages import Ask, serving, texts
 from onelayer.cli.main import main
 from onelayer.common.errors import UserError
 from onelayer.common.text import shown
+from onelayer.pages.report import write_report
 from onelayer.pages.viewer.episode_page import url
 from onelayer.pages.viewer.server import Server
+from onelayer.studies.study_report import StudyReport
 
 
 @pytest.mark.parametrize("text", viewed.HOSTILE)
@@ -96,6 +99,17 @@ def test_the_policy_lets_nothing_in_and_nothing_out(made: Path) -> None:
         _, page = ask("/")
         tag = server.headers["ETag"]
         assert ask("/", If_None_Match=tag) == (304, "")
+
+
+def test_a_report_with_scripts_of_its_own_is_kept_apart(tmp_path: Path, study: Callable[..., StudyReport]) -> None:
+    write_report(study(recipe="<script>owned</script>"), tmp_path / "ours")
+    (tmp_path / "ours/study.yaml").write_text("name: ours\n")
+    server = serving(tmp_path)
+    with server as ask:
+        status, page = ask("/report?run=ours")
+        policy = server.headers["Content-Security-Policy"]
+        assert status == 200 and policy.endswith("sandbox allow-scripts") and "default-src 'none'" in policy and "connect-src" not in policy
+        assert "<script>owned" not in page
 
 
 def test_a_page_that_fails_says_so_and_the_server_goes_on(
