@@ -41,7 +41,7 @@ import numpy as np
 from ..common.errors import UserError
 
 Data = dict[str, Any]
-PRINTED = 2000  # characters of what an environment prints that are shown
+PRINTED = 500  # characters of what an environment prints that are shown
 
 
 class Host:

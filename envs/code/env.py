@@ -80,6 +80,8 @@ class CodeEnv(gym.Env[str, str]):
             observation = feedback(item.question, result)
         valid = result.verdict is not Verdict.NO_CODE
         info = {"item": item.id, "verdict": str(result.verdict), "valid": valid, "anchor": observation}
+        if solution := self._problems[item.id].solution:
+            info["gold"] = solution
         return observation, float(solved), over, False, info
 
 

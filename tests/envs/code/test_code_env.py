@@ -44,6 +44,7 @@ def test_one_turn() -> None:
         question, info = env.reset(options={"item": item.id})
         assert (question, info) == (item.question, {"item": item.id, "anchor": item.question})
         expected = {"item": item.id, "verdict": verdict, "valid": verdict != "no_code", "anchor": item.question}
+        expected |= {"gold": item.gold} if item.gold else {}
         assert env.step(reply) == (item.question, reward, True, False, expected)
     with pytest.raises(UserError, match="without reset"):
         env.unwrapped.step(gold)
