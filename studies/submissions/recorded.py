@@ -23,7 +23,7 @@ from ...common.errors import UserError
 from ...envs.items import Split
 from ...evals.config import EvalConfig
 from ...evals.evaluator import plan, summarise
-from ...evals.records import Decoding
+from ...evals.records import Decoding, Source
 from ...evals.replies import STATISTICS
 from ...evals.samples import LARGEST_TABLE, SAMPLES, Sample, iter_samples, open_samples, read_columns
 from .archive import Claim
@@ -68,7 +68,9 @@ class RecordedSample(NamedTuple):
 
 OUTCOME = tuple(name for name in RecordedSample._fields if name not in ("steps", "metrics"))
 IDENTITY = ("key", "seed", "env_seed", "type")
-REQUIRED = ("decoding", "item", "sample", "verdict", "reward", "tokens", "truncated", "key", "seed", "env_seed")
+REQUIRED = ("decoding", "item", "sample", "verdict", "reward", "key", "seed", "env_seed")
+COUNTED = ("tokens", "truncated")
+"""Known of every reply but those that were made elsewhere."""
 
 
 @dataclass
@@ -138,7 +140,8 @@ class Records:
             self.batch = max(1, min(LARGEST_BATCH, BATCH_LIMIT // max(1, largest)))
             columns = read_columns(self.path, [*OUTCOME, *IDENTITY]) | {"steps": self._turns()}
             columns |= {"metrics": self._metrics(there)}
-        if gap := next((name for name in REQUIRED if None in columns[name]), None):
+        counted = () if manifest.source is Source.RESPONSES else COUNTED
+        if gap := next((name for name in (*REQUIRED, *counted) if None in columns[name]), None):
             raise self.refuse(Reason.BROKEN, f"{SAMPLES} has a record without {gap}")
         return columns
 
