@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .arguments import AsJson, print_json
+
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="directories of training runs, studies or evaluations")],
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="where the page goes  [default: runs/compare-TIME]")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Put runs side by side: what each policy solves, what it differs by, what it cost.
 
@@ -29,10 +33,17 @@ def compare(
     from ..pages.compare_page import render_terminal, write_comparison
     from ..studies.compare import compare as put_side_by_side
     from ..studies.read import read
+    from .unevaluated import unevaluated
 
-    comparison = put_side_by_side([entry for path in runs for entry in read(path)])
+    entries = [entry for path in runs for entry in read(path)]
+    comparison = put_side_by_side(entries)
     directory = output or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
     make_writable(directory)
     page = write_comparison(comparison, directory)
+    for line in unevaluated(entries):
+        print(f"onelayer: {line}", file=sys.stderr)
+    if as_json:
+        print_json({"page": page, "comparison": comparison})
+        return
     Console().print(render_terminal(comparison))
     print(f"page: {page}")

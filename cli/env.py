@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..common.text import printable
-from .arguments import Overrides
+from .arguments import AsJson, Overrides, print_json
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @app.command("list")
-def list_environments() -> None:
+def list_environments(as_json: AsJson = False) -> None:
     """List the environments that are built in, their suites, and what each needs.
 
     \b
@@ -37,6 +37,9 @@ def list_environments() -> None:
     """
     from ..envs.config import BUILT_IN
 
+    if as_json:
+        print_json([{"environment": id, "title": kind.TITLE, "suites": kind.SUITES} for id, kind in BUILT_IN.items()])
+        return
     for id, kind in BUILT_IN.items():
         print(f"{id}: {kind.TITLE}")
         for one in kind.SUITES:
@@ -50,6 +53,7 @@ def check_environment(
     env: Annotated[str, ENV],
     overrides: Overrides = None,
     items: Annotated[int, typer.Option(min=1, metavar="N", help="items that each check plays")] = 20,
+    as_json: AsJson = False,
 ) -> None:
     """Find out whether an environment keeps the contract that training and evaluation rely on.
 
@@ -68,10 +72,13 @@ def check_environment(
 
     config, split = _compose(env, overrides)
     marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
-    console, failed = Console(soft_wrap=True, highlight=False, emoji=False), 0
+    console, findings = Console(soft_wrap=True, highlight=False, emoji=False, quiet=as_json), []
     for finding in check_apart(config, split, items):
+        findings.append(finding)
         console.print(f"{marks[finding.ok]} {finding.name:12} {escape(printable(finding.message))}")
-        failed += finding.ok is False
+    failed = sum(finding.ok is False for finding in findings)
+    if as_json:
+        print_json({"environment": config.id, "failed": failed, "findings": findings})
     console.print(f"{failed} checks failed" if failed else escape(f"{config.id} keeps the contract"))
     if failed:
         raise typer.Exit(1)

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from .arguments import AsJson, print_json
+
 
 def leaderboard(
     runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="directory of runs")],
     output: Annotated[Path, typer.Option(metavar="SITE", help="where the site goes; its three files are replaced")],
+    as_json: AsJson = False,
 ) -> None:
     """Rank everything in a directory of runs: one table for each suite and each average of suites, as a page, JSON and CSV.
 
@@ -29,6 +32,9 @@ def leaderboard(
     make_writable(output)
     board = build(runs)
     page = write_site(board, output)
+    if as_json:
+        print_json({"page": page, "leaderboard": board})
+        return
     for one in board.left_out:
         print(f"left out: {one.directory}: {one.problem}")
     measured = [table for table in board.tables if table.items]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..common.text import printable
+from .arguments import AsJson, print_json
 
 if TYPE_CHECKING:
     from ..studies.store import StoreEntry
@@ -61,6 +62,7 @@ def list_runs(
 def show_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="directory of a run, an evaluation or a study")],
     item: Annotated[str | None, typer.Option(metavar="ID", help="of an evaluation: show this item's episodes")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a study's report with C(k), or the manifest of one run or evaluation; or what a policy wrote on one item.
 
@@ -75,10 +77,13 @@ def show_run(
     from ..studies import store
 
     entry = store.open_entry(run)
+    if as_json and item is None:
+        print_json({"directory": run, "kind": entry.kind, "state": entry.state, "problem": entry.problem, "manifest": entry.manifest})
+        return
     if item is not None:
         if entry.kind is not store.DirectoryKind.EVALUATION or entry.state is not store.State.COMPLETE:
             raise UserError(f"{run}: no complete evaluation, so it has no episodes to show; leave out --item")
-        return _show_item(entry, item)
+        return _show_item(entry, item, as_json)
     print(f"{run}: {entry.kind}, {entry.state}{': ' + printable(entry.problem) if entry.problem else ''}")
     if entry.kind is store.DirectoryKind.STUDY and entry.state is store.State.COMPLETE:
         return _show_study(run)
@@ -196,13 +201,16 @@ def _show_study(directory: Path) -> None:
     print(f"page: {directory / 'report.html'}")
 
 
-def _show_item(entry: StoreEntry, item: str) -> None:
+def _show_item(entry: StoreEntry, item: str, as_json: bool) -> None:
     from ..common.errors import UserError
     from ..evals.samples import SAMPLES, Sample, read_rows
 
     rows = read_rows(entry.directory / SAMPLES, item)
     if not rows:
         raise UserError(f"{entry.directory}: has no item {item!r}")
+    if as_json:
+        print_json(rows)
+        return
     for sample in map(Sample.model_validate, rows):
         print(f"--- {printable(sample.item)} {sample.decoding} {sample.sample}: {printable(sample.verdict)}, reward {sample.reward:g}")
         for step in sample.steps:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..common.errors import UserError
-from .arguments import RECIPE, DryRun
+from ..common.errors import Interrupted, UserError
+from .arguments import RECIPE, AsJson, DryRun, Quiet, print_json
 
 if TYPE_CHECKING:
+    from ..studies.compare_records import Comparison
+    from ..studies.study_report import StudyReport
     from ..trainers.config import Config
 
 
 def study(
+    context: typer.Context,
     recipe: Annotated[str, RECIPE],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] KEY=VALUE", help="more recipes, and keys that differ")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="directory of the study  [default: runs/NAME]")] = None,
@@ -23,6 +27,8 @@ def study(
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="of a run  [default: the cores, dealt over the runs]")] = None,
     gpus: Annotated[float, typer.Option(metavar="N", min=0, help="of a run; .5 puts two on one")] = 0,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train layers and everything under one protocol, and compare.
 
@@ -61,15 +67,24 @@ def study(
     name = next(iter(studies)) if len(studies) == 1 else "-".join(["studies", *(Path(word).stem for word in recipes)])
     directory = output or Path("runs") / name
     folders = {directory if len(studies) == 1 else directory / name: config for name, config in studies.items()}
-    failed = [_study(config, folder, parallel, ray, threads, gpus) for folder, config in folders.items()]
-    if len(studies) > 1:
-        _compare(list(folders), directory)
-    if any(failed):
+    try:
+        reports = {folder: _study(config, folder, parallel, ray, threads, gpus, as_json) for folder, config in folders.items()}
+    except Interrupted as stop:
+        if len(studies) == 1:
+            raise
+        command = ["onelayer", *(context.obj or sys.argv[1:]), *([] if output else ["--output", directory])]
+        raise Interrupted(stop.signal, f"the studies are in {directory}", command) from stop
+    comparison = _compare(list(folders), directory, as_json) if len(studies) > 1 else None
+    if as_json:
+        print_json({"directory": directory, "studies": reports, "comparison": comparison})
+    if any(report.failed for report in reports.values()):
         raise typer.Exit(1)
 
 
-def _study(config: Config, directory: Path, parallel: int | None, ray: str | None, threads: int | None, gpus: float) -> list[str]:
-    """Perform a study and show what came of it; returns what could not be done."""
+def _study(
+    config: Config, directory: Path, parallel: int | None, ray: str | None, threads: int | None, gpus: float, as_json: bool
+) -> StudyReport:
+    """Perform a study and show what came of it."""
     from ..common.console import Console
     from ..pages.report import render_table, write_report
     from ..studies.study import study as run
@@ -83,12 +98,13 @@ def _study(config: Config, directory: Path, parallel: int | None, ray: str | Non
     else:
         report = run(config, directory)
     write_report(report, directory)
-    Console().print(render_table(report))
-    print(f"report: {directory / 'report.html'}")
-    return report.failed
+    if not as_json:
+        Console().print(render_table(report))
+        print(f"report: {directory / 'report.html'}")
+    return report
 
 
-def _compare(studies: list[Path], directory: Path) -> None:
+def _compare(studies: list[Path], directory: Path, as_json: bool) -> Comparison:
     """Show and write what studies differ by."""
     from ..common.console import Console
     from ..pages.compare_page import render_terminal, write_comparison
@@ -97,5 +113,7 @@ def _compare(studies: list[Path], directory: Path) -> None:
 
     comparison = compare([entry for study in studies for entry in read(study)])
     page = write_comparison(comparison, directory)
-    Console().print(render_terminal(comparison))
-    print(f"page: {page}")
+    if not as_json:
+        Console().print(render_terminal(comparison))
+        print(f"page: {page}")
+    return comparison

@@ -8,26 +8,31 @@ from typing import Annotated
 
 import typer
 
-from .arguments import RECIPE, DryRun, Overrides, split_recipe
+from .arguments import RECIPE, AsJson, DryRun, Overrides, Quiet, print_json, split_recipe
 
 
 def train(
     recipe: Annotated[str | None, RECIPE] = None,
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="a new directory for the run  [default: runs/NAME]")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="continue the run in DIR, under its own recipe")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="continue the run in DIR, under its own recipe; trainer.steps=N extends it")
+    ] = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train one set of parameters: a layer, several, or all.
 
     The run's directory gets config.yaml, metrics.jsonl (a line a step), checkpoints and, at the end, patch.safetensors.
-    Ctrl-C and SIGTERM write a checkpoint first. A run that is complete is left as it is. The exit code is 1 where no group of episodes
-    ever had an advantage, so that nothing was learned.
+    Ctrl-C and SIGTERM write a checkpoint first. A run that is complete is left as it is, unless
+    --resume gives it more steps. The exit code is 1 where no group of episodes ever had an advantage, so that nothing was learned.
 
     \b
     Examples:
       onelayer train quickstart trainer.trained_set=layer:3 trainer.lr=3e-4 --output runs/layer3
       onelayer train --resume runs/layer3
+      onelayer train --resume runs/layer3 trainer.steps=120
       onelayer train quickstart trainer.trained_set=mid:2 --dry-run
     """
     from ..common.errors import UserError
@@ -57,10 +62,15 @@ def train(
     from ..trainers.run import NO_SIGNAL
     from ..trainers.train import train as run
 
-    if resume is not None and (manifest := read_manifest(resume)) is not None:
-        print(f"onelayer: {resume}: complete since {manifest.finished}, nothing is left to do", file=sys.stderr)
+    before = read_manifest(resume) if resume else None
     patch = run(config, resume or output or Path("runs") / config.name, resume=resume is not None)
-    print(patch)
-    if complete_manifest(patch.parent).no_signal:
+    manifest = complete_manifest(patch.parent)
+    if before and before.finished == manifest.finished:
+        print(f"onelayer: {resume}: complete since {manifest.finished}, nothing is left to do", file=sys.stderr)
+    if as_json:
+        print_json({"directory": patch.parent, "patch": patch, "run": manifest})
+    else:
+        print(patch)
+    if manifest.no_signal:
         print(f"onelayer: {patch.parent}: {NO_SIGNAL}", file=sys.stderr)
         raise typer.Exit(1)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .arguments import AsJson, print_json
+
 if TYPE_CHECKING:
     from ..studies.submissions.verification import Checked, Tools
 
@@ -33,6 +35,7 @@ def verify(
     chat_template: Annotated[
         Path | None, typer.Option(metavar="FILE", help="a chat template that a submission may have used, besides that of the base")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check every hash and count of a submission or of evaluations here, and grade every response again.
 
@@ -76,17 +79,17 @@ def verify(
     )
     seed = secrets.randbelow(2**32) if seed is None else seed
     if what.is_dir():
-        return _check(what, tools, regenerate, seed, keep=True)
+        return _check(what, tools, regenerate, seed, keep=True, as_json=as_json)
     with _unpacked(what, unpack) as directory:
         try:
-            _check(directory, tools, regenerate, seed, keep=unpack is not None)
+            _check(directory, tools, regenerate, seed, keep=unpack is not None, as_json=as_json)
         except UserError as error:
             raise UserError(str(error).replace(f"{directory}/", "")) from error
-    if unpack:
+    if unpack and not as_json:
         print(f"unpacked: {unpack}")
 
 
-def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: bool) -> None:
+def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: bool, as_json: bool) -> None:
     """Verify all that lies in a directory, and print what came of it. keep: leave marks."""
     from ..studies.leaderboard.marks import VERIFIED
     from ..studies.store import SUBMISSION
@@ -97,8 +100,9 @@ def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: b
 
     submitted = (directory / SUBMISSION).is_file()
     claims = check_files(directory, read_submission(directory)) if submitted else gather([directory])
-    if regenerate:
+    if regenerate and not as_json:
         print(f"made again: {regenerate} samples of each decoding of each evaluation, drawn with --seed {seed}")
+    found = []
     for claim in claims:
         try:
             checked = verify_claim(claim, tools, regenerate, seed)
@@ -108,7 +112,18 @@ def _check(directory: Path, tools: Tools, regenerate: int, seed: int, *, keep: b
             raise
         if keep:
             write_mark(checked)
-        _tell(checked)
+        found.append(checked)
+        if not as_json:
+            _tell(checked)
+    if as_json:
+        print_json({"seed": seed, "evaluations": [_told(checked) for checked in found]})
+
+
+def _told(checked: Checked) -> dict[str, str | int]:
+    """One evaluation for `--json`."""
+    seen = checked.claim.manifest
+    names = {"directory": checked.claim.directory.name, "policy": seen.policy, "split": seen.split, "mark": checked.mark}
+    return names | {"graded": checked.graded, "lost": checked.lost, "regenerated": checked.regenerated}
 
 
 def _tell(checked: Checked) -> None:

@@ -76,7 +76,7 @@ def read_run(directory: Path) -> TrainedRun:
         parameters=manifest.trained_parameters if manifest else None,
         share=manifest.trained_parameters / manifest.total_parameters if manifest else None,
         seconds=manifest.seconds if manifest else None,
-        measurements=_measurements(directory, manifest.patch_sha256 if manifest else None),
+        measurements=_measurements(directory, manifest.patch_sha256 if manifest else None, extended=bool(manifest and manifest.extended)),
     )
 
 
@@ -87,10 +87,10 @@ def _recorded(path: Path) -> RecordedConfig:
         raise UserError(f"{path}: {first_problem(error)}; bring the file back, or leave this run out") from error
 
 
-def _measurements(run: Path, patch: str | None) -> list[Measurement]:
+def _measurements(run: Path, patch: str | None, extended: bool) -> list[Measurement]:
     """The evaluations inside a run; not the one that chose a study's learning rate, which flatters the rate chosen.
 
-    Raises UserError for one that is broken or of another policy.
+    Nor those made before the run was extended. Raises UserError for one that is broken or of another policy.
     """
     in_study = (run.resolve().parent.parent / STUDY).is_file()
     found = []
@@ -98,6 +98,8 @@ def _measurements(run: Path, patch: str | None) -> list[Measurement]:
         if in_study and path.name == "validation":
             continue
         measurement = Measurement(path, read_evaluation(path))
+        if measurement.manifest.patches != [patch] and (extended or not patch):
+            continue
         if measurement.manifest.patches != [patch]:
             raise UserError(f"{path}: measured something else than the run it lies in ended in; move it elsewhere, or evaluate again")
         found.append(measurement)

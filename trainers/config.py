@@ -232,5 +232,7 @@ def dump(config: Config) -> str:
 
 
 def decides(config: Config) -> dict[str, Any]:
-    """The part of a recipe that decides what is learned."""
-    return config.model_dump(include={"env", "agent", "trainer"}, exclude={"agent": {"engine", "kv_cache_gib", "max_batch"}})
+    """The part of a recipe that decides what a step learns: not how many there are, since the rate is constant after warm-up."""
+    return config.model_dump(
+        include={"env", "agent", "trainer"}, exclude={"agent": {"engine", "kv_cache_gib", "max_batch"}, "trainer": {"steps"}}
+    )

@@ -82,6 +82,7 @@ class Manifest(BaseModel):
         description="commit of the source that it ran from, with -dirty where files differed; null: an installed package"
     )
     finished: str = Field(description="UTC time of completion, ISO 8601")
+    extended: list[int] = Field(default=[], description="numbers of steps that it was to have before it was extended, in order")
 
     @model_validator(mode="after")
     def _is_a_part(self) -> Self:

@@ -5,7 +5,7 @@ at most the steps since the last checkpoint.
     metrics.jsonl      a line a step
     held_out.jsonl     a line for each point of the held-out curve, where eval.every asks for one
     episodes/          what was played, a file for the steps between two checkpoints
-    checkpoint.pt      optimiser state and float32 masters, replaced as a whole
+    checkpoint.pt      optimiser state and float32 masters, replaced as a whole; a run of a study is complete without
     patch.safetensors  the result
     run.json           the manifest; there only when the run is complete
 """
@@ -36,6 +36,7 @@ from ..common.files import GrowingFile, atomically, growing, owned, write_atomic
 from ..common.progress import progress
 from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from ..envs.items import Split
+from ..evals.protocol import flatten
 from .algorithms.earlier import upgraded
 from .config import Config, decides, dump
 from .kept import KeptEpisodes, kept_steps
@@ -54,6 +55,7 @@ class Run:
         self.directory, self.config = directory, config
         self._base, self._trained, self._split = base, trained, split
         self.checkpoint = _read_checkpoint(directory / CHECKPOINT, self._origin)
+        self._extended = self._earlier_lengths()
         self.meter, self._before = Meter(), Cost.model_validate((self.checkpoint or {}).get("cost", {}))
         self.episodes: KeptEpisodes | None = None
         self._signal: int | None = None
@@ -74,9 +76,14 @@ class Run:
         if not resume and (directory / CONFIG).exists():
             raise UserError(f"{directory}: holds a run already; continue it with --resume {directory}, or name another --output")
         with owned(directory):
-            claim(directory / CONFIG, config)
+            longer = resume and extends(directory, config)
+            if not longer:
+                claim(directory / CONFIG, config)
             run = cls(directory, config, base, trained, split)
             run._check_history()
+            if longer:
+                (directory / MANIFEST).unlink(missing_ok=True)
+                write_atomically(directory / CONFIG, dump(config))
             with run.meter, run._metrics_files(), run._signals():
                 yield run
 
@@ -114,6 +121,7 @@ class Run:
         if self.episodes:
             self.episodes.write()
         known = {"cost": self._cost().model_dump(), "threads": torch.get_num_threads(), "config": self.config.model_dump_json()}
+        known |= {"extended": self._extended}
         with atomically(self.directory / CHECKPOINT) as path, path.open("wb") as file:
             try:
                 torch.save(state | self._origin | known, file)
@@ -121,8 +129,8 @@ class Run:
                 raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         self._stop_if_asked()
 
-    def finish(self, result: patch.Patch) -> Path:
-        """Write patch and manifest; the checkpoint has served its purpose."""
+    def finish(self, result: patch.Patch, keep_checkpoint: bool) -> Path:
+        """Write patch and manifest. keep_checkpoint: so that the run can be extended."""
         path, steps = self.directory / PATCH, read_metrics(self.directory / METRICS)
         cut = [step.truncated for step in steps if step.truncated is not None]
         manifest = Manifest(
@@ -143,15 +151,23 @@ class Run:
             versions=versions(),
             git_commit=git_commit(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            extended=self._extended,
         )
         write_atomically(self.directory / MANIFEST, manifest.model_dump_json(indent=2))
-        (self.directory / CHECKPOINT).unlink(missing_ok=True)
+        if not keep_checkpoint:
+            (self.directory / CHECKPOINT).unlink(missing_ok=True)
         return path
 
     @property
     def done(self) -> int:
         """Steps that the checkpoint holds."""
         return (self.checkpoint or {}).get("step", 0)
+
+    def _earlier_lengths(self) -> list[int]:
+        """The numbers of steps that the run was to have before it was extended, in order."""
+        known = self.checkpoint or {}
+        before = json.loads(known["config"])["trainer"]["steps"] if "config" in known else self.config.trainer.steps
+        return [*known.get("extended", []), *([before] if before != self.config.trainer.steps else [])]
 
     def _check_history(self) -> None:
         """What a checkpoint goes on from. Raises UserError where metrics or episodes of a step before it are missing, or of another recipe.
@@ -236,15 +252,47 @@ class Run:
             print("finishing this step; a second Ctrl-C stops at once, and loses the steps since the last checkpoint", file=sys.stderr)
 
 
+def extends(directory: Path, config: Config) -> bool:
+    """Whether the configuration is that of the run there, with more steps.
+
+    Raises UserError for fewer steps, and for a complete run whose checkpoint was not kept.
+    """
+    there = recorded(directory / CONFIG) if (directory / CONFIG).exists() else None
+    if there is None or _differing(there, config) != ["trainer.steps"]:
+        return False
+    before, wanted = there.trainer.steps, config.trainer.steps
+    if wanted < before:
+        raise UserError(f"{directory}: trainer.steps is {before}, and can only be raised ({wanted} given); start a new run with --output")
+    if (directory / MANIFEST).exists() and not (directory / CHECKPOINT).exists():
+        raise UserError(
+            f"{directory}: complete after {before} steps, and without the optimiser's state ({CHECKPOINT}) it cannot be extended; "
+            f"train again with trainer.steps={wanted} and another --output"
+        )
+    return True
+
+
 def claim(path: Path, config: Config) -> None:
     """Make a directory that of this configuration, which `path` in it holds. Raises UserError where it belongs to something else."""
     if path.exists():
-        if (there := recorded(path)) is None or _settled(there, config) != _settled(config, there):
-            raise UserError(f"{path}: differs from the configuration given; name another --output, or leave out what differs")
+        there = recorded(path)
+        if there is None:
+            raise UserError(f"{path}: no configuration of this release; name another --output")
+        if differing := _differing(there, config):
+            one, two = flatten(there.model_dump(mode="json")), flatten(config.model_dump(mode="json"))
+            texts = [f"{key} ({json.dumps(one.get(key))} there, {json.dumps(two.get(key))} given)" for key in differing]
+            raise UserError(
+                f"{path}: differs from the configuration given in {', '.join(texts)}; leave out what differs, or name another --output"
+            )
     elif any(path.parent.iterdir()):
         raise UserError(f"{path.parent}: not empty, and without {path.name}; name another --output")
     else:
         write_atomically(path, dump(config))
+
+
+def _differing(there: Config, config: Config) -> list[str]:
+    """The dotted keys in which two configurations differ."""
+    one, two = (flatten(found.model_dump(mode="json")) for found in (_settled(there, config), _settled(config, there)))
+    return [key for key in dict.fromkeys([*one, *two]) if one.get(key) != two.get(key)]
 
 
 def _settled(config: Config, other: Config) -> Config:

@@ -41,7 +41,7 @@ from .manifest import CHECKPOINT, CONFIG, PATCH, complete_manifest, read_manifes
 from .metrics import PART
 from .optimizer import learning_rates
 from .rows import TrainingRow, make_rows, survivors
-from .run import Run, claim, summary_writer
+from .run import Run, claim, extends, summary_writer
 
 LOST_LEAST, LOST_WINDOW = 8, 256
 """A run stops where more than LOST_SHARE, and at least this many, of the last episodes were lost; see `LostEpisodes`."""
@@ -55,11 +55,13 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
     prepared: what `prepare` made of this recipe, where that has been done; null: it is done here. Afterwards the model is the policy where
     weights of its own were trained; adapters are taken out of it.
     Everything random derives from the seed and the step, so a run that was killed and resumed ends in the same bytes.
-    A run that is complete is left as it is. Raises UserError for a set, model, suite or directory that cannot be used.
+    A run that is complete is left as it is, unless it is resumed with more steps. The checkpoint for that is kept, but in a study.
+    Raises UserError for a set, model, suite or directory that cannot be used.
     """
-    if resume and read_manifest(directory) is not None:
+    if resume and read_manifest(directory) is not None and not extends(directory, config):
         claim(directory / CONFIG, config)
-        (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
+        if prepared:
+            (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
         return directory / PATCH
     config, base, (trained,), split, first_point = prepared or prepare(config)
     agent = make_agent(base, config.agent, config.env)
@@ -114,7 +116,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         learner.optimizer.close()
         attached.close()
         assert_untouched(base, trained, parts)
-        run.finish(patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters)))
+        run.finish(patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters)), keep_checkpoint=not prepared)
     if dropped := complete_manifest(directory).dropped:
         _log.warning("%s: %d episodes in all were dropped, since environments failed", directory, dropped)
     return directory / PATCH

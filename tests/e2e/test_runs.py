@@ -47,6 +47,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
     assert without_times[0] == without_times[1]
     assert episodes(found) == episodes(expected)
     assert sorted(path.name for path in found.iterdir() if path.is_file()) == [
+        "checkpoint.pt",
         "config.yaml",
         "metrics.jsonl",
         "patch.safetensors",
@@ -138,6 +139,30 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(runs: Path, tmp_path
     for process, directory in zip(resumed, directories.values(), strict=True):
         finish(process)
         assert_same_run(directory, runs / "layer")
+
+
+def test_a_run_that_is_given_more_steps_ends_as_if_it_had_had_them_from_the_start(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    for steps in (2, 5, STEPS):
+        again = ["--resume", str(run)] if run.exists() else [*LAYER[1:], "--output", str(run)]
+        assert main(["train", *again, f"trainer.steps={steps}", "--quiet"]) == 0
+    assert_same_run(run, runs / "layer")
+    assert (run / "config.yaml").read_bytes() == (runs / "layer" / "config.yaml").read_bytes()
+    manifest = json.loads((run / "run.json").read_text())
+    assert (manifest["extended"], manifest["config"]["trainer"]["steps"]) == ([2, 5], STEPS)
+    capsys.readouterr()
+    refused = {
+        "trainer.steps=3": "trainer.steps is 6, and can only be raised (3 given)",
+        "trainer.lr=0.5": "differs from the configuration given in trainer.lr (0.001 there, 0.5 given)",
+        "trainer.steps=9": "without the optimiser's state (checkpoint.pt) it cannot be extended",
+    }
+    (run / "checkpoint.pt").unlink()
+    for override, words in refused.items():
+        assert main(["train", "--resume", str(run), override]) == 2
+        assert words in message(capsys.readouterr().err)
+    assert json.loads((run / "run.json").read_text()) == manifest
 
 
 def test_what_a_checkpoint_goes_on_from_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
