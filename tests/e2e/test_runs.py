@@ -223,7 +223,7 @@ def test_a_run_of_an_earlier_version_goes_on(runs: Path, tmp_path: Path) -> None
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on(runs: Path, tmp_path: Path) -> None:
-    for size, file in ((1_500, "episodes/000000-000001.parquet"), (100_000, "checkpoint.pt")):
+    for size, file in ((2_500, "episodes/000000-000001.parquet"), (100_000, "checkpoint.pt")):
         run = tmp_path / str(size)
         found = finish(start(size, *LAYER, "--output", run, program=("-c", SMALL_DISK)), 2)
         assert message(found.stderr) == f"onelayer: {run / file}: cannot be written (File too large); choose another place or free this one"

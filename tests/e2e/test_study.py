@@ -128,9 +128,9 @@ def test_a_signal_in_the_last_moment_of_a_run_stops_the_study(
 ) -> None:
     finish_run = Run.finish
 
-    def asked_to_stop(run: Run, result: Patch) -> Path:
+    def asked_to_stop(run: Run, result: Patch, keep_checkpoint: bool) -> Path:
         os.kill(os.getpid(), signal.SIGTERM)
-        return finish_run(run, result)
+        return finish_run(run, result, keep_checkpoint)
 
     monkeypatch.setattr(Run, "finish", asked_to_stop)
     assert main([*STUDY, "trainer.steps=1", "eval.items=2", "--output", str(tmp_path / "study")]) == 143
