@@ -98,7 +98,7 @@ def _measurements(run: Path, patch: str | None, extended: bool) -> list[Measurem
         if in_study and path.name == "validation":
             continue
         measurement = Measurement(path, read_evaluation(path))
-        if measurement.manifest.patches != [patch] and (extended or not patch):
+        if measurement.manifest.patches != [patch] and extended:
             continue
         if measurement.manifest.patches != [patch]:
             raise UserError(f"{path}: measured something else than the run it lies in ended in; move it elsewhere, or evaluate again")
