@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 
 def settle() -> None:
     """Let what goes wrong be told once, by the caller; and where the hub's host has no address, let only the local cache be asked."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
     from huggingface_hub import constants
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
