@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 OPENING = re.compile(r"^([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(```+|~~~+)[ \t]*([^`]*)$")
 AFTER_TEXT = re.compile(r"^()[^`]*\S[ \t]*(```)[ \t]*((?i:python3?|py))[ \t]*$")  # `The code: ```python`
-ONE_LINE = re.compile(r"^[ \t]*```((?i:python3?|py)?)[ \t]+([^`]+?)[ \t]*```[ \t]*$")
+ONE_LINE = re.compile(r"^[ \t]*```((?i:python3?|py)?)[ \t]++([^`]++)```[ \t]*$")
 PYTHON = re.compile(r"(?:i?python|py)[\d.]*|\S*\.pyi?", re.IGNORECASE)
 LABEL = re.compile(r"[{.\s]*([\w+#./-]*)")
 MAGIC = re.compile(r"^(?:[!%]pip|!apt|%{1,2}(?:matplotlib|time|timeit|capture|load_ext|writefile))\b.*$", re.MULTILINE)  # of notebooks
@@ -83,7 +83,7 @@ def _fenced(text: str, in_strings: bool) -> tuple[list[Block], str] | None:
             elif found := LABEL.match(label):
                 label = found[1]
         elif single := ONE_LINE.match(line[:5000]):
-            blocks.append(_block(single[1], [single[2]]))
+            blocks.append(_block(single[1], [single[2].rstrip(" \t")]))
         else:
             prose.append(line)
     if lines:

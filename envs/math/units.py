@@ -18,7 +18,7 @@ WRITTEN_OUT = frozenset(
 )
 PRODUCTS = frozenset("mg hr mi".split())  # also products of variables: 2mg is a weight
 LETTERS = "msghlLJNWVAKCFTd"  # units of one letter, which are variables unless \text says otherwise
-TAIL = re.compile(r"(?:\\text\{[^{}]*\}|[A-Za-z]+|\^ ?\{-?[0-9]\}|\^ ?-?[0-9]|[ /().*²³-]|\\cdot(?![A-Za-z]))+$")
+TAIL = re.compile(r"(?:\\text\{[^{}]*\}|[A-Za-z]++|\^ ?\{-?[0-9]\}|\^ ?-?[0-9]|[ /().*²³-]|\\cdot(?![A-Za-z]))++$")
 TOKEN = re.compile(r"\\text\{[^{}]*\}|[A-Za-z]+\.?|\^ ?\{?-?[0-9]\}?|[²³]|\\cdot| +|.")
 FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}]*\})\}\{(\\text\{[^{}]*\}|[a-zA-Z])\}$")
 LETTER_UNIT = r"(?:(?:\\mu ?|[numcdkhMG])?(?:m(?:ol)?|s|g|[LlJNWVAK]|Pa|Hz|eV|\\Omega)|h|hr|min|mi|in|d|ft|lb)"

@@ -16,6 +16,7 @@ GOLDS = (
 )
 
 HOSTILE = {
+    "a sentence that ends in a number": r"\boxed{56 but this might change based on whether we need to do -2 on 26 or not}",
     "tower of exponents": r"\boxed{9^{9^{9^{9}}}}",
     "power of large numbers": r"\boxed{9999999999^{9999999999}}",
     "power of powers": r"\boxed{(((99^{99})^{99})^{99})^{99}}",

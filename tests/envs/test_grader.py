@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onelayer.common.errors import UserError
+from onelayer.envs.code.blocks import fenced
 from onelayer.envs.math import workers
 from onelayer.envs.math.caps import admissible
 from onelayer.envs.math.golds import unreadable_golds
@@ -186,6 +187,68 @@ def test_no_text_breaks_the_grader(text: str, gold: str) -> None:
     assert grade(f"\\boxed{{{text}}}", gold) in (C, W, U)
     admissible(normalise(text))
     extract_answer(text)
+
+
+PROSE = st.lists(
+    st.sampled_from(
+        [
+            "but",
+            "this",
+            "might",
+            "change",
+            "based",
+            "on",
+            "whether",
+            "we",
+            "need",
+            "to",
+            "do",
+            "is",
+            "or",
+            "and",
+            "the",
+            "a",
+            "km",
+            "dollars",
+            "-2",
+            "26",
+            "1,000",
+            "3.5",
+            "x^2",
+            "\\text{cm}",
+            "\\frac{1}{2}",
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            "$",
+            "=",
+            ",",
+            ".",
+            "\n",
+            "```",
+            "\\cdot",
+            "%",
+            "mod",
+            "thousand",
+        ]
+    ),
+    min_size=10,
+    max_size=60,
+).map(" ".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PROSE, st.sampled_from(hostile["GOLDS"][:2]))
+def test_prose_in_the_place_of_an_answer_takes_no_time(text: str, gold: str) -> None:
+    """A sentence in a box once took longer than a day: a policy in training writes such things."""
+    started = time.process_time()
+    assert grade(f"\\boxed{{{text}}}", gold) in (C, W, U)
+    grade(text, gold)
+    fenced("```" + " " * 4000 + text)
+    assert time.process_time() - started < 1
 
 
 def test_golds_that_can_not_be_read() -> None:
