@@ -38,7 +38,7 @@ VALUES: list[Any] = [
     "refuse",
 ]
 VALUES += ["vllm", "gigpo", "layer:1", "token_mean", "sequence", "http://localhost:1/v1", "your.module:your/Yours-v0", "name"]
-VALUES += ["any", {"url": "http://localhost:1/v1"}, {"key": 1}, {"1": 0.5}, [3], ["layer:1"], [0.5]]
+VALUES += ["any", {"layer:1": [0.5]}, {"url": "http://localhost:1/v1"}, {"key": 1}, {"1": 0.5}, [3], ["layer:1"], [0.5]]
 """Of these at least one is another legal value of every key."""
 
 
