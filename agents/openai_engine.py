@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import logging
 import os
 import random
 import threading
@@ -36,6 +37,8 @@ ROLES = {
 MARKS = {role: mark for mark, role in ROLES.items()}
 COUNTED: tuple[str, ...] = ("sent", "retried", "rate_limited", "timed_out", "broken", "refused")
 LONGEST_WAIT = 60.0
+TOLD_EVERY = 10.0
+"""Seconds between two messages that requests are tried again."""
 ANSWER_LIMIT = 32 << 20  # bytes of one answer
 
 
@@ -77,6 +80,9 @@ def to_messages(prompt_ids: Sequence[int]) -> list[dict[str, str]]:
     return messages[:-1]
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass
 class Trouble(Exception):
     """A request that brought no answer."""
@@ -109,6 +115,7 @@ class OpenAIEngine:
         self._key = os.environ.get(config.key_variable, "") if config.key_variable else ""
         if config.key_variable and not self._key:
             raise UserError(f"eval.endpoint.key_variable: {config.key_variable} is not set; export it with the API key in it")
+        self._told = -TOLD_EVERY
         self._lock, self._not_before, self._stopped = threading.Lock(), 0.0, threading.Event()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -146,6 +153,7 @@ class OpenAIEngine:
             if last.kind == "rate_limited":  # the others need not find out for themselves
                 with self._lock:
                     self._not_before = max(self._not_before, time.monotonic() + wait)
+            self._tell(f"{last.reason}; attempt {attempt + 2} of {self.config.attempts} in {wait:.0f} s")
             self._pause(wait)
             self._count("retried")
         raise UserError(
@@ -206,6 +214,14 @@ class OpenAIEngine:
         """One line of text without the key, for a message."""
         text = text.replace(self._key, "***") if self._key else text
         return " ".join("".join(character if character.isprintable() else " " for character in text).split())[:300]
+
+    def _tell(self, text: str) -> None:
+        """Say why it takes so long; now and then, since many requests may wait for the same reason."""
+        with self._lock:
+            if time.monotonic() - self._told < TOLD_EVERY:
+                return
+            self._told = time.monotonic()
+        _log.warning("%s: no answer (%s)", self.config.url, text)
 
     def _pause(self, seconds: float) -> None:
         if self._stopped.wait(max(0.0, seconds)):
