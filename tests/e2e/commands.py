@@ -93,3 +93,16 @@ def replies(directory: Path, decoding: str | None = None) -> list[dict]:
 def lines(path: Path) -> list[dict]:
     """The complete lines of a JSON-lines file that may be being written."""
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
+
+
+def figures(directory: Path) -> dict:
+    """report.json of a study without what a clock says."""
+
+    def timeless(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: timeless(item) for key, item in value.items() if not key.endswith("seconds")}
+        return [timeless(item) for item in value] if isinstance(value, list) else value
+
+    report = timeless(json.loads((directory / "report.json").read_text()))
+    assert isinstance(report, dict)
+    return report

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e.commands import finish, lines, onelayer, start, stop_when
+from e2e.commands import figures, finish, lines, onelayer, start, stop_when
 
 from onelayer.cli.main import main
 from onelayer.common.reading import read_yaml_mapping
@@ -19,19 +19,6 @@ STUDY = [
     *("eval.items=24", "eval.n=2", "study.trained_sets=[layers:1-2]", "study.lr_grid=[3e-4,1e-3]", "study.validation_items=16"),
     *("study.base_samples=2", "study.seeds=[0,1]"),
 ]
-
-
-def figures(directory: Path) -> dict:
-    """report.json without what a clock says."""
-
-    def timeless(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: timeless(item) for key, item in value.items() if not key.endswith("seconds")}
-        return [timeless(item) for item in value] if isinstance(value, list) else value
-
-    report = timeless(json.loads((directory / "report.json").read_text()))
-    assert isinstance(report, dict)
-    return report
 
 
 def patches(directory: Path) -> dict[Path, bytes]:

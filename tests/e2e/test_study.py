@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from e2e.commands import finish, lines, message, onelayer, replies, start, stop_when
+from e2e.commands import figures, finish, lines, message, onelayer, replies, start, stop_when
 
 from onelayer.agents.patch import Patch
 from onelayer.cli.main import main
@@ -46,19 +46,6 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert shown.endswith(f"report: {whole / 'report.html'}\n")
     assert all(row in shown for row in ("base greedy", "base maj@4", "full", "layer:1"))
     return whole, stopped
-
-
-def figures(directory: Path) -> dict:
-    """report.json without what a clock says."""
-
-    def timeless(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: timeless(item) for key, item in value.items() if not key.endswith("seconds")}
-        return [timeless(item) for item in value] if isinstance(value, list) else value
-
-    report = timeless(json.loads((directory / "report.json").read_text()))
-    assert isinstance(report, dict)
-    return report
 
 
 def test_a_run_of_a_study_is_what_it_is_alone(studies: tuple[Path, Path], tmp_path: Path) -> None:
