@@ -20,12 +20,10 @@ from typing import Any
 from ..common.errors import Interrupted, UserError
 from ..trainers.config import Config
 from ..trainers.train import Prepared, prepare
-from .tasks import BASE, Task, perform, stages
+from .tasks import ATTEMPTS, BASE, Task, perform, stages
 
-ATTEMPTS = 2
-"""How often a task is tried that ends in an error; what kills a worker or a node is no attempt."""
 RESTARTS = 5
-"""How often Ray begins a task again whose worker or node died."""
+"""How often Ray begins a task again whose worker or node died; that is no attempt."""
 
 _log = logging.getLogger(__name__)
 

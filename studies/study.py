@@ -33,10 +33,8 @@ from .held_out_curve import Curve
 from .outlook import Outlook
 from .store import STUDY
 from .study_report import ArmRecords, LearningRateTrial, StudyReport, Training, build_report
-from .tasks import BASE, Task, perform, recorded, reported, stages, trials
+from .tasks import ATTEMPTS, BASE, Task, perform, recorded, reported, stages, trials
 
-ATTEMPTS = 2
-"""How often a task is tried: what fails for a passing reason goes on where it was."""
 Failures = Mapping[Task, str]
 """Tasks that could not be done, and why."""
 Runner = Callable[[Prepared, Path], Failures]

@@ -30,6 +30,8 @@ from ..trainers.run import NO_SIGNAL, read_patch
 from ..trainers.train import Prepared, evaluation_suite, train
 
 BASE = "base"
+ATTEMPTS = 2
+"""How often a task is tried: what fails for a passing reason goes on where it was."""
 
 _log = logging.getLogger(__name__)
 
