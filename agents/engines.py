@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
+from ..common.documentation import page
 from ..common.errors import UserError
 from ..envs.other import imported
 from .config import ENGINES, AgentConfig, engine_row
@@ -36,5 +37,5 @@ def _own(base: Base, config: AgentConfig) -> Engine:
     except Exception as error:  # the user's own code
         raise UserError(f"agent.engine: {config.engine} cannot be made ({type(error).__name__}: {error}); correct it") from error
     if missing := [one for one in CONTRACT if not hasattr(engine, one)]:
-        raise UserError(f"agent.engine: {config.engine} has no {', '.join(missing)}; docs/adding-an-engine.md says what an engine has")
+        raise UserError(f"agent.engine: {config.engine} has no {', '.join(missing)}; {page('adding-an-engine')} says what an engine has")
     return engine

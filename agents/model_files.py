@@ -72,6 +72,8 @@ def check_files(path: Path, has_code: bool = False) -> None:
     Raises UserError with the file for what is damaged, cut, too large or nested too deeply, is no regular file or named outside of the
     directory, and for a configuration that asks for more than twice the weights that are there.
     """
+    if not (path / "config.json").exists():
+        raise UserError(f"model.path: {path} has no config.json; name a directory that a model was saved in")
     if odd := next((file for file in sorted(path.iterdir()) if not file.is_file() and not file.is_dir()), None):
         raise UserError(f"{odd}: no regular file; remove it")
     found = {name: read_json_object(path / name, LARGEST_JSON) for name in JSON_FILES if (path / name).exists()}

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
+from ..common.documentation import page
 from ..common.errors import UserError
 from .config import AgentConfig
 from .decoder import decoder_layers
@@ -175,6 +176,6 @@ def check_logprobs(model: PreTrainedModel, completions: Sequence[tuple[Request, 
         raise UserError(
             f"the engine's logprobs are not those of the model in training: they differ by {found.mean:.2g} nats on average (tolerance "
             f"{tolerance:g}, largest {found.largest:.2g}, {found.tokens} tokens of {found.replies} replies); it holds other weights, or "
-            "computes the model differently; docs/vllm.md says what can be the matter"
+            f"computes the model differently; {page('vllm')} lists the causes"
         )
     return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..common.documentation import page
 from ..common.errors import UserError
 from .ends import Ends
 from .engine import Completion, FinishReason, Request
@@ -37,7 +38,7 @@ class InProcess:
         try:
             self.vllm: Any = import_module("vllm")
         except ImportError as error:
-            raise UserError(f"agent.engine: vllm cannot be imported ({error}); docs/vllm.md says how to install it") from error
+            raise UserError(f"agent.engine: vllm cannot be imported ({error}); {page('vllm')} says how to install it") from error
         try:
             self.llm = self.vllm.LLM(
                 path,

@@ -17,7 +17,7 @@ def compare(
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="where the page goes  [default: runs/compare-TIME]")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put runs side by side: what each policy solves, what it differs by, what it cost.
+    """Compare runs: what each policy solves, how the policies differ, and what their training cost.
 
     Runs are grouped by what they were measured on. Runs that differ in their seed alone are pooled; each policy is compared with the
     base and with the first run given, on the same items. DIR gets compare.html, with the learning curves, and compare.json.

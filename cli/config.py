@@ -19,7 +19,7 @@ from ..agents.prompts import FOLDER as PROMPTS
 from ..common.errors import UserError
 from ..common.reading import DEEPEST_YAML, LARGEST_YAML, compose_yaml, read_bytes, yaml_scalar
 from ..envs import parse_suite
-from ..envs.config import model_of
+from ..envs.config import OtherConfig, model_of
 from ..trainers.algorithms import ALGORITHMS
 from ..trainers.algorithms.earlier import MOVED, upgraded
 from ..trainers.algorithms.grpo import GRPO
@@ -77,7 +77,8 @@ def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = Fals
         domain, _, algorithm = recipe.partition("/")
         if algorithm in ALGORITHMS and (RECIPES / f"{domain}.yaml").is_file():
             raise UserError(f"{recipe}: the algorithm is an override of the recipe {domain} now: {domain} trainer.algorithm={algorithm}")
-        raise UserError(f"{recipe}: no such recipe file; give a YAML file or one that ships ({shipped})")
+        key = f"; a key is written with its value: {recipe}=VALUE" if recipe in dict(keys()) else ""
+        raise UserError(f"{recipe}: no such recipe file; give a YAML file or one that ships ({shipped}){key}")
     places: dict[Key, str] = {(): str(path)}
     tree = _parse(read_text(path, "a recipe"), str(path), (), places)
     if not isinstance(tree, dict):
@@ -261,6 +262,10 @@ def _explain(problem: Any, tree: dict[str, Any], places: dict[Key, str]) -> str:
     dotted = _dotted(key)
     if problem["type"] == "extra_forbidden" and dotted in MOVED:
         return f"{place}: {dotted} is now {MOVED[dotted]}; what an earlier release has begun is continued with that release"
+    env = tree.get("env")
+    if problem["type"] == "extra_forbidden" and key[:-1] == ("env",) and isinstance(env, dict) and model_of(env) is OtherConfig:
+        remedy = f"env={{id: {_short(env['id'])}}} leaves out the recipe's other keys of env"
+        return f"{place}: {dotted} is no key of the environment {env['id']}; {remedy}"
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown key {dotted}; {_alternatives(dotted, known)}"
     field = next((name for depth in range(len(key), 0, -1) if (name := _dotted(key[:depth])) in known), None)

@@ -14,6 +14,8 @@ from pathlib import Path
 import typer
 
 from ..agents import tiny
+from ..common.documentation import page
+from ..common.text import counted
 
 REQUIRED = ("transformers", "tokenizers", "safetensors", "gymnasium", "math-verify", "pydantic", "numpy", "scipy", "plotly", "jinja2")
 OPTIONAL = {  # distribution -> what it is for, the command that brings it
@@ -40,9 +42,9 @@ class Finding:
 
 
 def doctor() -> None:
-    """Say what is missing and which command brings it.
+    """Look for everything that onelayer uses, and name the command that installs what is missing.
 
-    The exit code is 1 where something is missing that everything needs, else 0.
+    The exit code is 1 where something that every command needs is missing, else 0.
 
     \b
     Example:
@@ -54,7 +56,7 @@ def doctor() -> None:
     from ..common.console import Console, Table
 
     findings = list(examine())
-    table = Table("what", "found", "what brings it", title="onelayer doctor", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table("what", "found", "install with", title="onelayer doctor", title_justify="left", box=box.SIMPLE_HEAD)
     for finding in findings:
         if finding.found is not None:
             table.add_row(finding.what, escape(finding.found), "")
@@ -78,7 +80,7 @@ def examine() -> Iterator[Finding]:
         yield Finding(f"base {name}", _size(folder), "make tiny", required=True)
     for name, (purpose, remedy) in OPTIONAL.items():
         yield Finding(f"{name} ({purpose})", _version(name), remedy)
-    yield Finding("sandbox (code)", _sandbox(), "a Linux kernel with Landlock, seccomp or user namespaces (docs/sandbox.md)")
+    yield Finding("sandbox (code)", _sandbox(), f"a Linux kernel with Landlock, seccomp or user namespaces ({page('sandbox')})")
     yield Finding("ONELAYER_DATA", _data(), "export ONELAYER_DATA=DIR (a folder for each suite)")
     yield Finding("C++ compiler, cmake", _compiler(), "apt install build-essential cmake")
     yield Finding("cores", f"{cores} usable, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}")
@@ -97,7 +99,7 @@ def _torch() -> str | None:
     except ImportError:
         return None
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return f"{torch.__version__}, {', '.join(devices) or 'no CUDA device'}, {torch.get_num_threads()} threads"
+    return f"{torch.__version__}, {', '.join(devices) or 'no CUDA device'}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _size(model: Path) -> str | None:

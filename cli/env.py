@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import keyword
 import sys
+from importlib import invalidate_caches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..common.text import printable
+from ..common.documentation import page
+from ..common.text import counted, printable
 from .arguments import AsJson, Overrides, print_json
 
 if TYPE_CHECKING:
@@ -22,8 +25,9 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List, check
 ENV = typer.Argument(metavar="ENV", help="NAME or NAME/SPLIT: a suite, a .jsonl file, or an id (package.module:namespace/Name-v0)")
 OTHERS = """\
 others
-  reasoning_gym:TASK      procedural tasks of reasoning-gym  train, validation, test    pip install 'onelayer[reasoning]'
-  package.module:me/Name-v0    your own environment: `onelayer env new NAME` writes one, docs/adding-an-environment.md explains it"""
+  reasoning_gym:TASK      procedural tasks of reasoning-gym  train, validation, test                     pip install 'onelayer[reasoning]'
+  package.module:me/Name-v0    your own environment: `onelayer env new NAME` writes one. How it works:
+                          {page}"""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -43,9 +47,9 @@ def list_environments(as_json: AsJson = False) -> None:
     for id, kind in BUILT_IN.items():
         print(f"{id}: {kind.TITLE}")
         for one in kind.SUITES:
-            print(f"  {one.names:23} {one.what:34} {one.splits:26} {one.needs}".rstrip())
+            print(f"  {one.names:23} {one.what:34} {one.splits:43} {one.needs}".rstrip())
         print()
-    print(OTHERS)
+    print(OTHERS.format(page=page("adding-an-environment")))
 
 
 @app.command("check")
@@ -57,7 +61,7 @@ def check_environment(
 ) -> None:
     """Find out whether an environment keeps the contract that training and evaluation rely on.
 
-    Without a split it is checked on test. The exit code is 1 where a check fails.
+    ENV without a split means its split test. The exit code is 1 where a check fails.
 
     \b
     Examples:
@@ -68,9 +72,13 @@ def check_environment(
     from rich.markup import escape
 
     from ..common.console import Console
+    from ..envs import load
     from ..envs.check_process import check_apart
+    from ..envs.config import BuiltIn
 
     config, split = _compose(env, overrides)
+    if isinstance(config, BuiltIn) and not config.suite.endswith(".jsonl"):
+        load(config, split)  # a suite that there is none of is a mistake in the command; a file may be what is checked
     marks = {True: "[green]ok    [/]", False: "[bold red]FAILED[/]", None: "[yellow]-     [/]"}
     console, findings = Console(soft_wrap=True, highlight=False, emoji=False, quiet=as_json), []
     for finding in check_apart(config, split, items):
@@ -79,7 +87,7 @@ def check_environment(
     failed = sum(finding.ok is False for finding in findings)
     if as_json:
         print_json({"environment": config.id, "failed": failed, "findings": findings})
-    console.print(f"{failed} checks failed" if failed else escape(f"{config.id} keeps the contract"))
+    console.print(f"{counted(failed, 'check')} failed" if failed else escape(f"{config.id} keeps the contract"))
     if failed:
         raise typer.Exit(1)
 
@@ -93,8 +101,7 @@ def play_environment(
 ) -> None:
     """Play one item yourself, in the terminal.
 
-    A line is an action; one that is only <<< begins an action of several lines, which ends with a line that is only >>>.
-    Ctrl-D gives up.
+    A line is an action. For an action of several lines, write <<< on a line of its own before it and >>> on one after it. Ctrl-D gives up.
 
     \b
     Examples:
@@ -123,7 +130,7 @@ def _play(config: EnvConfig, game: gym.Env[str, str], item: str | None, gold: bo
     _show(f"[{info['item']}]" if "item" in info else "", observation, info)
     if not gold and len(form := _gold(game, _another(game, info))) == 1:
         print(f"An action that solves another item:\n{form[0]}")
-    played, total, ended = info.get("item"), 0.0, False
+    id, total, ended = info.get("item"), 0.0, False
     while not ended:
         try:
             action = ready.pop(0) if ready else _read()
@@ -137,7 +144,7 @@ def _play(config: EnvConfig, game: gym.Env[str, str], item: str | None, gold: bo
         total, ended = total + float(reward), terminated or truncated
         _show(f"reward {reward:g}" if reward or ended else "", "" if terminated else observation, {} if ended else info)
     solved = info.get("verdict") == "correct" if "verdict" in info else total >= 1
-    if not (ended and solved) and (right := _gold(game, played)):
+    if not (ended and solved) and (right := _gold(game, id)):
         print("gold:", *right, sep="\n")
     print(f"{'solved' if ended and solved else 'not solved'}, reward {total:g}" + (f", {info['verdict']}" if "verdict" in info else ""))
 
@@ -173,10 +180,10 @@ def new_environment(
 
     if not name.isidentifier() or not name.islower():
         raise UserError(f"{name!r} cannot name a package; take lower-case letters, digits and _")
-    if keyword.iskeyword(name) or name in sys.stdlib_module_names:
-        raise UserError(f"{name!r} has a meaning in Python already; take another name")
     directory = Path(name)
     check_new(directory)
+    if taken := _taken(name):
+        raise UserError(f"{name!r} is {taken}; take another name")
     id = f"{name}:{name}/{''.join(word.capitalize() for word in name.split('_'))}-v0"
     for source, target in (
         ("turns.py" if turns else "graded.py", f"{name}.py"),
@@ -187,6 +194,17 @@ def new_environment(
         write_atomically(directory / target, text.replace("NAME", name).replace("ENV_ID", id).replace("SHORT_ID", id.partition(":")[2]))
     print(f"{directory}/{name}.py is the environment. Fill it in, then:")
     print(f"  pip install --editable {directory}\n  onelayer env check {id}\n  onelayer env play {id}")
+
+
+def _taken(name: str) -> str:
+    """What a new package of this name would clash with; empty where the name is free."""
+    if keyword.iskeyword(name):
+        return "a keyword of Python, which cannot be imported"
+    if name in sys.stdlib_module_names:
+        return "a module of Python's standard library, which would be imported in its place"
+    installed = find_spec(name)
+    invalidate_caches()  # in which the package that is about to be written is missing
+    return "a package that is installed already, and would be imported in its place" if installed else ""
 
 
 @app.command("generate")

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -91,7 +92,8 @@ def evaluate(
     settings += overrides or []
     several = len(selection.suites) > 1 or bool(selection.groups)
     prepared = {one: compose_suite(one, settings) for one in selection.suites if not one.startswith(suites.LM_EVAL)}
-    check_items(prepared)
+    say(f"looking for the items of {', '.join(selection.suites)}")
+    check_items(prepared, [one.removeprefix(suites.LM_EVAL) for one in selection.suites if one.startswith(suites.LM_EVAL)])
     who = baseline or ("responses" if responses else (patch[0].parent if patch else Path(model)).name)
     inputs = [path for path in (*(patch or []), responses, Path(model)) if path]
     directory = output or default_directory(f"eval-{suites.directory_name(suite)}-{suites.directory_name(who)}", settings, inputs, prepared)
@@ -128,20 +130,30 @@ def evaluate(
     print(f"records: {directory}")
 
 
-def check_items(prepared: dict[str, tuple[Config, str]]) -> None:
-    """Look for the items of all suites before the first episode. Raises UserError, which names every suite whose items are missing."""
+def check_items(prepared: dict[str, tuple[Config, str]], tasks: Sequence[str]) -> None:
+    """Look for the items of all suites before the first episode. Raises UserError, which names every suite whose items are missing.
+
+    tasks: those of lm-evaluation-harness.
+    """
     from ..common.errors import UserError
     from ..envs import load
     from ..evals.evaluator import first_items
 
+    looks: list[Callable[[], object]] = [
+        lambda config=config, split=split: first_items(load(config.env, split), config.eval.items) for config, split in prepared.values()
+    ]
+    if tasks:
+        from ..evals.harness import look_for
+
+        looks += [partial(look_for, task) for task in tasks]
     problems: list[str] = []
-    for config, split_name in prepared.values():
+    for look in looks:
         try:
-            first_items(load(config.env, split_name), config.eval.items)
+            look()
         except UserError as error:
             problems.append(str(error))
     if problems:
-        raise UserError("; ".join(problems) if len(problems) == 1 else f"{len(problems)} of {len(prepared)} suites: {'; '.join(problems)}")
+        raise UserError("; ".join(problems) if len(problems) == 1 else f"{len(problems)} of {len(looks)} suites: {'; '.join(problems)}")
 
 
 def default_directory(stem: str, settings: Sequence[str], inputs: Sequence[Path], prepared: dict[str, tuple[Config, str]]) -> Path:
@@ -217,8 +229,10 @@ def policies(config: Config, patches: list[Path], baseline: str | None, response
     from ..agents.agent import make_agent
     from ..agents.patch import apply
     from ..agents.policy import load_base
+    from ..common.progress import say
     from ..evals.evaluator import model_policy
 
+    say(f"loading the base {config.model.path}")
     base = load_base(config.model)
     read = [read_patch(path) for path in patches]
     known = model_policy(base, config.model.path, [patch for patch, _ in read], [trained for _, trained in read])

@@ -17,8 +17,8 @@ def export(
 ) -> None:
     """Write a run's result as a model that transformers loads.
 
-    The run's patch is merged into its base; the directory holds weights, configuration and tokenizer. The run may be somebody else's, so
-    that it trusted the code of its base is not taken over.
+    The run's patch is merged into its base; the directory holds weights, configuration and tokenizer. Python code that
+    comes with the base is run only with --trust-remote-code, whatever the run's own recipe says.
 
     \b
     Example:

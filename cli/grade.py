@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..common.documentation import page
 from .grade_code import grade_code
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ def grade() -> None:
     """Grade responses that are already there."""
 
 
-app.command("code")(grade_code)
+app.command("code", epilog=f"How a verdict comes about: {page('code-grading')}")(grade_code)
 
 
-@app.command("math")
+@app.command("math", epilog=f"How a verdict comes about: {page('math-grading')}")
 def grade_math(
     input: Annotated[Path, typer.Option(metavar="FILE.jsonl", help='lines {"response": ..., "gold": ...}')],
     output: Annotated[Path | None, typer.Option(metavar="OUT.jsonl", help='the same lines with "verdict" added')] = None,
@@ -35,8 +36,7 @@ def grade_math(
     """Grade math responses against gold answers and print the pass rate with its 95% interval (Wilson).
 
     A line may hold what its benchmark allows: "precision" (absolute) or "relative", the error within which a number is right,
-    and "unit", one that an answer may leave out. Other fields pass through. Verdicts are correct, wrong, unparsed and timeout;
-    docs/math-grading.md says how they come about.
+    and "unit", one that an answer may leave out. Other fields pass through. Verdicts are correct, wrong, unparsed and timeout.
     The output is written whole or not at all.
 
     \b

@@ -33,8 +33,7 @@ def grade_code(
 
     A "solution" is a whole program; a "completion" continues the task's prompt. "base" is the verdict on the original tests, "plus" the one
     on those and the added tests together. Other fields pass through. A task without samples counts as not solved. Verdicts are correct,
-    wrong, raised, timeout, memory, crashed and output; docs/code-grading.md says how they come about. The output is written whole or
-    not at all.
+    wrong, raised, timeout, memory, crashed and output. The output is written whole or not at all.
 
     \b
     Example:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ..common import documentation
 from ..common.text import printable
 from . import env, grade, runs
 from .arguments import NOTE
@@ -31,8 +32,9 @@ INTERRUPTED = 130
 LONGEST = 2000  # characters of a message, which may quote a file
 
 app = typer.Typer(
-    help="Train one layer of a language model with reinforcement learning, train everything, and compare the two honestly.",
-    epilog="Start with `onelayer study quickstart`. `onelayer VERB --help` explains a verb, with examples.",
+    help="Train single layers of a language model with reinforcement learning, train all parameters, and compare the results.",
+    epilog="Start with `onelayer study quickstart`. `onelayer VERB --help` explains a verb, with examples. "
+    f"Documentation: {documentation.FOLDER}",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -50,7 +52,7 @@ def show_version(wanted: bool) -> None:
 def options(
     version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and exit")] = False,
 ) -> None:
-    """Train one layer of a language model with reinforcement learning, train everything, and compare the two honestly."""
+    """Train single layers of a language model with reinforcement learning, train all parameters, and compare the results."""
 
 
 app.command("study", epilog=NOTE)(study)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -55,18 +56,23 @@ def main() -> None:
 
 
 def _print_section(model: type[BaseModel], prefix: str) -> None:
-    print(f"\n## {prefix.rstrip('.') or 'top level'}\n\n{' '.join((model.__doc__ or '').split())}\n")
+    print(f"\n## {prefix.rstrip('.') or 'top level'}\n\n{_linked(' '.join((model.__doc__ or '').split()))}\n")
     print("| key | may be | default | meaning |\n| --- | --- | --- | --- |")
     inside = {name: _sections(field.annotation) for name, field in model.model_fields.items()}
     for name, field in model.model_fields.items():
         if not inside[name] or field.description:
             default = "" if field.is_required() else f"`{json.dumps(_plain(field.get_default(call_default_factory=True)))}`"
-            cells = [f"`{prefix}{name}`", allowed(field), default, field.description or ""]
+            cells = [f"`{prefix}{name}`", allowed(field), default, _linked(field.description or "")]
             print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|")
     for name, sections in inside.items():
         for section in sections:
             if list(section.model_fields) != ["name"]:  # an algorithm without keys of its own
                 _print_section(section, f"{prefix}{name}.")
+
+
+def _linked(text: str) -> str:
+    """A description with links to the pages that it names."""
+    return re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", text)
 
 
 def _plain(default: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..common.text import printable
+from ..common.text import counted, printable
 from .arguments import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def list_runs(
 ) -> None:
     """List everything in a directory of runs: training runs, evaluations and studies, finished or not.
 
-    What is broken is named with the reason, and left out of nothing else.
+    An entry that cannot be read is listed as broken, with the reason.
 
     \b
     Examples:
@@ -55,7 +55,8 @@ def list_runs(
     for entry in entries:
         if entry.problem:
             console.print(Text(f"broken: {printable(entry.problem)}"), soft_wrap=True)
-    print(f"{len(entries)} in {root}" + (f", {broken} broken" if (broken := sum(bool(entry.problem) for entry in entries)) else ""))
+    broken = sum(bool(entry.problem) for entry in entries)
+    print(f"{counted(len(entries), 'entry', 'entries')} in {root}" + (f", {broken} broken" if broken else ""))
 
 
 @app.command("show")
@@ -64,7 +65,7 @@ def show_run(
     item: Annotated[str | None, typer.Option(metavar="ID", help="of an evaluation: show this item's episodes")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a study's report with C(k), or the manifest of one run or evaluation; or what a policy wrote on one item.
+    """Show the report of a study with C(k), the manifest of a run or evaluation, or the episodes of one item.
 
     \b
     Examples:
@@ -126,7 +127,8 @@ def delete_runs(
 ) -> None:
     """Delete runs, evaluations or studies, with all that is in them.
 
-    It asks first, and refuses a directory that is none, or in which another process is at work.
+    The command asks before it deletes. It refuses a directory that is no run, evaluation or study, and one that another process
+    writes to.
 
     \b
     Examples:
@@ -150,7 +152,7 @@ def delete_runs(
     if not yes:
         if not sys.stdin.isatty():
             raise UserError("deleting asks first, and nobody is there to answer; give --yes")
-        if not typer.confirm(f"delete {len(entries)} director{'y' if len(entries) == 1 else 'ies'}?"):
+        if not typer.confirm(f"delete {counted(len(entries), 'directory', 'directories')}?"):
             print("nothing deleted")
             return
     for entry in entries:
@@ -167,7 +169,7 @@ def _what(entry: StoreEntry) -> str:
         trainer = found["config"].get("trainer", {})
         return f"{algorithm_of(trainer)} {found.get('trained_set')} seed {trainer.get('seed')} on {found.get('split')}"
     if entry.kind == "run":
-        return f"{found['steps_done']} steps done" if "steps_done" in found else ""
+        return f"{counted(found['steps_done'], 'step')} done" if "steps_done" in found else ""
     if entry.kind == "group":
         return ", ".join(member["suite"] for member in found.get("suites", []))
     return f"{found['policy']} on {found['split']}" if "policy" in found else ""
@@ -233,6 +235,6 @@ def _diff_items(first: Path, second: Path) -> None:
                 "where a.directory = ? and b.directory = ? and a.solved != b.solved order by abs(a.solved - b.solved) desc, a.item",
                 [decoding, str(first), str(second)],
             ).fetchall()
-            print(f"{decoding}: {len(rows)} items solved more or less often")
+            print(f"{decoding}: {counted(len(rows), 'item')} solved more or less often")
             for item, mine, theirs in rows[:20]:
                 print(f"  {printable(item)}: {mine:.2f} {theirs:.2f}")

@@ -30,12 +30,13 @@ def study(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train layers and everything under one protocol, and compare.
+    """Train single layers and all parameters under one protocol, and compare them.
 
     All parameters and each named set are trained with every seed, then evaluated on the same items as the base. Runs that
-    are finished are not repeated: the same command continues a study that was stopped. A run that fails is tried once more,
-    then reported, and stops no other. `onelayer study status DIR` shows how far a study is. Several recipes, or several
-    algorithms in study.algorithms, are a study each, below one directory, and compare.html with what they differ by.
+    are finished are not repeated: the same command continues a study that was stopped. A run that fails is tried once more.
+    If it fails again it is reported, and the other runs go on. `onelayer study status DIR` shows how far a study is.
+    Several recipes, or several algorithms in study.algorithms, are a study each, below one directory; compare.html in it
+    compares them.
 
     \b
     Examples:

@@ -39,9 +39,9 @@ def verify(
 ) -> None:
     """Check every hash and count of a submission or of evaluations here, and grade every response again.
 
-    With --regenerate, samples of each evaluation, sampled and greedy, are also made again from base, patch and seed, and their tokens
+    With --regenerate N, samples of each evaluation, sampled and greedy, are also made again from base, patch and seed, and their tokens
     compared: only that finds responses that were written by somebody else, with all hashes computed anew. Samples that were lost to failing
-    environments are played again, too. What is wrong is said with its reason, and the exit code is 2. A directory of
+    environments are played again, too. A fault is printed with its reason, and the exit code is 2. A directory of
     evaluations here, and what is unpacked, gets the mark that the leaderboard shows.
 
     \b

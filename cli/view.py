@@ -13,9 +13,9 @@ def view(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8612,
     host: Annotated[str, typer.Option(help="address to listen on; with another, others on the network can read the runs")] = "127.0.0.1",
 ) -> None:
-    """Show a directory of runs in a browser, live while runs train: curves, layer profiles, who solved what, every episode.
+    """Show a directory of runs in a browser, also while runs train: learning curves, layer profiles, solved items, episodes.
 
-    It listens on this machine alone, writes nothing, and asks nothing of the network. Ctrl-C ends it.
+    The server listens on this machine alone, writes nothing, and makes no request to the network. Ctrl-C ends it.
 
     \b
     Examples:

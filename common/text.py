@@ -15,6 +15,11 @@ def printable(text: object) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things: `1 check`, `2 checks`, `3 entries`. plural: of nouns that take another ending than s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def shown(text: object) -> str:
     """Text as it is, on as many lines, with the other characters that would not be seen written out: \\x1b for an escape."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))

@@ -13,9 +13,8 @@ import gymnasium as gym
 from ..common.errors import UserError
 from . import other
 from .config import BUILT_IN, EnvConfig, MathConfig, OtherConfig
-from .items import Item, Split
+from .items import Item, Split, check_disjoint
 from .math.config import FieldMapping
-from .math.sources import check_disjoint
 
 __all__ = [
     "EnvConfig",
@@ -67,7 +66,9 @@ def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str
         kind, change = OtherConfig, {"id": name}
     elif re.fullmatch(r"[\w+-]+/[a-z_]+", name):
         suite, _, last = name.partition("/")
-        raise UserError(f"{name}: no split {last!r} of {suite}; there are {', '.join(sorted(SPLITS))}")
+        listed = (kind.listing(suite) for kind in BUILT_IN.values())
+        there = next((one.splits for one in listed if one), ", ".join(OtherConfig.SPLITS))
+        raise UserError(f"{name}: {suite} has no split {last!r}; it has {there}")
     else:
         kind, change = MathConfig, {"suite": name}
     same = isinstance(env, kind) and (kind is not OtherConfig or env.id == name)

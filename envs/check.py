@@ -18,6 +18,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from ..common.errors import UserError
+from ..common.text import counted
 from . import load, make
 from .check_play import LONGEST_EPISODE, RAISED, Broken, Subject, episode, gold, golden, solved
 from .config import EnvConfig
@@ -160,7 +161,7 @@ def check_item(subject: Subject) -> str:
     try:
         env.reset(options={"item": "no such item \u2603"})
     except Exception:
-        return f"{len(starts)} items, each with one start"
+        return f"{counted(len(starts), 'item')}, each with one start"
     raise Broken("an item that does not exist is not refused; raise an error, or a typing mistake plays something else")
 
 
@@ -176,7 +177,7 @@ def check_determinism(subject: Subject) -> str:
                     raise Broken(f"item {item}: the same actions {where} give another {part} at step {number}")
             if len(turns) != len(first[item]):
                 raise Broken(f"item {item}: the same actions {where} end after {len(turns) - 1} instead of {len(first[item]) - 1} steps")
-    return f"{len(first)} items three times"
+    return f"{counted(len(first), 'item')} three times"
 
 
 def check_rewards(subject: Subject) -> str:
@@ -261,7 +262,7 @@ def check_end(subject: Subject) -> str:
         steps = sum(1 for _ in episode(env, subject.few[0], seed=0, actions=actions)) - 1
         if steps >= LONGEST_EPISODE:
             raise Broken(f"an episode goes on after {steps} steps; end it (truncated=True), or register it with max_episode_steps")
-    return f"after {steps} step{'s' * (steps != 1)}"
+    return f"after {counted(steps, 'step')}"
 
 
 def check_gold(subject: Subject) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 
+from ..common.text import counted
 from .check import CHECKS, SECONDS, Finding, check
 from .config import EnvConfig
 from .pool_worker import die_with
@@ -56,8 +57,7 @@ def check_apart(config: EnvConfig, split: str = "test", items: int = 20, seconds
         process.join()
     said.thread.join(1)
     if said.bytes:
-        lines = f"{said.lines:,} line{'s' * (said.lines != 1)}"
-        yield Finding("output", None, f"the environment printed {lines} during the checks, first: {said.first!r}")
+        yield Finding("output", None, f"the environment printed {counted(said.lines, 'line')} during the checks, first: {said.first!r}")
 
 
 def _hangs(name: str, seconds: int) -> Finding:

@@ -67,6 +67,11 @@ class BuiltIn(Environment, extra="forbid", frozen=True):
         """Names of the suites whose data comes with this package or has a fixed source."""
         return [name for one in cls.SUITES if not one.are_own for name in one.names.split(", ")]
 
+    @classmethod
+    def listing(cls, suite: str) -> SuiteListing | None:
+        """The line that lists a suite; None where no line has its name."""
+        return next((one for one in cls.SUITES if suite in one.names.split(", ")), None)
+
     @property
     def has_fixed_source(self) -> bool:
         """Whether its data comes with this package or has a fixed source: no file or data set of others."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import UserError
+from ..common.text import counted
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,20 @@ class Split:
         return sha.hexdigest()
 
 
+def check_disjoint(train: Split, evaluation: Split) -> None:
+    """Refuse to train on what is evaluated: raises UserError where the splits share an id or a question's text."""
+    texts = {item.text_key for item in evaluation.items}
+    shared = [item.id for item in train.items if item.id in evaluation.by_id or item.text_key in texts]
+    if shared:
+        raise UserError(
+            f"{len(shared)} of the {len(train.items)} items of {train.name} are also in {evaluation.name} ({', '.join(shared[:3])}"
+            f"{', ...' if len(shared) > 3 else ''}): take another split, or leave them out of the file"
+        )
+
+
 def size_text(items: int, skipped: int) -> str:
     """The size of a split wherever it is shown: `272 items`, or `270 items (2 skipped)`."""
-    return f"{items} items ({skipped} skipped)" if skipped else f"{items} items"
+    return f"{counted(items, 'item')} ({skipped} skipped)" if skipped else counted(items, "item")
 
 
 def choose(items: Mapping[str, object], options: Mapping[str, Any] | None, rng: np.random.Generator) -> str:

@@ -13,12 +13,13 @@ from typing import Any
 
 import gymnasium as gym
 
+from ..common.documentation import page
 from ..common.errors import UserError
 from .config import OtherConfig
 from .items import Item, Split
 from .pool_worker import describe
 
-HELP = "docs/adding-an-environment.md shows how"
+HELP = f"{page('adding-an-environment')} shows how"
 gym.register("onelayer/ReasoningGym-v0", entry_point="onelayer.envs.reasoning:ReasoningGymEnv")
 
 

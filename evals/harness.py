@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,13 @@ METRICS = ("acc", "exact_match", "pass@1", "prompt_level_strict_acc", "em")
 """Figures of a document that are 1 where it is right and 0 where it is wrong, the first that there is counts."""
 
 
+def look_for(task: str) -> None:
+    """Find a task and its documents. Raises UserError where the harness is not installed, or has no such task."""
+    tasks = _imported(task, "lm_eval.tasks")
+    with _refusals(task):
+        tasks.TaskManager().load([task])
+
+
 def evaluate(
     task: str,
     model: ModelConfig,
@@ -47,12 +55,7 @@ def evaluate(
 
     Raises UserError where the harness is not installed, has no such task, or the task says nothing of right and wrong.
     """
-    try:
-        lm_eval: Any = import_module("lm_eval")
-        HFLM: Any = import_module("lm_eval.models.huggingface").HFLM
-    except ImportError as error:
-        raise UserError(f"lm-eval:{task}: lm-evaluation-harness cannot be imported ({error}); pip install 'onelayer[lm-eval]'") from error
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is loaded already, which is meant
+    lm_eval, HFLM = _imported(task, "lm_eval"), _imported(task, "lm_eval.models.huggingface").HFLM
     base = load_base(model)
     known = model_policy(base, model.path, [patch for patch, _ in patches], [trained for _, trained in patches])
     policy = known.model_copy(update={"source": Source.LM_EVAL, "repeats": Decoding.SAMPLED, "parameters": 0})
@@ -64,7 +67,7 @@ def evaluate(
             return found
         apply(base, [patch for patch, _ in patches])
         language_model = HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=8)
-        try:
+        with _refusals(task):
             result = lm_eval.simple_evaluate(
                 model=language_model,
                 tasks=[task],
@@ -73,8 +76,6 @@ def evaluate(
                 random_seed=config.seed,
                 bootstrap_iters=0,
             )
-        except (KeyError, ValueError, OSError, ConnectionError) as error:
-            raise UserError(f"lm-eval:{task}: the harness cannot run it ({' '.join(str(error).split())[:300]})") from error
         documents = [document for name in sorted(result["samples"]) for document in _first_filter(name, result["samples"][name])]
         split = Split(f"lm-eval:{task}", tuple(_item(name, document) for name, document in documents))
         metric = _metric(task, documents)
@@ -96,6 +97,24 @@ def evaluate(
             recipe=used,
             cost=meter.cost(),
         )
+
+
+def _imported(task: str, module: str) -> Any:
+    try:
+        found = import_module(module)
+    except ImportError as error:
+        raise UserError(f"lm-eval:{task}: lm-evaluation-harness cannot be imported ({error}); pip install 'onelayer[lm-eval]'") from error
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is loaded already, which is meant
+    return found
+
+
+@contextmanager
+def _refusals(task: str) -> Iterator[None]:
+    """What the harness raises for a task or documents that it cannot find, as a UserError."""
+    try:
+        yield
+    except (KeyError, ValueError, OSError, ConnectionError) as error:
+        raise UserError(f"lm-eval:{task}: the harness cannot run it ({' '.join(str(error).split())[:300]})") from error
 
 
 def _first_filter(name: str, documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from ..agents.config import SERVER, engine_row, history
+from ..common.text import counted
 from .records import Decoding, Evaluation, Source
 
 UNTRAINED = "none"
@@ -158,8 +159,8 @@ def _label(name: str, value: JsonValue) -> str:
         return f"{value[0]} items {str(value[1])[:8]}"
     if value is None:
         return f"no {name}"
-    if name in NOUNS:
-        return f"{value} {NOUNS[name]}{'' if value == 1 else 's'}"
+    if name in NOUNS and isinstance(value, int):
+        return counted(value, NOUNS[name])
     text = _text(value)
     return f"{name} {text if len(text) <= LONGEST and text.isprintable() else fingerprint(text)[:8]}"
 

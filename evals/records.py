@@ -35,6 +35,7 @@ from ..agents.verdicts import CORRECT, OVERLONG
 from ..common.cost import Cost, Hardware
 from ..common.errors import UserError, first_problem
 from ..common.reading import parse_json, read_bytes
+from ..common.text import counted
 from ..envs.items import size_text
 from .replies import STATISTICS, ReplyStatistics
 from .samples import SAMPLES, Sample, read_columns
@@ -260,9 +261,9 @@ class Evaluation(BaseModel):
             if decoding is not self.repeats and (warning := cut_off_warning(scores.truncated, self.max_tokens)):
                 found.append(f"{warning} ({decoding.value}).")
         if overlong := sum(self.scores(decoding).verdicts.get(OVERLONG, 0) for decoding in Decoding):
-            found.append(f"{overlong} samples ended because the next prompt did not fit: they count as wrong.")
+            found.append(f"{counted(overlong, 'sample')} ended because the next prompt did not fit, and counted as wrong.")
         if self.errors:
-            found.append(f"Environments failed in {self.errors} samples: they count as wrong, and the records say why.")
+            found.append(f"Environments failed in {counted(self.errors, 'sample')}, counted as wrong; the records say why.")
         return found
 
 

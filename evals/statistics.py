@@ -6,7 +6,7 @@ right samples, one row per training seed.
 
 Items are the unit of sampling: the S answers to one item are not independent, so they are averaged first and only items are
 counted (Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640). Where there are several training seeds they are a second
-unit, crossed with the items. With one seed every interval is over items only and says nothing about training again; callers
+unit, crossed with the items. With one seed every interval is over items only and does not allow for other training seeds; callers
 must label it so. docs/statistics.md states what each interval is for, and bench/coverage.py measures how often it is right.
 """
 
@@ -49,7 +49,7 @@ class Difference:
     p: float
     """Two-sided p value of the paired t test that the difference is zero."""
     detectable: float
-    """Smallest true difference that this comparison would find in 80% of repetitions."""
+    """The smallest true difference that this comparison detects with a power of 80%."""
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Group
 
 from ..common.files import write_atomically
+from ..common.text import counted
 from ..envs.items import size_text
 from ..evals.records import Decoding
 from ..studies.compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section
@@ -221,14 +222,14 @@ def _result_notes(section: Section) -> list[str]:
     notes = []
     single = [row.label for row in section.rows if len(row.seeds) == 1]
     if single:
-        notes.append(f"One training seed ({_joined(single)}): the interval is over items only and says nothing about training again.")
+        notes.append(f"One training seed ({_joined(single)}): the interval allows for other items, and not for other training seeds.")
     if any(len(row.seeds) > 1 for row in section.rows):
         notes.append("Several training seeds are pooled; their interval allows for other seeds and other items.")
         if untrained := [row.label for row in section.rows if not row.seeds]:
             notes.append(f"No training seed is known of {_joined(untrained)}: the interval is over items only.")
     for row in section.rows:
         if errors := row.sampled.errors + row.greedy.errors:
-            notes.append(f"Environments failed in {errors} samples of {row.label}: they count as wrong.")
+            notes.append(f"Environments failed in {counted(errors, 'sample')} of {row.label}, counted as wrong.")
     return notes + _numbered((row.policy, row.directories) for row in section.rows)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Group
 
 from ..common.files import write_atomically
+from ..common.text import counted
 from ..evals.records import Decoding, Evaluation
 from ..evals.replies import STATISTICS
 from ..evals.statistics import Rate
@@ -227,7 +228,7 @@ def protocol(report: StudyReport) -> dict[str, str]:
 def _notes(report: StudyReport) -> list[str]:
     notes = []
     if report.interval_over == "items":
-        notes.append("One training seed: the intervals are over items only and say nothing about training again.")
+        notes.append("One training seed: the intervals allow for other items, and not for other training seeds.")
     else:
         notes.append("Base is not trained: its intervals are over items only.")
     if len(report.arms) > 3:
@@ -238,9 +239,9 @@ def _notes(report: StudyReport) -> list[str]:
             notes.append(f"Full-parameter training lost ({decoding.value}): C(k) compares losses there.")
     for arm in report.arms:
         if errors := arm.sampled.errors + arm.greedy.errors:
-            notes.append(f"Environments failed in {errors} samples of {arm.name}: they count as wrong.")
+            notes.append(f"Environments failed in {counted(errors, 'sample')} of {arm.name}, counted as wrong.")
         if dropped := sum(step.dropped or 0 for curve in arm.curves for step in curve.steps):
-            notes.append(f"Environments failed in the training of {arm.name}: {dropped:.0f} episodes were left out.")
+            notes.append(f"Environments failed in the training of {arm.name}: {counted(round(dropped), 'episode')} left out.")
     return notes + report.warnings
 
 

@@ -1,4 +1,4 @@
-"""Commands that README and docs print: each is parsed as the command line would parse it, and some are run in order, made small.
+"""Commands of README, docs and examples: each is parsed as the command line would parse it, and some are run in order, made small.
 
 A command is a line of a fenced block, or text in backquotes, that begins with `onelayer`, `make` or `python`. Text with a placeholder
 (FILE, DIR, NAME, ...) is the form of a command: its verb, its options and its keys must exist, too.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,23 @@ def commands(page: Path) -> Iterator[str]:
                 yield part
 
 
+def examples() -> Iterator[tuple[str, str]]:
+    """Every command of the scripts in examples/, as bash expands it, beside a command that only writes its arguments down."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, log = Path(name), Path(name) / "log"
+        (folder / "onelayer").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {log}\necho >> {log}\n[ "$2" != new ] || mkdir -p "$3"\n')
+        (folder / "onelayer").chmod(0o755)
+        python = Path(sys.executable).parent
+        for script in sorted((ROOT / "examples").glob("*.sh")):
+            log.write_text("")
+            # A directory that is there stands for the model and for the results.
+            arguments = [str(folder), str(folder)] if script.stem == "own_model" else [str(folder)]
+            path = os.pathsep.join([name, str(python), os.environ["PATH"]])
+            subprocess.run(["bash", script, *arguments], check=True, env={**os.environ, "PATH": path}, capture_output=True)
+            for words in log.read_text().strip().split("\n\n"):
+                yield shlex.join(["onelayer", *words.split("\n")]).replace(name, "DIR"), script.name
+
+
 DOCUMENTED = sorted({(command, page.name) for page in PAGES for command in commands(page)})
 
 
@@ -104,7 +123,7 @@ def parsed(words: list[str]) -> tuple[str, dict[str, Any]]:
     return name, command.make_context(name, words).params
 
 
-@pytest.mark.parametrize(("command", "page"), [one for one in DOCUMENTED if one[0].startswith("onelayer")])
+@pytest.mark.parametrize(("command", "page"), [*[one for one in DOCUMENTED if one[0].startswith("onelayer")], *examples()])
 def test_every_command_is_one_that_the_command_line_takes(command: str, page: str) -> None:
     form = PLACEHOLDER.search(command)
     verb, found = parsed(shlex.split(command.replace("RECIPE", "quickstart").replace("[KEY=VALUE...]", ""))[1:])

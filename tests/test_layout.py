@@ -115,16 +115,17 @@ def test_the_wheel_holds_the_package_and_works(tmp_path: Path) -> None:
     assert "agents/tiny/model/model.safetensors" in shipped
     assert {f"onelayer/{name}" for name in sources | shipped} <= set(names)
     check = (
-        "import onelayer, sys; from onelayer.cli.config import load; from onelayer.agents import tiny; load('quickstart'); print(tiny.PATH)"
+        "import onelayer, sys; from onelayer.cli.config import load; from onelayer.agents import tiny; load('quickstart'); "
+        "print(tiny.PATH); from onelayer.common.documentation import page; print(page('vllm'))"
     )
     environment = {"PYTHONPATH": str(tmp_path / "installed"), "PYTHONDONTWRITEBYTECODE": "1"}
     found = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
-    model = Path(found.stdout.strip())
-    assert model.is_relative_to(tmp_path)
-    assert (model / "config.json").is_file()
+    model, page = map(Path, found.stdout.splitlines())
+    assert model.is_relative_to(tmp_path) and page.is_relative_to(tmp_path)
+    assert (model / "config.json").is_file() and page.is_file()
 
 
-SHIPPED = ["configs/**/*.yaml", "agents/tiny/model/*", "pages/templates/*"]
+SHIPPED = ["configs/**/*.yaml", "docs/*.md", "agents/tiny/model/*", "pages/templates/*"]
 
 
 def test_the_configuration_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ class ALFWorldConfig(BuiltIn, extra="forbid", frozen=True):
     TITLE: ClassVar = "household tasks as text games (make alfworld)"
     SUITES: ClassVar = (
         SuiteListing("alfworld", "generated games", "train, validation, valid_seen, valid_unseen"),
-        SuiteListing("alfworld-official", "the published games", "the same", "ALFWORLD_DATA"),
+        SuiteListing("alfworld-official", "the published games", "train, validation, valid_seen, valid_unseen", "ALFWORLD_DATA"),
     )
     SPLITS: ClassVar = ("train", "validation", "valid_seen", "valid_unseen")
     GENERATED: ClassVar = "generated"

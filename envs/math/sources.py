@@ -183,14 +183,3 @@ def _convert(records: Iterable[Record], fields: FieldMapping, prefix: str, suite
                 yield Read(place, item_id, key, Item(item_id, row.question, row.gold, row.meta))
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
-
-
-def check_disjoint(train: Split, evaluation: Split) -> None:
-    """Refuse to train on what is evaluated: raises UserError where the splits share an id or a question's text."""
-    texts = {item.text_key for item in evaluation.items}
-    shared = [item.id for item in train.items if item.id in evaluation.by_id or item.text_key in texts]
-    if shared:
-        raise UserError(
-            f"{len(shared)} of the {len(train.items)} items of {train.name} are also in {evaluation.name} ({', '.join(shared[:3])}"
-            f"{', ...' if len(shared) > 3 else ''}): take another split, or leave them out of the file"
-        )

@@ -137,7 +137,7 @@ const told = (value, share) => value !== undefined && value !== null && (share ?
 function facts(entry) {
   const at = standing(entry), over = found => found && found.seeds < entry.runs ? ` (over ${found.seeds} of its ${entry.runs} seeds)` : "";
   const unlike = (other, names) => names.length && `none: ${other} was measured with different ${names.join(", ")}`;
-  const tested = found => found && `smallest difference found in 80% of repetitions ${fixed(found.difference.detectable)}; ${pValue(found.p_holm, "Holm p")}${over(found)}`;
+  const tested = found => found && `smallest difference detectable with a power of 80%: ${fixed(found.difference.detectable)}; ${pValue(found.p_holm, "Holm p")}${over(found)}`;
   return Object.entries({
     "training seeds": entry.seeds.join(", "), "interval over": entry.interval_over,
     "pass@1 by seed": entry.seeds.length > 1 && at.by_seed.map((rate, number) => `${entry.seeds[number]}: ${fixed(rate)}`).join(", "),

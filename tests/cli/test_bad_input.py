@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ FILES = {
     "finished/run.json": '{"schema_version": 2}',
     "begun/journal.jsonl": "",
     "question.txt": "Solve it.\n{observation}\n{question}\n",
+    "results/notes.txt": "no results yet",
     "questionless.txt": "Solve it.\n",
     "latin.txt": "\xbf{observation}?",
     "broken.jsonl": '{"question": "1 + 1", "answer": "2"}\n{"question": "1 + 2", \n',
@@ -96,8 +98,17 @@ COMMANDS = {  # what is wrong: command, what the line must say
     "override without a value": ("train quickstart trainer.lr", "trainer.lr KEY=VALUE"),
     "a split that no suite has": ("eval --suite arithmetic/tset", "'tset' arithmetic train, validation"),
     "a directory without a patch": ("eval --suite arithmetic --patch held", "held/patch.safetensors patch"),
-    "a keyword as a package": ("env new class", "'class' Python another"),
-    "a package of Python's own": ("env new json", "'json' Python another"),
+    "a split of another environment": ("eval --suite arithmetic/valid_sen", "'valid_sen' train, validation, test"),
+    "a split that games do not have": ("eval --suite alfworld/tset", "'tset' train, validation, valid_seen, valid_unseen"),
+    "a keyword as a package": ("env new class", "'class' keyword another"),
+    "a module of Python's own": ("env new json", "'json' standard library another"),
+    "an installed package": ("env new numpy", "'numpy' installed another"),
+    "an environment that is none": ("env check arithmetics", "arithmetics arithmetic gsm8k"),
+    "a directory without a model": ("train quickstart model.path=held", "model.path held config.json"),
+    "an environment under keys of another": ("train quickstart env.id=ours:ours/Ours-v0", "quickstart.yaml:10 env.suite env={id:"),
+    "a key without its value": ("train trainer.steps 40", "trainer.steps trainer.steps=VALUE"),
+    "an empty leaderboard": ("leaderboard results --output site", "results evaluation.json onelayer eval --output results/base"),
+    "a task that the harness does not have": ("eval --suite arithmetic,lm-eval:nosuch", "lm-eval:nosuch registered"),
     "a path as a prompt": ("train quickstart agent.prompt=prompts/question.txt", "{observation} agent.prompt.file=prompts/question.txt"),
     "group of one": ("train quickstart trainer.group_size=1", "trainer.group_size 2"),
     "more minibatches than groups": ("train quickstart trainer.minibatches=33", "trainer.minibatches 32"),
@@ -270,6 +281,7 @@ def test_a_mistake_is_one_line_of_the_process_too(mistake: str) -> None:
 
 def check(code: int, stderr: str, words: str) -> None:
     assert code == 2
+    stderr = re.sub(r"\A(looking for the items of .*\n)?(loading the base .*\n)?", "", stderr)  # what `eval` is doing when it fails
     assert stderr.startswith("onelayer: ")
     assert stderr.endswith("\n")
     assert stderr.count("\n") == 1

@@ -63,7 +63,7 @@ def test_a_grader_has_options_and_tells_parts_of_its_reward() -> None:
 
 def test_a_failing_check_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     shown = run(capsys, "env", "check", "broken_environments:broken/WrongGold-v0", code=1)
-    assert "FAILED gold" in shown and shown.endswith("1 checks failed\n")
+    assert "FAILED gold" in shown and shown.endswith("1 check failed\n")
 
 
 def test_a_line_of_a_file_is_named_and_not_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

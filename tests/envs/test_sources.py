@@ -164,7 +164,7 @@ def test_what_cannot_be_graded_is_skipped_by_name_and_counted(tmp_path: Path, ca
     assert reasons == {"some/2": "the gold answer '\\\\frac{1}{' cannot be read by the grader", "some/3": "the answer is empty"}
     assert (split.size_text, split.first(1).size_text, split.first(2).size_text) == (
         "10 items (2 skipped)",
-        "1 items",
+        "1 item",
         "2 items (2 skipped)",
     )
     assert "10 items (2 skipped): some/2 (the gold answer" in caplog.text

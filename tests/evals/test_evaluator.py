@@ -150,7 +150,7 @@ def test_prompts_that_do_not_fit_are_refused_before_the_first_episode(tmp_path):
     assert not engine.asked and not (tmp_path / "none").exists()
     agent.context = len("question 1")  # ten of the twelve
     shown = printed(evaluate(agent, Pool(ToyEnv), SPLIT, EvalConfig(n=4), tmp_path / "some", policy=BASE))
-    assert "10 samples ended because the next prompt did not fit: they count as wrong." in shown
+    assert "10 samples ended because the next prompt did not fit, and counted as wrong." in shown
 
 
 def test_success_without_a_verdict_is_a_reward_of_one_and_types_have_their_own_figures(tmp_path):

@@ -104,7 +104,7 @@ def test_the_leaderboard_has_the_base_three_times_and_names_what_intervals_cover
         "layer:3",
     ]
     assert all(cell.detail.endswith("over items") for cell in table.header[1:])
-    assert "say nothing about training again" in table.notes[0]
+    assert "not for other training seeds" in table.notes[0]
     assert all("seeds\nand items" in cell.detail for cell in leaderboard(study(seeds=3)).header[1:])
 
 
@@ -115,8 +115,8 @@ def test_failing_environments_are_told_of(study):
     broken = [curve.model_copy(update={"steps": [step.model_copy(update={"dropped": 2.0}) for step in curve.steps]})]
     arm = layer.model_copy(update={"sampled": layer.sampled.model_copy(update={"errors": 3}), "curves": broken})
     told = leaderboard(report.model_copy(update={"arms": [*report.arms[:2], arm]})).notes
-    assert "Environments failed in 3 samples of layer:3: they count as wrong." in told
-    assert f"Environments failed in the training of layer:3: {2 * len(curve.steps)} episodes were left out." in told
+    assert "Environments failed in 3 samples of layer:3, counted as wrong." in told
+    assert f"Environments failed in the training of layer:3: {2 * len(curve.steps)} episodes left out." in told
     assert not any("Environments" in note for note in leaderboard(report).notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ def run(site: Site, query: Query) -> str:
         protocol=measured_how,
         inside=[site.row(other, found) | {"inside": 0} for other, found in inside.items()],
         columns=COLUMNS,
-        manifest={shown(key): shown(value)[:LONGEST] for key, value in manifest.items()},
+        manifest={shown(key): shown(value if isinstance(value, str) else json.dumps(value))[:LONGEST] for key, value in manifest.items()},
         has_episodes=entry.kind in (DirectoryKind.RUN, DirectoryKind.EVALUATION),
     )
 
