@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,8 @@ from .decoder import decoder_layers
 from .model_files import check_device, check_files, check_template
 from .supported import check_supported
 from .trained_sets import TrainedSet
+
+HASHED_AT_ONCE = 2**15  # numbers, few enough for a processor's cache and for one thread
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,17 @@ def _forget_quantization(model: PreTrainedModel) -> None:
 def weight_hashes(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, str]:
     """SHA-256 of each weight's float32 values, by name; the same for a bfloat16 checkpoint loaded in either format."""
     state = dict(model.named_parameters()) | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-    return {name: tensor_hash(state[name]) for name in (state if names is None else names)}
+    names = list(state if names is None else names)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return dict(zip(names, threads.map(tensor_hash, [state[name] for name in names]), strict=True))
 
 
 def tensor_hash(tensor: torch.Tensor) -> str:
-    values = tensor.detach().to("cpu", torch.float32).contiguous()
-    return hashlib.sha256(str(tuple(values.shape)).encode() + values.numpy().tobytes()).hexdigest()
+    """A part at a time: a copy of the whole in float32 would be the largest tensor in memory."""
+    found = hashlib.sha256(str(tuple(tensor.shape)).encode())
+    for part in tensor.detach().flatten().split(HASHED_AT_ONCE):
+        found.update(part.to("cpu", torch.float32).contiguous().numpy().data)
+    return found.hexdigest()
 
 
 def part_hashes(trained: TrainedSet) -> dict[str, str]:

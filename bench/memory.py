@@ -7,6 +7,7 @@ A batch ROWSxTOKENS has rows of that many random response tokens, in groups of e
 advantage. The model computes in bfloat16 on the CPU. Each case is a process of its own, which may hold --limit GiB of data.
 
 - GiB: the peak of the process's resident memory above what it holds with the model loaded.
+- estimated: the same as `--dry-run` estimates it before the run; TRL has none.
 - of it state: gradients, moments and (here) float32 masters of what is trained, which are there whatever the batch is. TRL keeps no
   masters: gradients and moments are bfloat16, as the weights are.
 - seconds: of one update, after one of replies of 8 tokens that is not counted, and after which the moments are there.
@@ -27,6 +28,7 @@ import resource
 import subprocess
 import sys
 import time
+from math import nan
 from pathlib import Path
 
 PROMPT, GROUP, WARM = 60, 8, 8
@@ -50,7 +52,7 @@ def main() -> None:
         side, trained_set = args.case
         print(json.dumps((theirs if side == "TRL" else ours)(args, trained_set)))
         return
-    print(f"{'case':<14} {'batch':>8} {'tokens':>7} {'GiB':>7} {'of it state':>11} {'seconds':>8}")
+    print(f"{'case':<14} {'batch':>8} {'tokens':>7} {'GiB':>7} {'estimated':>9} {'of it state':>11} {'seconds':>8}")
     for side, python in [("", sys.executable), *([("TRL", args.trl)] if args.trl else [])]:
         for trained_set in args.sets:
             for batch in args.batches:
@@ -62,7 +64,10 @@ def main() -> None:
                     print(f"{start} {reason(run, args.limit)}", flush=True)
                     break
                 found = json.loads(run.stdout.splitlines()[-1])
-                print(f"{start} {found['peak']:>7.2f} {found['state']:>11.2f} {found['seconds']:>8.2f}", flush=True)
+                print(
+                    f"{start} {found['peak']:>7.2f} {found.get('estimated', nan):>9.2f} {found['state']:>11.2f} {found['seconds']:>8.2f}",
+                    flush=True,
+                )
 
 
 def sizes(batch: str) -> tuple[int, int]:
@@ -109,6 +114,7 @@ def ours(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
     from onelayer.agents.policy import load_base
     from onelayer.agents.trained_sets import select
     from onelayer.trainers.config import Config, TrainerConfig
+    from onelayer.trainers.estimate import estimate
     from onelayer.trainers.learner import Learner
     from onelayer.trainers.rows import TrainingRow, weighted
 
@@ -128,14 +134,18 @@ def ours(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
         return weighted(made, settings, many)
 
     peak = Peak()
-    learner = Learner(base, select(base.model, trained_set), Config(trainer=settings, model=model, agent=AgentConfig(max_tokens=tokens)))
+    config = Config(trainer=settings, model=model, agent=AgentConfig(max_tokens=tokens))
+    learner = Learner(base.model, select(base.model, trained_set), config)
     learner.update(rows(WARM))
     batch = rows(tokens)
     started = time.perf_counter()
     learner.update(batch)
     seconds = time.perf_counter() - started
-    state = 4 * sum(master.nbytes for master in learner.optimizer.masters.values())
-    return {"peak": peak.above(), "state": state / 2**30, "seconds": seconds}
+    found = {"peak": peak.above(), "state": 4 * sum(master.nbytes for master in learner.optimizer.masters.values()) / 2**30}
+    expected = estimate(config, base.model.config, PROMPT).update
+    if expected:
+        found["estimated"] = (expected.total - expected.weights - expected.keys_and_values) / 2**30
+    return {**found, "seconds": seconds}
 
 
 def theirs(args: argparse.Namespace, trained_set: str) -> dict[str, float]:

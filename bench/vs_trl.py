@@ -136,7 +136,7 @@ def ours(args: argparse.Namespace, trained_set: str, skip: bool) -> dict[str, An
     )
     base = load_base(config.model)
     trained = select(base.model, trained_set)
-    learner = Learner(base, trained, config)
+    learner = Learner(base.model, trained, config)
     agent, pool = make_agent(base, config.agent, config.env), open_pool(config.env, "train", config.pool)
     ids = [problem["id"] for problem in json.loads(Path(os.environ["PROMPTS"]).read_text())]
     steps = []

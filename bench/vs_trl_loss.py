@@ -157,7 +157,7 @@ def ours(folder: Path, samples: list[dict[str, Any]], settings: dict[str, object
             super().backward(pack, totals)
 
     on_policy = config.trainer.algorithm.name == "rloo"
-    learner = (Learner if on_policy else OffPolicyLearner)(base, select(base.model, "full"), config)
+    learner = (Learner if on_policy else OffPolicyLearner)(base.model, select(base.model, "full"), config)
     learner.optimizer.step = lambda: 0.0
     with torch.no_grad():
         for name, weight in torch.load(folder / "policy.pt").items():

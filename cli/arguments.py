@@ -10,7 +10,9 @@ RECIPE = typer.Argument(
     metavar="RECIPE", help="a YAML file, or the name of a recipe that ships, for example quickstart; without one: the defaults"
 )
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="keys that differ, for example trainer.lr=1e-5")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print every key of the recipe and what would be done; do nothing")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="show the first prompt, what would be trained, and the memory; do nothing")]
+Full = Annotated[bool, typer.Option("--full", help="with --dry-run: print every key of the recipe, too")]
+Measure = Annotated[bool, typer.Option("--measure", help="with --dry-run: time two steps, whose results are thrown away")]
 
 
 def _show_progress(quiet: bool) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..common.errors import Interrupted, UserError
-from .arguments import RECIPE, AsJson, DryRun, Quiet, print_json
+from .arguments import RECIPE, AsJson, DryRun, Full, Measure, Quiet, print_json
 
 if TYPE_CHECKING:
     from ..studies.compare_records import Comparison
@@ -27,6 +27,8 @@ def study(
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="of a run  [default: the cores, dealt over the runs]")] = None,
     gpus: Annotated[float, typer.Option(metavar="N", min=0, help="of a run; .5 puts two on one")] = 0,
     dry_run: DryRun = False,
+    full: Full = False,
+    measure: Measure = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -58,10 +60,14 @@ def study(
     recipes, keys = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     studies = load_studies(recipes or [None], keys)
     if dry_run:
-        from .plan import print_study
+        from .plan import plan_study, show
 
-        for config in studies.values():
-            print_study(config)
+        plans = {name: plan_study(config, measure) for name, config in studies.items()}
+        if as_json:
+            print_json(plans)
+        else:
+            for plan in plans.values():
+                show(plan, full)
         return
     if (threads or gpus) and not (parallel or ray):
         raise UserError("--threads and --gpus are of runs at the same time; give --parallel N or --ray ADDRESS, too")

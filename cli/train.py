@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import RECIPE, AsJson, DryRun, Overrides, Quiet, print_json, split_recipe
+from .arguments import RECIPE, AsJson, DryRun, Full, Measure, Overrides, Quiet, print_json, split_recipe
 
 
 def train(
@@ -19,6 +19,8 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="continue the run in DIR, under its own recipe; trainer.steps=N extends it")
     ] = None,
     dry_run: DryRun = False,
+    full: Full = False,
+    measure: Measure = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,9 +56,10 @@ def train(
             "`study` and `eval`"
         )
     if dry_run:
-        from .plan import print_training
+        from .plan import plan_training, show
 
-        print_training(config)
+        plan = plan_training(config, measure)
+        print_json(plan) if as_json else show(plan, full)
         return
     from ..trainers.manifest import complete_manifest, read_manifest
     from ..trainers.run import NO_SIGNAL

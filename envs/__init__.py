@@ -26,6 +26,7 @@ __all__ = [
     "check_disjoint",
     "load",
     "make",
+    "most_turns",
     "parse_suite",
 ]
 
@@ -46,6 +47,17 @@ def make(config: EnvConfig, split: str) -> gym.Env[str, str]:
 def load(config: EnvConfig, split: str) -> Split:
     """The items of one split. Cached: the same configuration gives the same object. Raises UserError as `make` does."""
     return import_module(f".{config.SOURCE}", __package__).load(config, split)
+
+
+def most_turns(config: EnvConfig) -> int:
+    """Replies of an episode, at most. Of an environment of others it is the number of steps that it was registered with, else 1."""
+    if not isinstance(config, OtherConfig):
+        return config.turns
+    env = other.make(config, "train")
+    try:
+        return (env.spec and env.spec.max_episode_steps) or 1
+    finally:
+        env.close()
 
 
 def parse_suite(text: str, env: EnvConfig | None = None) -> tuple[EnvConfig, str]:

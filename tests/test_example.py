@@ -53,7 +53,7 @@ def test_its_first_gradient_is_the_trainers_on_the_same_rows(example: ModuleType
         prompt, reply = (ids[part][mask[part]].tolist() for part in (slice(batch.prompt_length), slice(batch.prompt_length, None)))
         step = Step(prompt, reply, [0.0] * len(reply), "", "", float(reward), False, {})
         episodes.append(Episode(at, Play("", at // example.G, at), [step]))
-    learner = Learner(base, select(base.model, f"layer:{LAYER}"), config)
+    learner = Learner(base.model, select(base.model, f"layer:{LAYER}"), config)
     learner.optimizer.step = lambda: 0.0
     learner.update(make_rows(episodes, advantages(episodes, config.trainer), config.trainer, example.REPLY))
     ours = [parameter.grad for parameter in learner.trained.parameters.values()]

@@ -109,6 +109,11 @@ class TrainerConfig(BaseModel):
             )
         return minibatches
 
+    @property
+    def several_passes(self) -> bool:
+        """Whether an update runs its rows through the model more than once."""
+        return self.epochs > 1 or self.minibatches > 1 or self.kl_coef > 0
+
 
 class StudyConfig(BaseModel):
     """Base, full and the named sets under one protocol."""

@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from ..agents.length import with_length
-from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
 from ..common.errors import UserError
 from ..common.seeds import derive_seed
@@ -28,9 +28,9 @@ MOST_SKIPPED = 10
 class Learner:
     """The model under training: turns rows into optimiser steps on the trained set, and on nothing else."""
 
-    def __init__(self, base: Base, trained: TrainedSet, config: Config):
-        self.model, self.trained, self.settings = base.model, trained, config.trainer
-        self.max_tokens = with_length(config.agent, base.model, config.env).reply_length
+    def __init__(self, model: PreTrainedModel, trained: TrainedSet, config: Config):
+        self.model, self.trained, self.settings = model, trained, config.trainer
+        self.max_tokens = with_length(config.agent, model, config.env).reply_length
         self.temperature, self.step = config.agent.temperature, 0
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
@@ -153,8 +153,8 @@ class Learner:
 
     def _hidden_states(self, pack: Pack) -> Iterator[tuple[Bucket, torch.Tensor]]:
         settings = self.settings
-        reuse = settings.epochs > 1 or settings.minibatches > 1 or settings.kl_coef > 0  # more than one pass over the pack
-        return hidden_states(self.model, pack, self.trained.first_layer, reuse=reuse, recompute=settings.checkpoint_layers)
+        first = self.trained.first_layer
+        return hidden_states(self.model, pack, first, reuse=settings.several_passes, recompute=settings.checkpoint_layers)
 
     def state(self) -> dict[str, object]:
         return {"step": self.step, "optimizer": self.optimizer.state_dict()}

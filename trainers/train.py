@@ -79,7 +79,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         run = stack.enter_context(Run.open(directory, config, base, trained, split, resume))
         attached = stack.enter_context(ExitStack())
         attached.enter_context(trained.attached(config.trainer.seed))
-        learner = Learner(base, trained, config)
+        learner = Learner(base.model, trained, config)
         parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
         learner.load(run.checkpoint)
         if config.trainer.keep_episodes:

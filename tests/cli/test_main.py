@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import yaml
 
 from onelayer.cli import doctor, main
 from onelayer.cli.config import load
@@ -89,21 +89,20 @@ def test_doctor_names_what_is_missing_and_what_brings_it(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("verb", ["train", "study"])
-def test_a_dry_run_prints_the_recipe_the_parameters_and_the_items(
+def test_a_dry_run_shows_the_prompt_the_parameters_and_the_items(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     overrides = ["trainer.trained_set=layer:2", "study.trained_sets=[layer:2]", "env.size=64", "study.validation_items=32"]
-    assert main.main([verb, "quickstart", *overrides, "--dry-run"]) == 0
-    shown = capsys.readouterr().out
-    Path("shown.yaml").write_text(shown)
+    assert main.main([verb, "quickstart", *overrides, "--dry-run", "--full"]) == 0
+    shown, _, recipe = capsys.readouterr().out.partition("\n\nname: ")
+    assert "Reason step by step and put the final answer in \\boxed{}.<|im_end|>" in shown
+    assert re.search(r"^ layer:2 +213,312 +15.1% ", shown, re.MULTILINE)
+    assert "64 items, sha256 " in shown
+    Path("shown.yaml").write_text(f"name: {recipe}")
     found = load("shown.yaml")
     settled = f"trainer.tokens_per_forward={found.trainer.tokens_per_forward}"  # which the recipe leaves to the model's shape
     assert found == load("quickstart", [*overrides, settled])
-    assert yaml.safe_load(shown)["trainer"]["trained_set"] == "layer:2"
-    (layer,) = [line for line in shown.splitlines() if line.startswith("#   layer:2: ") and "tensors" in line]
-    assert "%) in 11 tensors" in layer
-    assert "64 items, sha256 " in shown
     assert list(tmp_path.iterdir()) == [tmp_path / "shown.yaml"]
 
 

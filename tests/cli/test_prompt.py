@@ -39,8 +39,8 @@ def resolved(path: str) -> str | None:
     ],
 )
 def test_the_last_prompt_wins(words: str, prompt: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *words.split(), "--dry-run"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["agent"]["prompt"] == prompt
+    assert main(["train", *words.split(), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["agent"]["prompt"] == prompt
 
 
 def test_a_run_keeps_the_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def learner_gradient(
 ) -> dict[str, torch.Tensor]:
     trained = select(base.model, spec) if isinstance(spec, str) else spec
     config = Config(trainer=TrainerConfig.model_validate({"trained_set": trained.spec, "clip": CLIP, **settings}))
-    learner = OffPolicyLearner(base, trained, config)
+    learner = OffPolicyLearner(base.model, trained, config)
     if learner.reference:
         learner.reference = {name: weight + 0.1 for name, weight in learner.reference.items()}
     kept = [row for row in rows if row.has_signal or config.trainer.kl_coef or not config.trainer.skip_zero_rows]
@@ -91,7 +91,7 @@ def test_only_the_trained_set_moves(dtype: torch.dtype):
     base = Base(base.model.bfloat16() if dtype == torch.bfloat16 else base.model, base.tokenizer, weight_hashes(base.model))
     rows = sampled_rows(base)
     config = Config(trainer=TrainerConfig(trained_set="layer:1", lr=1e-3, weight_decay=0.1, epochs=2, minibatches=3, kl_coef=0.05))
-    learner = Learner(base, select(base.model, "layer:1"), config)
+    learner = Learner(base.model, select(base.model, "layer:1"), config)
     metrics = learner.update(rows)
     after = weight_hashes(base.model)
     assert {name for name in after if after[name] != base.hashes[name]} == set(learner.trained.parameters)
@@ -106,7 +106,7 @@ def test_only_entries_drawn_at_random_move(dtype: torch.dtype):
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trained = select(model, "random:3000")
     kept = part_hashes(trained)
-    learner = Learner(base, trained, Config(trainer=TrainerConfig(trained_set="random:3000", lr=1e-2, warmup_steps=0)))
+    learner = Learner(base.model, trained, Config(trainer=TrainerConfig(trained_set="random:3000", lr=1e-2, warmup_steps=0)))
     learner.update(sampled_rows(base))
     moved = {name: (parameter != before[name]).flatten().nonzero()[:, 0] for name, parameter in model.named_parameters()}
     assert 2000 < sum(map(len, moved.values())) <= 3000
@@ -135,7 +135,7 @@ def test_steps_without_any_signal_decay_the_moments_alike():
         rows = sampled_rows(base)
         flat = [replace(row, advantages=[0.0] * len(row.token_ids)) for row in rows]
         config = Config(trainer=TrainerConfig(trained_set="layer:4", lr=1e-3, skip_zero_rows=skip))
-        learner = Learner(base, select(base.model, "layer:4"), config)
+        learner = Learner(base.model, select(base.model, "layer:4"), config)
         for batch in (rows, flat, rows):
             learner.update(batch)
         ends.append(torch.cat([master.detach().flatten() for master in learner.optimizer.masters.values()]))
@@ -146,7 +146,7 @@ def test_a_learning_rate_per_layer():
     base = random_base("qwen3")
     before = {name: parameter.detach().clone() for name, parameter in base.model.named_parameters()}
     config = Config(trainer=TrainerConfig(trained_set="layers:3,4", lr=1e-5, lr_by_layer={4: 1e-3}, warmup_steps=0))
-    Learner(base, select(base.model, "layers:3,4"), config).update(sampled_rows(base))
+    Learner(base.model, select(base.model, "layers:3,4"), config).update(sampled_rows(base))
     moved = {name: (parameter - before[name]).abs().max().item() for name, parameter in base.model.named_parameters()}
     assert 0 < max(moved[name] for name in moved if ".layers.3." in name) < 2e-5
     assert 5e-4 < max(moved[name] for name in moved if ".layers.4." in name) < 2e-3
@@ -219,7 +219,7 @@ def stir(trained: TrainedSet) -> None:
 
 
 def assert_values(base: Base, trained: TrainedSet, rows: list[TrainingRow]) -> None:
-    learner = Learner(base, trained, Config(trainer=TrainerConfig(trained_set=trained.spec)))
+    learner = Learner(base.model, trained, Config(trainer=TrainerConfig(trained_set=trained.spec)))
     prepared = packs(rows, 60, base.model.device)
     for pack in prepared:
         learner.keep_old(pack)

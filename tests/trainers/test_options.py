@@ -40,7 +40,7 @@ def updated(
     base: Base, rows: Sequence[TrainingRow], learner_type: type[Learner] = OffPolicyLearner, **settings: object
 ) -> tuple[dict[str, torch.Tensor], dict[str, float | None]]:
     """The gradient that an update of the full model would step along, and the update's metrics."""
-    learner = learner_type(base, select(base.model, "full"), Config(trainer=TrainerConfig.model_validate(settings)))
+    learner = learner_type(base.model, select(base.model, "full"), Config(trainer=TrainerConfig.model_validate(settings)))
     learner.optimizer.step = lambda: 0.0
     metrics = learner.update(weighted(rows, learner.settings, MAX_TOKENS))
     return {name: weight.grad for name, weight in learner.trained.parameters.items() if weight.grad is not None}, metrics
