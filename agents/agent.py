@@ -90,3 +90,12 @@ def agent_on(engine: Engine, tokenizer: PreTrainedTokenizerBase, config: AgentCo
     longest = left_for_prompts(engine.context, config.reply_length)
     prompt = config.prompt or default_prompt(env.id)
     return Agent(engine, tokenizer, config, prompt, history(config.history, env.id), min(longest, config.max_prompt or longest), ends)
+
+
+def at_limit(agent: Agent, max_tokens: int, env: EnvConfig, engine: Engine | None = None) -> Agent:
+    """The same agent with replies of up to so many tokens. engine: another one in place of its own.
+
+    Raises UserError where such a reply leaves no token for the prompt.
+    """
+    config = agent.config.model_copy(update={"max_tokens": max_tokens})
+    return agent_on(engine or agent.engine, agent.tokenizer, config, env, agent.chat.ends)

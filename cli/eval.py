@@ -198,7 +198,7 @@ def play(cast: Cast, config: Config, split_name: str, directory: Path, responses
     from ..evals.evaluator import evaluate, first_items
     from ..trainers.manifest import recipe_of
 
-    split = load(config.env, split_name)
+    config, split = config.evaluated, load(config.env, split_name)
     agent, policy = cast(config, split_name, first_items(split, config.eval.items))
     config = config.model_copy(update={"agent": config.agent.model_copy(update={"max_tokens": agent.config.max_tokens})})
     samples = None

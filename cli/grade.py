@@ -12,6 +12,7 @@ import typer
 
 from ..common.documentation import page
 from .grade_code import grade_code
+from .grade_cut import grade_cut
 
 if TYPE_CHECKING:
     from ..envs.math.gold import Gold
@@ -26,6 +27,7 @@ def grade() -> None:
 
 
 app.command("code", epilog=f"How a verdict comes about: {page('code-grading')}")(grade_code)
+app.command("cut", epilog=f"What that shows: {page('evaluation')}")(grade_cut)
 
 
 @app.command("math", epilog=f"How a verdict comes about: {page('math-grading')}")

@@ -23,6 +23,11 @@ class EvalConfig(BaseModel):
         default=1.0, gt=0, le=1, description="sampled replies take the fewest likeliest tokens that have this probability together (1: all)"
     )
     top_k: int = Field(default=0, ge=0, description="sampled replies take so many of the likeliest tokens, before eval.top_p (0: all)")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="most tokens of a reply in evaluations and held-out curves (null: agent.max_tokens, which training keeps to)",
+    )
     seed: int = Field(default=0, ge=0, description="seed that every item's sampling seeds derive from")
     every: int | None = Field(
         default=None,

@@ -238,7 +238,8 @@ def protocol_of(agent: Player, split: str, policy: PolicyInfo, recipe: Mapping[s
     settings = {name: value for name, value in section(recipe, "env").items() if name != "size"}  # which items, not what is in them
     model = {"dtype": section(recipe, "model").get("dtype")}
     who = [policy.source, policy.identity, policy.base, *policy.patches]
-    how: list[object] = [agent.prompt, agent.config.reply_length, type(agent.engine).__name__]
+    engine = getattr(agent.engine, "stands_for", agent.engine)  # whose replies are given back
+    how: list[object] = [agent.prompt, agent.config.reply_length, type(engine).__name__]
     if isinstance(agent, Agent):
         how += [agent.config.engine] if engine_row(agent.config.engine) is None else []  # classes of the same name may be different
         how += [{"stop": agent.config.stop}] if agent.config.stop else []

@@ -39,6 +39,7 @@ OUTSIDE = {
     "eval.suite": "as env.suite",
     "eval.items": "as env.suite",
     "eval.n": "the n-th sample of an item has the same seed in every evaluation, so more samples are more of the same",
+    "eval.max_tokens": "the agent.max_tokens of an evaluation's configuration is this one where it is given",
     "eval.every": "of the curve of a training run, which has a panel of its own",
     "eval.panel_items": "as eval.every",
     "eval.panel_n": "as eval.every",

@@ -43,6 +43,8 @@ from .statistics import FloatArray, Rate, majority_correct, pass_rate
 
 SCHEMA_VERSION = 3
 MANIFEST = "evaluation.json"
+LIMITS = "limits"
+"""The directory in that of an evaluation which holds it at lower limits of tokens, each by its number (evals/cutting.py)."""
 LARGEST_MANIFEST = 1 << 20
 """Bytes of the manifest of an evaluation or a run: such a one has about ten thousand."""
 ROUNDING = 1e-9
@@ -267,11 +269,11 @@ class Evaluation(BaseModel):
         return found
 
 
-def cut_off_warning(share: float | None, max_tokens: int) -> str | None:
-    """The warning, without its full stop, where more than CUT_OFF_SHARE of the replies reached max_tokens; else None."""
+def cut_off_warning(share: float | None, max_tokens: int, key: str = "agent.max_tokens") -> str | None:
+    """The warning, without its full stop, where more than CUT_OFF_SHARE of the replies reached max_tokens, which `key` is; else None."""
     if share is None or share <= CUT_OFF_SHARE:
         return None
-    return f"{share:.0%} of the replies were cut off at agent.max_tokens={max_tokens}, so their answers are not known; raise it"
+    return f"{share:.0%} of the replies were cut off at {key}={max_tokens}, so their answers are not known; raise it"
 
 
 class GradedSample(NamedTuple):

@@ -18,8 +18,7 @@ from ..common.text import counted
 from ..envs.items import size_text
 from ..evals.records import Decoding
 from ..studies.compare_records import Compared, ComparedPolicy, Comparison, ComparisonRow, Figures, Section
-from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables, replies_table
-from .report import share_cell
+from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables, replies_table, share_cell
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> Path:

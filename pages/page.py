@@ -18,6 +18,7 @@ from ..common.console import Table as RichTable
 from ..common.text import shown
 from ..evals.replies import STATISTICS, ReplyStatistics
 from ..evals.statistics import Difference, Rate
+from ..studies.contribution import SHOWN_FROM, Contribution
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -86,6 +87,21 @@ def difference_cell(found: Difference | None) -> Cell:
         return Cell("")
     p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
     return Cell(f"{found.difference:+.3f}", f"\u00b1 {found.high - found.difference:.3f}\n{p}")
+
+
+def share_cell(found: Contribution | None) -> Cell:
+    """C(k) and its interval, or why it is no figure."""
+    if found is None:
+        return Cell("")
+    if found.point is not None:
+        return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else interval(found.fieller))
+    reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"
+    return Cell("unbounded" if found.fieller == "unbounded" else "not shown", reason)
+
+
+def interval(ends: tuple[float, float]) -> str:
+    """As tables show it."""
+    return f"[{ends[0]:.2f}, {ends[1]:.2f}]"
 
 
 def _rich(table: Table) -> RichTable:

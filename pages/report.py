@@ -15,10 +15,11 @@ from ..common.text import counted
 from ..evals.records import Decoding, Evaluation
 from ..evals.replies import STATISTICS
 from ..evals.statistics import Rate
-from ..studies.contribution import SHOWN_FROM, Contribution
+from ..studies.contribution import SHOWN_FROM
 from ..studies.store import REPORT
 from ..studies.study_report import Arm, StudyReport
-from .page import Cell, Table, difference_cell, rate_cell, render_html, render_tables, replies_table
+from .limits import limits_tables
+from .page import Cell, Table, difference_cell, interval, rate_cell, render_html, render_tables, replies_table, share_cell
 
 
 def write_report(report: StudyReport, directory: Path) -> None:
@@ -100,7 +101,14 @@ def render_page(report: StudyReport) -> str:
 
 def details(report: StudyReport) -> list[Table]:
     """The tables below the leaderboard."""
-    return [differences(report), contributions(report), replies(report), *held_out(report), trainings(report)]
+    return [
+        differences(report),
+        contributions(report),
+        replies(report),
+        *limits_tables(report.limits, report.temperature),
+        *held_out(report),
+        trainings(report),
+    ]
 
 
 def leaderboard(report: StudyReport) -> Table:
@@ -150,8 +158,8 @@ def contributions(report: StudyReport) -> Table:
             if found is None:
                 continue
             name = f"temperature {report.temperature:g}" if decoding is Decoding.SAMPLED else "greedy"
-            fieller = "unbounded" if found.fieller == "unbounded" else _interval(found.fieller)
-            bootstrap = _interval(found.bootstrap) if found.bootstrap else "unbounded"
+            fieller = "unbounded" if found.fieller == "unbounded" else interval(found.fieller)
+            bootstrap = interval(found.bootstrap) if found.bootstrap else "unbounded"
             strength = "" if found.strength is None else f"{found.strength:.1f}"
             cells = (strength, "not shown" if found.point is None else f"{found.point:.2f}", fieller, bootstrap)
             rows.append([Cell(arm.name), Cell(name), difference_cell(found.gain), difference_cell(found.gain_full), *map(Cell, cells)])
@@ -250,23 +258,9 @@ def _over(report: StudyReport) -> str:
     return f"{report.level:.0%} over {report.interval_over}".replace(" and", "\nand")
 
 
-def _interval(ends: tuple[float, float]) -> str:
-    return f"[{ends[0]:.2f}, {ends[1]:.2f}]"
-
-
 def _contribution(arm: Arm, decoding: Decoding) -> Cell:
     measured = arm.measured(decoding)
     if measured.contribution is None:  # full
         gain = measured.to_base
         return Cell("1", f"|D|/SE(D)\n= {abs(gain.difference) / gain.se:.1f}" if gain and gain.se else "")
     return share_cell(measured.contribution)
-
-
-def share_cell(found: Contribution | None) -> Cell:
-    """C(k) and its interval, or why it is no figure."""
-    if found is None:
-        return Cell("")
-    if found.point is not None:
-        return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else _interval(found.fieller))
-    reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"
-    return Cell("unbounded" if found.fieller == "unbounded" else "not shown", reason)

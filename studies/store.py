@@ -22,7 +22,7 @@ from ..common.reading import open_regular, read_bytes
 from ..envs.config import model_of
 from ..evals.journal import JOURNAL, progress
 from ..evals.protocol import section
-from ..evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, read_manifest
+from ..evals.records import LARGEST_MANIFEST, LIMITS, MANIFEST, Decoding, Evaluation, read_manifest
 from ..evals.samples import SAMPLES, read_columns
 from ..evals.suites import SUITES, Suites
 from ..trainers.manifest import CONFIG as RECIPE
@@ -84,9 +84,11 @@ def scan(root: Path) -> list[StoreEntry]:
 
 
 def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A directory and those in it, at any depth, each with the names of its files; not hidden ones, nor the episodes of a training."""
+    """A directory and those in it, at any depth, each with the names of its files; not hidden ones, nor the episodes of a training, nor
+    an evaluation's replies cut at lower limits, which are no samples of their own."""
     for folder, inside, files in os.walk(root):
-        inside[:] = sorted(name for name in inside if not name.startswith(".") and name != EPISODES)
+        left_out = {EPISODES, LIMITS} if MANIFEST in files else {EPISODES}
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and name not in left_out)
         yield Path(folder), files
 
 

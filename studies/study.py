@@ -30,6 +30,7 @@ from ..trainers.metrics import read_lines, read_metrics
 from ..trainers.run import claim
 from ..trainers.train import Prepared, evaluation_suite, prepare
 from .held_out_curve import Curve
+from .limits import is_one_turn, limits_of_runs
 from .outlook import Outlook
 from .store import STUDY
 from .study_report import ArmRecords, LearningRateTrial, StudyReport, Training, build_report
@@ -91,6 +92,12 @@ def prepare_study(config: Config) -> Prepared:
     if stray := next((name for name in config.study.lr_by_set if name not in names), None):
         raise UserError(f"study.lr_by_set: {stray} is no set of this study; it trains {', '.join(names)}")
     evaluation = first_items(load(*evaluation_suite(config)), config.eval.items)
+    if limits := config.study.limits:
+        highest = found.config.evaluated.agent.reply_length
+        if max(limits) >= highest:
+            raise UserError(f"study.limits: {max(limits)} is not below the {highest} tokens that replies may have; raise eval.max_tokens")
+        if not is_one_turn(evaluation_suite(config)[0]):
+            raise UserError("study.limits: episodes may take several turns, and only those of one turn can be cut; leave study.limits out")
     if config.study.chooses_lr:
         validation = first_items(load(config.env, "validation"), config.study.validation_items, "study.validation_items")
         check_disjoint(validation, evaluation)
@@ -100,9 +107,9 @@ def prepare_study(config: Config) -> Prepared:
 
 def check_prompts(config: Config, base: Base) -> None:
     """Raises UserError where not one prompt fits, of those trained on or of those evaluated."""
-    for env, split in ((config.env, "train"), evaluation_suite(config)):
+    for one, env, split in ((config, config.env, "train"), (config.evaluated, *evaluation_suite(config))):
         with open_pool(env, split, config.pool) as pool:
-            assert_prompts_fit(make_agent(base, config.agent, env), pool, load(env, split))
+            assert_prompts_fit(make_agent(base, one.agent, env), pool, load(env, split))
 
 
 def _report(prepared: Prepared, directory: Path, failures: Failures, seconds: float) -> StudyReport:
@@ -111,7 +118,8 @@ def _report(prepared: Prepared, directory: Path, failures: Failures, seconds: fl
     failed = [f"{task}: could not be done: {reason}" for task, reason in failures.items()]
     if not runs["full"]:
         raise UserError(f"{directory}: full could not be measured, and nothing can be compared without it; {'; '.join(failed)}")
-    arms = [ArmRecords(BASE, [recorded(Task(BASE), config, base, directory)])]
+    base_records = [recorded(Task(BASE), config, base, directory)]
+    arms = [ArmRecords(BASE, base_records, at_limits=limits_of_runs([directory / BASE]))]
     arms += [_arm(trained, runs[trained.spec], prepared, directory) for trained in prepared.sets if runs[trained.spec]]
     return build_report(
         arms,
@@ -129,6 +137,8 @@ def _report(prepared: Prepared, directory: Path, failures: Failures, seconds: fl
         validation=load(config.env, "validation").name if config.study.chooses_lr else None,
         majority=config.study.base_samples,
         failed=failed,
+        one_turn=is_one_turn(evaluation_suite(config)[0]),
+        training_tokens=config.agent.max_tokens,
     )
 
 
@@ -150,4 +160,5 @@ def _arm(trained: TrainedSet, tasks: list[Task], prepared: Prepared, directory: 
         Curve(seed=task.seed, steps=read_metrics(run / METRICS), held_out=[point for _, point in read_lines(run / HELD_OUT, HeldOut)])
         for task, run in zip(tasks, runs, strict=True)
     ]
-    return ArmRecords(name, [recorded(task, config, prepared.base, directory) for task in tasks], training, curves)
+    evaluations = [recorded(task, config, prepared.base, directory) for task in tasks]
+    return ArmRecords(name, evaluations, training, curves, limits_of_runs([directory / task.evaluation for task in tasks]))

@@ -20,6 +20,7 @@ from ..evals.statistics import Difference, Rate
 from .contribution import Contribution
 from .figures import PolicyFigures, policy_figures
 from .held_out_curve import Curve, CurvePoint, held_out_curves
+from .limits import ArmLimits, AtLimit, at_limits, length_warning
 from .pairing import SeedRates, contribution_of, corrected, minus
 from .store import REPORT
 
@@ -112,6 +113,9 @@ class StudyReport(BaseModel):
     versions: dict[str, str] = Field(description="what it was made with")
     seconds: float = Field(description="wall-clock seconds of the whole study")
     failed: list[str] = Field(default=[], description="runs that could not be done, and why; a set without all of its runs is left out")
+    limits: list[AtLimit] = Field(
+        default=[], description="the arms at several limits of tokens, from the same samples; empty without lower ones"
+    )
     warnings: list[str] = Field(default=[], description="what a reader of the figures must know of them")
 
     @property
@@ -142,11 +146,17 @@ class ArmRecords:
     evaluations: Sequence[Recorded]
     training: Training | None = None
     curves: Sequence[Curve] = field(default_factory=list)
+    at_limits: Mapping[int, Sequence[Recorded]] = field(default_factory=dict)
+    """The evaluations at all limits of tokens, their own included, in the order of the seeds."""
 
     def rates(self, decoding: Decoding) -> SeedRates:
         seeds = self.training.seeds if self.training else [0]
         by_seed = {seed: [one.outcomes(decoding).rate_I] for seed, one in zip(seeds, self.evaluations, strict=True)}
         return SeedRates(by_seed, self.training is not None)
+
+    @property
+    def limits(self) -> ArmLimits:
+        return ArmLimits(self.at_limits, self.training.seeds if self.training else None)
 
 
 def build_report(
@@ -161,10 +171,13 @@ def build_report(
     validation: str | None = None,
     majority: int = 8,
     failed: Sequence[str] = (),
+    one_turn: bool = False,
+    training_tokens: int | None = None,
 ) -> StudyReport:
     """Compute every figure of the report from the records of its arms, which must hold `base` and `full`.
 
-    majority: samples in the base's vote; fewer where base was sampled less. failed: runs that could not be done, and why.
+    majority: samples in the base's vote; fewer where base was sampled less. failed: runs that could not be done, and why. one_turn: whether
+    episodes have one turn. training_tokens: most tokens of a reply in training; null: as in the evaluation.
 
     Raises UserError where arms were measured on different bases or under different protocols, ValueError where
     they have different training seeds: their differences would not be paired.
@@ -217,19 +230,23 @@ def build_report(
         versions=dict(versions),
         seconds=seconds,
         failed=list(failed),
-        warnings=[*failed, *(warning for arm in arms for warning in _warnings(arm))],
+        limits=at_limits(
+            {arm.name: ArmLimits(arm.at_limits, arm.training.seeds if arm.training else None) for arm in (base, full, *trained)}
+        ),
+        warnings=[*failed, *(warning for arm in arms for warning in _warnings(arm, one_turn, training_tokens))],
     )
 
 
-def _warnings(arm: ArmRecords) -> list[str]:
+def _warnings(arm: ArmRecords, one_turn: bool, training_tokens: int | None) -> list[str]:
     """Replies that were cut off, in evaluation and training, and runs that had nothing to learn from."""
-    found = []
+    found, most = [], arm.evaluations[0].manifest.max_tokens
+    key = "agent.max_tokens" if training_tokens in (None, most) else "eval.max_tokens"
     for decoding in Decoding:
         share = mean_of([recorded.manifest.scores(decoding).truncated for recorded in arm.evaluations])
-        if warning := cut_off_warning(share, arm.evaluations[0].manifest.max_tokens):
+        if warning := cut_off_warning(share, most, key) or (length_warning(share, most) if one_turn else None):
             found.append(f"{arm.name}, {decoding.value}: {warning}.")
     cut = [step.truncated for curve in arm.curves for step in curve.steps if step.truncated is not None]
-    if cut and (warning := cut_off_warning(float(np.mean(cut)), arm.evaluations[0].manifest.max_tokens)):
+    if cut and (warning := cut_off_warning(float(np.mean(cut)), training_tokens or most)):
         found.append(f"{arm.name}, training: {warning}.")
     if arm.training and arm.training.no_signal:
         seeds = ", ".join(map(str, arm.training.no_signal))

@@ -20,6 +20,7 @@ from ..envs import load
 from ..envs.config import EnvConfig
 from ..envs.pool import open_pool
 from ..evals.config import EvalConfig
+from ..evals.cutting import cut, limits_of
 from ..evals.evaluator import evaluate, first_items, model_policy
 from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..trainers.config import Config
@@ -28,6 +29,7 @@ from ..trainers.manifest import HELD_OUT, complete_manifest, recipe_of, training
 from ..trainers.metrics import read_lines
 from ..trainers.run import NO_SIGNAL, read_patch
 from ..trainers.train import Prepared, evaluation_suite, train
+from .limits import is_one_turn, length_warning
 
 BASE = "base"
 ATTEMPTS = 2
@@ -115,23 +117,29 @@ def perform(task: Task, prepared: Prepared, directory: Path) -> None:
 
 
 def _evaluate(task: Task, prepared: Prepared, directory: Path, runs: list[Path]) -> None:
-    """Evaluate the base with the runs' patches, unless that was done before."""
-    config, base = prepared.config, prepared.base
+    """Evaluate the base with the runs' patches, at the study's lower limits, too, unless that was done before."""
+    config, base = prepared.config.evaluated, prepared.base
     env, split_name, settings = _protocol(config, task.split)
-    if (directory / task.evaluation / MANIFEST).exists():
+    limits = config.study.limits if task.split == "test" else []
+    place = directory / task.evaluation
+    if (place / MANIFEST).exists() and set(limits) <= set(limits_of(place)):
         return
-    patches = [read_patch(run) for run in runs]
+    split, patches = load(env, split_name), [read_patch(run) for run in runs]
     with patch.applied(base, patches), open_pool(env, split_name, config.pool) as pool:
-        evaluate(
-            make_agent(base, config.agent, env),
+        agent = make_agent(base, config.agent, env)
+        found = evaluate(
+            agent,
             pool,
-            load(env, split_name),
+            split,
             settings,
-            directory / task.evaluation,
+            place,
             policy=model_policy(base, config.model.path, patches, [training_of(complete_manifest(run)) for run in runs]),
             recipe=recipe_of(config, env, settings),
             samples=None if runs else config.study.base_samples,
         )
+        cut(place, limits, agent, env, pool, split)
+    if is_one_turn(env) and (warning := length_warning(found.sampled.truncated, found.max_tokens)):
+        _log.warning("%s: %s", place, warning)
 
 
 def recorded(task: Task, config: Config, base: Base, directory: Path) -> Recorded:

@@ -146,7 +146,13 @@ class StudyConfig(BaseModel):
     base_samples: int = Field(default=8, ge=1, description="samples of each item for the base, whose majority vote over them is a row too")
     validation_items: int = Field(default=128, ge=2, description="items of the validation split that choose the learning rate")
 
-    @field_validator("trained_sets", "algorithms", "seeds", "lr_grid")
+    limits: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[],
+        description="lower limits of tokens: the replies of every final evaluation are also cut there and graded again, so that the report "
+        "has pass rates and C(k) at each limit from the same samples; for episodes of one turn",
+    )
+
+    @field_validator("trained_sets", "algorithms", "seeds", "lr_grid", "limits")
     @classmethod
     def _distinct(cls, values: list[object]) -> list[object]:
         if twice := [value for at, value in enumerate(values) if value in values[:at]]:
@@ -197,6 +203,13 @@ class Config(BaseModel):
             trainer = self.trainer.model_copy(update={"importance_cap": VLLM_CAP})
             object.__setattr__(self, "trainer", trainer)  # past `frozen`: nobody has seen the object yet
         return self
+
+    @property
+    def evaluated(self) -> Config:
+        """The recipe as evaluations have it: `agent.max_tokens` is that of `eval` where one is given."""
+        if self.eval.max_tokens is None:
+            return self
+        return self.model_copy(update={"agent": self.agent.model_copy(update={"max_tokens": self.eval.max_tokens})})
 
 
 WITHOUT_BEARING = ("name", "pool.", "eval.", "study.", "model.device", "agent.max_batch", "trainer.seed", "trainer.checkpoint_every")

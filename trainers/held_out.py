@@ -14,7 +14,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
-from ..agents.agent import Agent
+from ..agents.agent import Agent, at_limit
 from ..agents.episodes import Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded
 from ..agents.policy import Base
@@ -45,7 +45,7 @@ class Replies(BaseModel):
         min_length=2, description="items by samples; a sample that a failing environment lost counts as wrong"
     )
     mean_tokens: float = Field(ge=0, allow_inf_nan=False, description="tokens of an episode")
-    truncated: float = Field(ge=0, le=1, description="share of episodes with a reply that reached agent.max_tokens")
+    truncated: float = Field(ge=0, le=1, description="share of episodes with a reply that reached the most tokens of one")
 
     @field_validator("correct")
     @classmethod
@@ -96,6 +96,8 @@ def panel_player(config: Config, base: Base, agent: Agent, run: Run, first: Held
         yield lambda step: None
         return
     panel, parameters = panel_of(config), multiplied(base.model)
+    if config.eval.max_tokens is not None:
+        agent = at_limit(agent, config.eval.max_tokens, config.env)
     kept = {point.step: line for line, point in read_lines(path, HeldOut) if point.step <= run.done}
     with open_pool(config.env, "validation", config.pool) as pool, growing(path, sum(map(len, kept.values()))) as lines:
         assert_prompts_fit(agent, pool, panel)

@@ -23,8 +23,7 @@ from ...evals.records import Decoding
 from ...studies.leaderboard.build import build
 from ...studies.leaderboard.records import Leaderboard
 from ...studies.store import DirectoryKind, State, StoreEntry
-from ..page import templates
-from ..report import share_cell
+from ..page import share_cell, templates
 from .episode_page import NotFound, Query, number, url
 from .run_index import Index, Signature, name_of
 
