@@ -92,8 +92,6 @@ def evaluate(
     settings += overrides or []
     several = len(selection.suites) > 1 or bool(selection.groups)
     prepared = {one: compose_suite(one, settings) for one in selection.suites if not one.startswith(suites.LM_EVAL)}
-    say(f"looking for the items of {', '.join(selection.suites)}")
-    check_items(prepared, [one.removeprefix(suites.LM_EVAL) for one in selection.suites if one.startswith(suites.LM_EVAL)])
     who = baseline or ("responses" if responses else (patch[0].parent if patch else Path(model)).name)
     inputs = [path for path in (*(patch or []), responses, Path(model)) if path]
     directory = output or default_directory(f"eval-{suites.directory_name(suite)}-{suites.directory_name(who)}", settings, inputs, prepared)
@@ -101,6 +99,8 @@ def evaluate(
     check_place(directory, several)
     if directory.exists():
         say(f"going on in {directory}")
+    say(f"looking for the items of {', '.join(selection.suites)}")
+    check_items(prepared, [one.removeprefix(suites.LM_EVAL) for one in selection.suites if one.startswith(suites.LM_EVAL)])
 
     from ..pages.report import render_evaluation
 

@@ -116,7 +116,8 @@ def examine(directory: Path, kind: DirectoryKind) -> StoreEntry:
 def open_entry(directory: Path) -> StoreEntry:
     """The entry of one directory. Raises UserError where it is none."""
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory; `onelayer runs list` shows what there is")
+        found = "a file, not a directory" if directory.exists() else "no such directory"
+        raise UserError(f"{directory}: {found}; `onelayer runs list` shows what there is")
     kind = kind_of([path.name for path in directory.iterdir()])
     if kind is None:
         raise UserError(f"{directory}: no run, evaluation or study; `onelayer runs list {directory}` shows what is below it")
