@@ -89,7 +89,7 @@ def test_what_is_broken_is_named_and_the_rest_is_there(damage: str, root: Path, 
     capsys.readouterr()
     assert main(["runs", "list", str(root)]) == 0
     shown = capsys.readouterr().out
-    assert f"broken: {root / 'base'}" in shown.replace("\n", "") and "6 in" in shown and "1 broken" in shown
+    assert f"broken: {root / 'base'}" in shown.replace("\n", "") and "6 entries in" in shown and "1 broken" in shown
 
 
 def test_a_flipped_bit_is_noticed_by_every_reader(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
