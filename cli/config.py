@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..agents.config import prompt_fault
 from ..agents.prompts import FOLDER as PROMPTS
@@ -33,6 +33,7 @@ FROM_FILES = ("prompt", "system", "chat_template")
 
 ALGORITHM = ("trainer", "algorithm")
 """The section in whose place its name alone may stand."""
+Model = TypeVar("Model", bound=BaseModel)
 Key = tuple[str | int, ...]
 """Where a value sits: keys of mappings and positions in lists, from the top."""
 
@@ -72,7 +73,11 @@ def load(recipe: str | None, overrides: Sequence[str] = (), earlier: bool = Fals
         path = RECIPES / f"{recipe}.yaml"
     if not path.is_file():
         shipped = ", ".join(
-            sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in RECIPES.rglob("*.yaml") if file.parent.name != "suites")
+            sorted(
+                file.relative_to(RECIPES).with_suffix("").as_posix()
+                for file in RECIPES.rglob("*.yaml")
+                if file.parent.name not in ("suites", "boards")
+            )
         )
         domain, _, algorithm = recipe.partition("/")
         if algorithm in ALGORITHMS and (RECIPES / f"{domain}.yaml").is_file():
@@ -145,6 +150,26 @@ def _validated(tree: dict[str, Any], overrides: Sequence[str], places: dict[Key,
         problems = error.errors(include_url=False)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(_explain(problems[0], tree, places) + more) from error
+
+
+def read_file(path: Path, what: str, model: type[Model], example: str) -> tuple[Model, dict[Key, str]]:
+    """A YAML file that is no recipe, and the place (file and line) of everything in it.
+
+    what: it is, as "a leaderboard run". Raises UserError with file and line, the key, what was found and what is allowed.
+    """
+    places: dict[Key, str] = {(): str(path)}
+    tree = _parse(read_text(path, what), str(path), (), places)
+    try:
+        return model.model_validate_json(json.dumps(tree), strict=True), places
+    except ValidationError as error:
+        problem = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key is missing, too
+        key, found = _resolve(problem["loc"], tree)
+        place = next(places[key[:depth]] for depth in range(len(key), -1, -1) if key[:depth] in places)
+        if problem["type"] == "extra_forbidden":
+            raise UserError(f"{place}: unknown key {_dotted(key)}; {what} has {example}") from error
+        where = ".".join(map(str, problem["loc"])) if problem["type"] == "missing" else _dotted(key)
+        message = "is missing" if problem["type"] == "missing" else f"is wrong ({problem['msg']}), found {_short(found)}"
+        raise UserError(f"{place}: {where or what} {message}; {what} has {example}") from error
 
 
 def _override(tree: dict[str, Any], override: str, places: dict[Key, str]) -> None:

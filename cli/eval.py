@@ -17,9 +17,8 @@ from .arguments import AsJson, Overrides, Quiet, print_json
 
 if TYPE_CHECKING:
     from ..agents.agent import Player
-    from ..agents.patch import Patch
     from ..envs.items import Split
-    from ..evals.records import Evaluation, PolicyInfo, Trained
+    from ..evals.records import Evaluation, PolicyInfo
     from ..trainers.config import Config
 
     Cast = Callable[[Config, str, Split], tuple[Player, PolicyInfo]]
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 def evaluate(
     context: typer.Context,
     suite: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="items to play: NAME or NAME/SPLIT; a suite, a .jsonl file, hub:OWNER/NAME, the id of an environment, lm-eval:TASK; "
             "several with commas, or the name of a file in configs/suites"
         ),
-    ],
+    ] = None,
     overrides: Overrides = None,
     model: Annotated[
         str, typer.Option(help="the base: tiny, tiny-alfworld, a directory or a hub name; or the model's name at an endpoint")
@@ -56,6 +55,15 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="a new directory, or one to go on in  [default: runs/eval-SUITE-WHO-...]")
     ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="BOARD.yaml", help="instead of all these: a leaderboard run, models and their patches on suites, in one file"),
+    ] = None,
+    parallel: Annotated[int | None, typer.Option(metavar="N", min=1, help="of --file, so many evaluations at a time (needs [ray])")] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="of --file, on a Ray cluster that shares the directory")] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="of an evaluation of --file  [default: the cores, dealt]")] = None,
+    gpus: Annotated[float, typer.Option(metavar="N", min=0, help="of an evaluation of --file; .5 puts two on one")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="of --file, show what is there and what would be evaluated")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -73,6 +81,7 @@ def evaluate(
       onelayer eval --suite math500,humaneval+ --model Qwen/Qwen3-1.7B-Base agent.max_tokens=2048 model.dtype=bfloat16
       onelayer eval --suite paper-math --endpoint http://localhost:8000/v1 --model NAME agent.max_tokens=2048
       onelayer eval --suite math500 --responses theirs.jsonl
+      onelayer eval --file configs/boards/tiny.yaml --output runs/board --parallel 2
     """
     from ..common.console import Console
     from ..common.errors import Interrupted, UserError
@@ -80,6 +89,24 @@ def evaluate(
     from ..evals import suites
     from .config import compose_suite
 
+    if file:
+        from ..studies.parallel import Placement
+        from .board import evaluate_board
+
+        alone = ("suite", "model", "patch", "endpoint", "baseline", "responses", "n", "temperature", "items")
+        if given := [name for name in alone if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"]:
+            raise UserError(f"--file names what is evaluated; leave out --{given[0]}, or write it into {file}")
+        if (threads or gpus) and not (parallel or ray):
+            raise UserError("--threads and --gpus are of evaluations at the same time; give --parallel N or --ray ADDRESS, too")
+        place = output or Path("runs") / file.stem
+        placement = Placement(parallel, ray, threads, gpus) if parallel or ray else None
+        command = ["onelayer", *(context.obj or sys.argv[1:])]
+        evaluate_board(file, overrides or [], place, placement, dry_run, as_json, command)
+        return
+    if suite is None:
+        raise UserError("nothing to evaluate on; give --suite NAME, or --file BOARD.yaml with models and suites")
+    if unused := next((name for name, value in (("--parallel", parallel), ("--ray", ray), ("--dry-run", dry_run)) if value), None):
+        raise UserError(f"{unused} is of a leaderboard run; give --file BOARD.yaml, or leave it out")
     others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
     if len(given := [name for name, value in others.items() if value]) > 1:
         raise UserError(f"{' and '.join(given)} name different policies; give one")
@@ -231,6 +258,7 @@ def policies(config: Config, patches: list[Path], baseline: str | None, response
     from ..agents.policy import load_base
     from ..common.progress import say
     from ..evals.evaluator import model_policy
+    from ..studies.board import read_patch
 
     say(f"loading the base {config.model.path}")
     base = load_base(config.model)
@@ -249,26 +277,11 @@ def _endpoint(config: Config, split_name: str, split: Split) -> tuple[Player, Po
     return endpoint_agent(place, model, config.agent, config.env), PolicyInfo.endpoint(place, model)
 
 
-def read_patch(path: Path) -> tuple[Patch, Trained | None]:
-    """A patch, and what the manifest beside it tells of its training; None where there is none, or one of another patch."""
-    from ..agents import patch
-    from ..common.errors import UserError
-    from ..trainers import manifest as run
-
-    if path.is_dir():  # of a run
-        path /= run.PATCH
-    found = patch.read(path)
-    try:
-        manifest = run.read_manifest(path.parent)
-    except UserError:
-        manifest = None
-    return found, run.training_of(manifest) if manifest and manifest.patch_sha256 == found.sha256 else None
-
-
 def harness(suite: str, overrides: list[str], patches: list[Path], directory: Path):
     """Evaluate on a task of lm-evaluation-harness."""
     from ..evals.harness import evaluate
     from ..evals.suites import LM_EVAL
+    from ..studies.board import read_patch
     from ..trainers.manifest import recipe_of
     from .config import compose
 

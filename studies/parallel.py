@@ -1,4 +1,5 @@
-"""The tasks of a study in many processes, on this machine or on a Ray cluster, which shares the study's directory.
+"""The tasks of a study, or of a leaderboard run, in many processes, on this machine or on a Ray cluster, which shares the
+directory.
 
 Each task is a Ray task with its threads and GPUs: it does what is missing in its own directory, with the base that its worker has
 loaded. A worker or a node that dies costs a run the time since its last checkpoint: Ray begins the task again, elsewhere if need be, and
@@ -11,17 +12,21 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..common.errors import Interrupted, UserError
 from ..trainers.config import Config
 from ..trainers.train import Prepared, prepare
+from .board import BoardTask
+from .board import perform as perform_board
 from .tasks import ATTEMPTS, BASE, Task, perform, stages
 
+One = TypeVar("One", bound=Hashable)
 RESTARTS = 5
 """How often Ray begins a task again whose worker or node died; that is no attempt."""
 
@@ -43,10 +48,10 @@ class Placement:
 
 
 @dataclass
-class _Trained:
-    """A set whose tasks are under way."""
+class _Queue:
+    """Tasks that follow each other in stages."""
 
-    rest: Iterator[list[Task]]
+    rest: Iterator[Sequence[Any]]
     open: int = 0
 
 
@@ -55,51 +60,70 @@ def runner(placement: Placement, watch: Callable[[], None] = lambda: None) -> Ca
     ray = _start(placement)
 
     def run(prepared: Prepared, directory: Path) -> dict[Task, str]:
-        try:
-            return _run(ray, placement, prepared, directory, watch)
-        finally:
-            ray.shutdown()
+        """Raises UserError where the base cannot be evaluated: there is nothing to compare then."""
+        config = prepared.config
+        queues = [stages(name, config, directory) for name in (BASE, *(trained.spec for trained in prepared.sets))]
+        do = partial(_of_study, config.model_dump_json(), str(directory))
+        return _in_parallel(ray, placement, queues, do, watch, lambda task: task.trained_set == BASE)
 
     return run
 
 
-def _run(ray: Any, placement: Placement, prepared: Prepared, directory: Path, watch: Callable[[], None]) -> dict[Task, str]:
-    """Raises UserError where the base cannot be evaluated: there is nothing to compare then."""
-    config, failures, attempts = prepared.config, {}, {}
-    names = [BASE, *(trained.spec for trained in prepared.sets)]
-    sets = {name: _Trained(stages(name, config, directory)) for name in names}
+def board_runner(placement: Placement) -> Callable[[Sequence[BoardTask]], dict[BoardTask, str]]:
+    """What does the tasks of a leaderboard run by Ray. Raises as `runner`."""
+    ray = _start(placement)
+    return lambda tasks: _in_parallel(ray, placement, [iter([tasks])], perform_board)
+
+
+def _in_parallel(
+    ray: Any,
+    placement: Placement,
+    stages_of: Sequence[Iterator[Sequence[One]]],
+    do: Callable[[One], None],
+    watch: Callable[[], None] = lambda: None,
+    is_needed: Callable[[One], bool] = lambda task: False,
+) -> dict[One, str]:
+    """Do tasks, and end Ray. Returns those that could not be done, and why.
+
+    stages_of: queues of stages; tasks of one stage are done at the same time, and the next stage of its queue is asked for when all have
+    been. is_needed: nothing goes on where this task fails, which raises UserError.
+    """
+    failures, attempts = dict[One, str](), Counter[One]()
     work = ray.remote(_perform).options(num_cpus=_threads(placement), num_gpus=placement.gpus, max_retries=RESTARTS)
-    running: dict[Any, Task] = {}
+    running: dict[Any, tuple[One, _Queue]] = {}
 
-    def submit(task: Task) -> None:
-        attempts[task] = attempts.get(task, 0) + 1
-        running[work.remote(config.model_dump_json(), task, str(directory), os.getcwd())] = task
+    def submit(task: One, queue: _Queue) -> None:
+        attempts[task] += 1
+        running[work.remote(do, task, os.getcwd())] = task, queue
 
-    def go_on(name: str) -> None:
-        tasks = next(sets[name].rest, [])
-        sets[name].open = len(tasks)
+    def go_on(queue: _Queue) -> None:
+        tasks = next(queue.rest, [])
+        queue.open = len(tasks)
         for task in tasks:
-            submit(task)
+            submit(task, queue)
 
-    for name in names:
-        go_on(name)
-    while running:
-        done, _ = ray.wait(list(running), timeout=1.0)
-        for reference in done:
-            task = running.pop(reference)
-            trouble = _outcome(ray, reference)
-            if trouble and attempts[task] < ATTEMPTS:
-                _log.warning("%s: attempt %d of %d failed: %s", task, attempts[task], ATTEMPTS, trouble)
-                submit(task)
-                continue
-            if trouble and task.trained_set == BASE:
-                raise UserError(trouble)
-            if trouble:
-                failures[task] = trouble
-            sets[task.trained_set].open -= 1
-            if not sets[task.trained_set].open:
-                go_on(task.trained_set)
-        watch()
+    try:
+        for rest in stages_of:
+            go_on(_Queue(rest))
+        while running:
+            done, _ = ray.wait(list(running), timeout=1.0)
+            for reference in done:
+                task, queue = running.pop(reference)
+                trouble = _outcome(ray, reference)
+                if trouble and attempts[task] < ATTEMPTS:
+                    _log.warning("%s: attempt %d of %d failed: %s", task, attempts[task], ATTEMPTS, trouble)
+                    submit(task, queue)
+                    continue
+                if trouble and is_needed(task):
+                    raise UserError(trouble)
+                if trouble:
+                    failures[task] = trouble
+                queue.open -= 1
+                if not queue.open:
+                    go_on(queue)
+            watch()
+    finally:
+        ray.shutdown()
     return failures
 
 
@@ -112,16 +136,20 @@ def _outcome(ray: Any, reference: Any) -> str | None:
         return f"{type(error).__name__}: {last[-1].strip() if isinstance(error, ray.exceptions.RayTaskError) else last[0].strip()}"
 
 
-def _perform(config: str, task: Task, directory: str, working: str) -> str | None:
+def _perform(do: Callable[[One], None], task: One, working: str) -> str | None:
     """In a worker: do the task. Returns why it could not be done, where a user can correct that."""
     os.chdir(working)  # paths in a recipe count from there
     try:
-        perform(task, _prepared(config), Path(directory))
+        do(task)
     except UserError as error:
         return str(error)
     except Interrupted as stop:
         return str(stop)
     return None
+
+
+def _of_study(config: str, directory: str, task: Task) -> None:
+    perform(task, _prepared(config), Path(directory))
 
 
 @lru_cache(maxsize=1)
@@ -145,7 +173,7 @@ def _start(placement: Placement) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError("a study in parallel needs Ray: pip install 'onelayer[ray]'") from error
+        raise UserError("running in parallel needs Ray: pip install 'onelayer[ray]'") from error
     if placement.address:
         _check_answers(placement.address)
     threads = _threads(placement)

@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from onelayer.cli import main as cli
 from onelayer.cli.arguments import split_recipe
+from onelayer.cli.board import read_board
 from onelayer.cli.config import compose, compose_suite, load_studies
 from onelayer.evals import suites
 
@@ -69,6 +70,7 @@ NOT_RUN = {
     r"--ray|--parallel": "needs Ray",
     r"vllm|http://": "needs vLLM or a server",
     r"ours\.|my_algorithms": "runs code of the page, which tests/e2e/test_own_parts.py does",
+    r"^onelayer eval --file": "tests/e2e/test_board.py runs such files",
     r"estimate": "tests/e2e/test_environments.py runs every command of the page",
     r"^onelayer study (math|code|alfworld|quickstart)": "takes minutes to hours, as one that is run here does with other keys",
     r"mine\.tar|theirs|runs/quickstart|--dry-run": "as one that is run here, with other directories",
@@ -136,6 +138,9 @@ def test_every_command_is_one_that_the_command_line_takes(command: str, page: st
     elif verb == "train" and found:
         recipe, keys = split_recipe(found["recipe"], keys)
         load_studies([recipe], keys)
+    elif verb == "eval" and (board := found.get("file")):
+        if not form and board.name != "BOARD.yaml":
+            read_board(ROOT / board, keys, found["output"])
     elif verb == "eval" and found:
         selection = suites.select(found["suite"])
         for suite in selection.suites:
