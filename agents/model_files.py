@@ -137,7 +137,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, config: AgentConfig | Non
     if given.chat_template is None and tokenizer.chat_template is None:
         return
     if taken := sorted(RESERVED & given.template_options.keys()):
-        raise UserError(f"agent.template_options: {taken[0]} is no variable of a template, but the program's own; leave it out")
+        raise UserError(f"agent.template_options: {taken[0]} is not a variable of a template, but the program's own; leave it out")
     try:
         template = given.chat_template or tokenizer.get_chat_template()
     except ValueError as error:

@@ -290,7 +290,7 @@ def _explain(problem: Any, tree: dict[str, Any], places: dict[Key, str]) -> str:
     env = tree.get("env")
     if problem["type"] == "extra_forbidden" and key[:-1] == ("env",) and isinstance(env, dict) and model_of(env) is OtherConfig:
         remedy = f"env={{id: {_short(env['id'])}}} leaves out the recipe's other keys of env"
-        return f"{place}: {dotted} is no key of the environment {env['id']}; {remedy}"
+        return f"{place}: {dotted} is not a key of the environment {env['id']}; {remedy}"
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown key {dotted}; {_alternatives(dotted, known)}"
     field = next((name for depth in range(len(key), 0, -1) if (name := _dotted(key[:depth])) in known), None)

@@ -80,7 +80,7 @@ def _gold(path: Path, number: int, values: Any) -> Gold:
     allowed: dict[str, Any] = {key: value for key in ("precision", "relative", "unit") if (value := values.get(key)) is not None}
     for key, value in allowed.items():
         if key == "unit" and not isinstance(value, str):
-            raise UserError(f"{path}:{number}: 'unit' is no text")
+            raise UserError(f"{path}:{number}: 'unit' is not text")
         if key != "unit" and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf):
             raise UserError(f"{path}:{number}: {key!r} is {value!r}; it is a number above 0")
     return Gold(_text(path, number, values, "gold"), **allowed)
@@ -93,6 +93,6 @@ def _text(path: Path, number: int, values: Any, key: str) -> str:
     if key == "gold" and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        problem = f"{key!r} is no text" if key in values else f"no key {key!r}"
+        problem = f"{key!r} is not text" if key in values else f"no key {key!r}"
         raise UserError(f'{path}:{number}: {problem}; a line is {{"response": "...", "gold": "..."}}')
     return value

@@ -70,7 +70,7 @@ def sample(record: Record, place: str, problems: Problems, suite: str) -> tuple[
     form = 'a line is {"task_id": "...", "solution": "..."} or {"task_id": "...", "completion": "..."}'
     task = record.values.get("task_id")
     if not isinstance(task, str):
-        problem = "'task_id' is no text" if "task_id" in record.values else "no key 'task_id'"
+        problem = "'task_id' is not text" if "task_id" in record.values else "no key 'task_id'"
         raise UserError(f"{place}: {problem}; {form}")
     if task not in problems:
         near = get_close_matches(task, problems, n=1, cutoff=0.0)[0]
@@ -80,7 +80,7 @@ def sample(record: Record, place: str, problems: Problems, suite: str) -> tuple[
         raise UserError(f"{place}: neither 'solution' nor 'completion'; {form}")
     code = record.values[key]
     if not isinstance(code, str):
-        raise UserError(f"{place}: {key!r} is no text; {form}")
+        raise UserError(f"{place}: {key!r} is not text; {form}")
     problem = problems[task]
     return problem, problem.header + code if key == "completion" else code
 

@@ -59,7 +59,7 @@ def _load(config_json: str, split: str) -> Split:
 def items_of(env: gym.Env[Any, Any], name: str) -> tuple[Item, ...]:
     """The items of any environment, from its `items`: a mapping of ids to contents, or just the ids.
 
-    Raises UserError where it has none, where an id is no text or comes twice, and where a content is no JSON.
+    Raises UserError where it has none, where an id is not text or comes twice, and where a content is not JSON.
     """
     try:
         listed = env.get_wrapper_attr("items")
@@ -75,11 +75,11 @@ def _item(id: Any, content: Any, name: str) -> Item:
     if isinstance(content, Item):
         return content
     if not isinstance(id, str):
-        raise UserError(f"{name}: the id {id!r} in its `items` is no text; {HELP}")
+        raise UserError(f"{name}: the id {id!r} in its `items` is not text; {HELP}")
     try:
         text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: the content of item {id!r} is no JSON ({error}); {HELP}") from error
+        raise UserError(f"{name}: the content of item {id!r} is not JSON ({error}); {HELP}") from error
     kind = content.get("type") if isinstance(content, Mapping) else None
     return Item(id, text, "", {"type": kind} if isinstance(kind, str) else {})
 

@@ -115,7 +115,7 @@ def read_journal(path: Path) -> Entries:
         except ValueError as error:
             entries.unreadable += 1
             if entries.unreadable > MOST_UNREADABLE:
-                raise UserError(f"{path}: more than {MOST_UNREADABLE} lines cannot be read, so it is no journal; remove it") from error
+                raise UserError(f"{path}: more than {MOST_UNREADABLE} lines cannot be read, so it is not a journal; remove it") from error
     return entries
 
 

@@ -343,7 +343,7 @@ class Recorded:
 
 
 def schema_version(data: bytes) -> object:
-    """The version that a manifest names; None where it names none, or is no JSON. It is looked at before the rest is."""
+    """The version that a manifest names; None where it names none, or is not JSON. It is looked at before the rest is."""
     with suppress(ValueError):
         return found.get("schema_version") if isinstance(found := parse_json(data), dict) else None
 

@@ -51,7 +51,7 @@ def read_study(directory: Path) -> list[TrainedRun | Measurement]:
 def _trained_sets(path: Path) -> list[str]:
     names = (read_yaml_mapping(path).get("study") or {}).get("trained_sets")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: study.trained_sets is no list of names; bring the file back")
+        raise UserError(f"{path}: study.trained_sets is not a list of names; bring the file back")
     return names
 
 

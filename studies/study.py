@@ -90,7 +90,7 @@ def prepare_study(config: Config) -> Prepared:
     found = prepare(config, ["full", *config.study.trained_sets])
     names = [trained.spec for trained in found.sets]
     if stray := next((name for name in config.study.lr_by_set if name not in names), None):
-        raise UserError(f"study.lr_by_set: {stray} is no set of this study; it trains {', '.join(names)}")
+        raise UserError(f"study.lr_by_set: {stray} is not a set of this study; it trains {', '.join(names)}")
     evaluation = first_items(load(*evaluation_suite(config)), config.eval.items)
     if limits := config.study.limits:
         highest = found.config.evaluated.agent.reply_length

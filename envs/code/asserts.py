@@ -126,7 +126,7 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def _kinds(solution: str) -> dict[str, str]:
-    """What the task's own solution defines: name -> def, class, or a kind that cannot be tested. Empty where it is no Python."""
+    """What the task's own solution defines: name -> def, class, or a kind that cannot be tested. Empty where it is not Python."""
     try:
         body = _parsed(solution).body
     except SyntaxError:

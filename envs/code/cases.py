@@ -82,7 +82,7 @@ def _name(function: Any) -> str:
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise Ungradable("its inputs or outputs are no list")
+        raise Ungradable("its inputs or outputs are not a list")
     return value
 
 
@@ -91,7 +91,7 @@ def _text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "\n".join(value)
     if not isinstance(value, str):
-        raise Ungradable(f"an input or output is no text: {json.dumps(value, default=str)[:40]}")
+        raise Ungradable(f"an input or output is not text: {json.dumps(value, default=str)[:40]}")
     return value
 
 
@@ -101,7 +101,7 @@ def _arguments(given: Any) -> tuple[Any, ...]:
         return tuple(_int_keys(argument) for argument in given)
     if isinstance(given, str):
         return tuple(_json(line) for line in given.split("\n"))
-    raise Ungradable(f"the arguments of a test are no list: {json.dumps(given, default=str)[:40]}")
+    raise Ungradable(f"the arguments of a test are not a list: {json.dumps(given, default=str)[:40]}")
 
 
 def _value(output: Any, given: Any) -> Any:
@@ -113,7 +113,7 @@ def _json(text: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise Ungradable(f"an argument or value is no JSON: {text[:40]!r}") from error
+        raise Ungradable(f"an argument or value is not JSON: {text[:40]!r}") from error
 
 
 def _int_keys(value: Any) -> Any:

@@ -65,7 +65,7 @@ def tests_of(values: Mapping[str, Any], key: str) -> Any:
         if isinstance(private, str):
             private = json_in(_unpacked(private))
         if not isinstance(public, list) or not isinstance(private, list):
-            raise Ungradable("its public or private test cases are no list")
+            raise Ungradable("its public or private test cases are not a list")
         return public + private
     if key in PUBLISHED_TESTS and not values[key]:
         raise Ungradable("it has no tests")
@@ -86,7 +86,7 @@ class _Texts(pickle.Unpickler):
     """Reads a pickled text and no object of any class, so that nothing in a file can run code here."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name}, but a text is wanted")
+        raise pickle.UnpicklingError(f"{module}.{name} in the place of a text")
 
 
 def _unpacked(packed: str) -> str:

@@ -96,7 +96,7 @@ def _entry_point(name: str, record: Record) -> tuple[str, str]:
     """The class that holds the function, or nothing, and the function."""
     container, entry_point = found.groups() if (found := METHOD.fullmatch(name)) else ("", name)
     if entry_point and not entry_point.isidentifier():
-        raise wrong(record, f"the entry point {entry_point!r} is no name of a function; correct it")
+        raise wrong(record, f"the entry point {entry_point!r} is not the name of a function; correct it")
     return container, entry_point
 
 
@@ -108,7 +108,7 @@ def _asserts(given: Any, record: Record, key: str, entry_point: str, container: 
     if not isinstance(texts, list) or not texts or not all(isinstance(test, str) and test.strip() for test in texts):
         raise wrong(
             record,
-            f'{key!r} is no text, no list of assert statements, and no list of {{"input": "...", "output": "..."}}; write one of these',
+            f'{key!r} is neither text, a list of assert statements nor a list of {{"input": "...", "output": "..."}}; write one of these',
         )
     declared = kinds_in(declarations_of(record.values)) | ({container: "class"} if container else {})
     if "Solution()" in "\n".join(texts):
@@ -123,7 +123,7 @@ def _asserts(given: Any, record: Record, key: str, entry_point: str, container: 
     except Ungradable as error:
         raise Ungradable(f"{key!r} {error}") from error
     except SyntaxError as error:
-        message = f"{key!r} is no Python ({error})"
+        message = f"{key!r} is not Python ({error})"
         raise wrong(record, f"{message}; correct it") if "entry_point" in record.values else Ungradable(message) from error
 
 
@@ -138,7 +138,7 @@ def _with_checker(tests: Calls | Programs, record: Record) -> Calls | Programs:
     try:
         ast.parse(checker)
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise Ungradable(f"{key!r} is no Python ({error})") from error
+        raise Ungradable(f"{key!r} is not Python ({error})") from error
     return replace(tests, checker=checker)
 
 
@@ -186,7 +186,7 @@ def text(record: Record, what: str, named: str | None, usual: tuple[str, ...], r
     if not required and (value is None or value == ""):
         return ""
     if not isinstance(value, str) or not value.strip():
-        raise wrong(record, f"{key!r} is {json.dumps(value, default=str)[:40]}, but a text is wanted")
+        raise wrong(record, f"{key!r} is {json.dumps(value, default=str)[:40]}, but must be text")
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -85,7 +85,7 @@ def _own(config: CodeConfig, split: str) -> tuple[list[Task], list[Skipped]]:
         else:
             skipped.append(Skipped(row.id, row.reason, len(tasks)))
     if not tasks and skipped:
-        raise UserError(f"{config.suite}: {skipped[0].id}: {skipped[0].reason}; so it is with all {len(skipped)} tasks of {split}")
+        raise UserError(f"{config.suite}: {skipped[0].id}: {skipped[0].reason}; the same holds for all {len(skipped)} tasks of {split}")
     if not tasks:
         raise UserError(f"{config.suite}: none of its {count} tasks falls into {split}; add tasks, or take another of {', '.join(tenths)}")
     return tasks, skipped

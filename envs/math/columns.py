@@ -127,7 +127,7 @@ def value_at(values: Mapping[str, Any], key: str) -> Any:
 def as_text(value: object, key: str) -> str:
     """A value as text; whole floats lose their `.0`. Raises UserError, without a place, for what is neither a text nor a number."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
-        raise UserError(f"{key!r} is {json.dumps(value, default=str)[:40]}, but a text or a number is wanted")
+        raise UserError(f"{key!r} is {json.dumps(value, default=str)[:40]}, but must be text or a number")
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     try:
         text.encode()
@@ -210,7 +210,7 @@ def _precision(text: str, key: str, golds: list[str]) -> float:
     try:
         precision = float(text)
     except ValueError as error:
-        raise UserError(f"{key!r} is {text[:40]!r}, but a number is wanted: the absolute error within which an answer is right") from error
+        raise UserError(f"{key!r} is {text[:40]!r}, but must be a number: the absolute error within which an answer is right") from error
     if not 0 < precision < math.inf:
-        raise UserError(f"{key!r} is {text[:40]}, but a positive number is wanted")
+        raise UserError(f"{key!r} is {text[:40]}, but must be a positive number")
     return precision

@@ -77,7 +77,7 @@ def _load(config: MathConfig, split: str, data: str | None) -> Split:
         return Split(name, arithmetic.generate(split, config.size, config.difficulty, config.seed))
     items, skipped = _tried(_read(config, split, data), config.size, config.unreadable == "refuse")
     if not items:
-        raise UserError(f"{next(iter(skipped.values()))}; so it is with all {len(skipped)} items of {name}")
+        raise UserError(f"{next(iter(skipped.values()))}; the same holds for all {len(skipped)} items of {name}")
     if config.size is not None and config.size > len(items):
         raise UserError(f"env.size={config.size}, but {name} has {len(items)} items: lower it, or leave it out to take all")
     found = Split(name, tuple(items), tuple(skipped))

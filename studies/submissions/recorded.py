@@ -167,7 +167,7 @@ class Records:
         """Each sample of each item, once, in the order of the plan: sampled item by item, then greedy."""
         at = {item.id: number for number, item in enumerate(self.split.items)}
         if foreign := next((one for one in found if one.item not in at), None):
-            raise self.refuse(Reason.ITEMS, f"{foreign.item} is no item of {self.split.name}")
+            raise self.refuse(Reason.ITEMS, f"{foreign.item} is not an item of {self.split.name}")
         each = self.claim.manifest.sampled.samples
         width = {Decoding.SAMPLED.value: each, Decoding.GREEDY.value: 1}
         start = {Decoding.SAMPLED.value: 0, Decoding.GREEDY.value: len(at) * each}

@@ -39,7 +39,7 @@ def test_verdicts_are_added_and_the_rest_passes_through(tmp_path: Path, capsys: 
         ("{", ":2: not JSON"),
         ({"response": "12"}, ":2: no key 'gold'"),
         ({"gold": "12"}, ":2: no key 'response'"),
-        ({"response": 12, "gold": "12"}, ":2: 'response' is no text"),
+        ({"response": 12, "gold": "12"}, ":2: 'response' is not text"),
         ({"response": "12", "gold": "\\frac{"}, ":2: the gold answer"),
     ],
 )
@@ -110,10 +110,10 @@ def test_tasks_without_samples_are_named_and_not_solved(tmp_path: Path, capsys: 
     [
         ("{", ":2: not JSON"),
         ({"solution": ""}, ":2: no key 'task_id'"),
-        ({"task_id": 1, "solution": ""}, ":2: 'task_id' is no text"),
+        ({"task_id": 1, "solution": ""}, ":2: 'task_id' is not text"),
         ({"task_id": "T/7", "solution": ""}, r":2: no task 'T/7' in .*suite.jsonl; the nearest is 'T/\d'"),
         ({"task_id": "T/1"}, ":2: neither 'solution' nor 'completion'"),
-        ({"task_id": "T/1", "solution": ["x"]}, ":2: 'solution' is no text"),
+        ({"task_id": "T/1", "solution": ["x"]}, ":2: 'solution' is not text"),
     ],
 )
 def test_a_broken_sample_leaves_the_output_alone(tmp_path: Path, line: object, message: str) -> None:

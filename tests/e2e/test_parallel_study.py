@@ -101,7 +101,7 @@ def test_without_a_study_or_a_cluster_there_is_one_line(tmp_path: Path, capsys: 
         (["study", "status"], "takes the directory"),
         ([*STUDY, "--threads", "2", "--output", str(tmp_path / "a")], "give --parallel"),
         ([*STUDY, "--ray", "127.0.0.1:1", "--output", str(tmp_path / "a")], "no Ray cluster"),
-        ([*STUDY, "study.lr_by_set={layer:5: [1e-3]}", "--output", str(tmp_path / "a")], "layer:5 is no set of this study"),
+        ([*STUDY, "study.lr_by_set={layer:5: [1e-3]}", "--output", str(tmp_path / "a")], "layer:5 is not a set of this study"),
         ([*STUDY, "study.trained_sets=[layers:1-9]", "--output", str(tmp_path / "a")], "layers:0-5"),
         (["train", "quickstart", "trainer.trained_set=layers:each", "--output", str(tmp_path / "a")], "study.trained_sets takes it"),
     ):

@@ -213,7 +213,7 @@ def _answer(
         reply = ["memory", None, "", "MemoryError", ""]
         channel.send(reply)
     except Exception as error:  # codec.Unreadable; or what the value's own classes raise
-        reply = ["unreadable", None, reply[2], f"returned what is no data: {describe(error)}"[: codec.MAX_ERROR], ""]
+        reply = ["unreadable", None, reply[2], f"returned what is not data: {describe(error)}"[: codec.MAX_ERROR], ""]
         channel.send(reply)
     return reply[0]
 
@@ -288,7 +288,7 @@ def _stub(name: str, channel: Channel) -> Callable:
             try:
                 channel.send(["call", name, arguments, keywords])
             except codec.Unreadable as error:
-                raise TypeError(f"{name} is called with what is no data: {error}") from None
+                raise TypeError(f"{name} is called with what is not data: {error}") from None
             outcome, value, _, text, kind = channel.receive()
         if outcome == "returned":
             return value

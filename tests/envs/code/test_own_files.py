@@ -110,17 +110,17 @@ BROKEN: dict[str, tuple[object, str]] = {
     ),
     "no tests": ({"prompt": "x", "entry_point": "f"}, ":2: no key 'tests' or 'test_list' or 'test'"),
     "no entry point": ({"prompt": "x", "tests": "assert f(1)"}, ":2: no key 'entry_point'"),
-    "an entry point that is none": ({**GOOD, "entry_point": "f(a)"}, ":2: the entry point 'f(a)' is no name"),
-    "a prompt that is no text": ({**GOOD, "prompt": 5}, ":2: 'prompt' is 5"),
+    "an entry point that is none": ({**GOOD, "entry_point": "f(a)"}, ":2: the entry point 'f(a)' is not the name"),
+    "a prompt that is not text": ({**GOOD, "prompt": 5}, ":2: 'prompt' is 5"),
     "an empty prompt": ({**GOOD, "prompt": " "}, ":2: 'prompt' is \" \""),
     "half a surrogate pair": (
         '{"prompt": "\\ud800", "entry_point": "f", "tests": "assert f(1)"}',
         ":2: 'prompt' holds half a surrogate pair",
     ),
-    "tests that are no Python": ({**GOOD, "tests": ["assert f(1) ="]}, ":2: 'tests' is no Python"),
-    "tests of another form": ({**GOOD, "tests": {"a": 1}}, ":2: 'tests' is no text, no list of assert statements"),
-    "no tests in the list": ({**GOOD, "tests": []}, ":2: 'tests' is no text"),
-    "pairs without output": ({"prompt": "x", "tests": [{"input": "1"}]}, ":2: 'tests' is no text"),
+    "tests that are no Python": ({**GOOD, "tests": ["assert f(1) ="]}, ":2: 'tests' is not Python"),
+    "tests of another form": ({**GOOD, "tests": {"a": 1}}, ":2: 'tests' is neither text, a list of assert statements"),
+    "no tests in the list": ({**GOOD, "tests": []}, ":2: 'tests' is neither text"),
+    "pairs without output": ({"prompt": "x", "tests": [{"input": "1"}]}, ":2: 'tests' is neither text"),
     "the same id": ({**GOOD, "task_id": "own/1"}, ":2: the id 'own/1' is taken by"),
 }
 

@@ -336,7 +336,7 @@ def test_a_checker_that_the_data_brings(tmp_path: Path) -> None:
     unread = {**row, "checker": "def check(:"}
     for wrong, message in (
         (script, r"'generated_checker' defines no check\(input, output, expected\)"),
-        (unread, "'checker' is no Python"),
+        (unread, "'checker' is not Python"),
     ):
         with pytest.raises(UserError, match=message):
             load(CodeConfig(suite=write(tmp_path / "wrong.jsonl", [wrong]), unreadable="refuse"), "all")
