@@ -70,6 +70,7 @@ NOT_RUN = {
     r"--ray|--parallel": "needs Ray",
     r"vllm|http://": "needs vLLM or a server",
     r"ours\.|my_algorithms": "runs code of the page, which tests/e2e/test_own_parts.py does",
+    r"^onelayer grade cut": "tests/evals/test_cutting.py runs it",
     r"^onelayer eval --file": "tests/e2e/test_board.py runs such files",
     r"estimate": "tests/e2e/test_environments.py runs every command of the page",
     r"^onelayer study (math|code|alfworld|quickstart)": "takes minutes to hours, as one that is run here does with other keys",
