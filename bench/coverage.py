@@ -14,7 +14,8 @@ C(k) counts as covered where it is "unbounded", since then nothing is excluded; 
 coverage of the rest. "wrong" counts disagreements on "unbounded" with Fieller's condition D^2 <= t^2 V_DD, computed here from textbook
 sums.
 
-Then the secondary bootstrap of C(k); the agreement of two profiles over 28 layers, next to a bootstrap that ranks again in every draw;
+Then the secondary bootstrap of C(k); how often weights of two equally good trainings are told apart; C(k) on few items; the share of the
+middle third of 28 layers; the agreement of two profiles over 28 layers, next to a bootstrap that ranks again in every draw;
 and how much too high the best of 28 layers is reported.
 """
 
@@ -28,8 +29,8 @@ from scipy import stats
 from scipy.special import expit
 
 from onelayer.evals.statistics import FloatArray, item_weights, mean_pass_rate, pass_rate
-from onelayer.studies.contribution import contribution, contribution_over_tasks
-from onelayer.studies.profiles import Coefficient, best_layer, correlation, profile_agreement
+from onelayer.studies.contribution import SHOWN_FROM, contribution, contribution_over_tasks
+from onelayer.studies.profiles import Coefficient, best_layer, correlation, middle_third, profile_agreement
 
 DIFFICULTY, TASTE, TWIST = 1.8, 0.7, 0.5
 WANTED = (0.92, 0.98)
@@ -236,6 +237,45 @@ def winners_curse(items: int, seeds: int, luck: float, studies: int) -> str:
     return f"{items:5} {seeds:5}  " + ", ".join(found)
 
 
+def false_alarms(items: int, luck: float, studies: int) -> str:
+    """Full and a layer that train equally well, with one training seed each: how often their weights differ at p < .05."""
+    seen = draw(Kind(items, 1, luck, gain_full=0.62), studies, np.random.default_rng(2))
+    found = [contribution(seen.base_MI[m], seen.full_MRI[m], seen.layer_MRI[m], draws=10).to_full.p < 0.05 for m in range(studies)]
+    return f"{items:5} {luck:4} | {np.mean(found):5.3f}"
+
+
+def few_items(items: int, samples: int, studies: int) -> str:
+    """C(k) where full gains 12 points: how often |D| / SE(D) is 4 or more, and then the coverage and width of Fieller's set."""
+    seen, base = draw(Kind(items, 1, 0.0, samples), studies, np.random.default_rng(1)), float(mean_chance(0.0, DIFFICULTY))
+    held, widths = [], []
+    for m in range(studies):
+        found = contribution(seen.base_MI[m], seen.full_MRI[m], seen.layer_MRI[m], draws=10)
+        if (found.strength or 0) >= SHOWN_FROM and found.fieller != "unbounded":
+            low, high = found.fieller
+            held.append(low <= (seen.layer_M[m] - base) / (seen.full_M[m] - base) <= high)
+            widths.append(high - low)
+    return f"{items:5} {samples:7} | {len(held) / studies:6.3f} {np.mean(held):8.3f} {np.median(widths):6.2f}"
+
+
+def middle_shares(items: int, seeds: int, luck: float, studies: int) -> str:
+    """28 layers whose gains are highest in the middle, whose third makes up 51% of their sum; 4 samples of each item."""
+    rng, layers = np.random.default_rng(0), 28
+    gain_K = 0.3 + 0.5 * np.exp(-(((np.arange(layers) + 0.5) / layers - 0.5) ** 2) / 0.05)
+    twist, held = TWIST if luck else 0.0, np.zeros((2, studies))
+    sd = float(np.sqrt(DIFFICULTY**2 + TASTE**2 + twist**2))
+    for m in range(studies):
+        difficulty_I, moved = rng.normal(0, DIFFICULTY, items), luck * rng.normal(size=(layers, seeds, 1))
+        other_KRI = twist * rng.normal(size=(layers, seeds, items)) + rng.normal(0, TASTE, (layers, 1, items))
+        rate_KRI = rng.binomial(4, expit(gain_K[:, None, None] + moved + difficulty_I + other_KRI)) / 4
+        logit_K, spread = (gain_K + moved[:, 0, 0], sd) if seeds == 1 else (gain_K, float(np.hypot(sd, luck)))
+        true_K = mean_chance(logit_K, spread) - mean_chance(0.0, DIFFICULTY)
+        found = middle_third(rng.binomial(4, expit(difficulty_I)) / 4, rate_KRI, range(layers), layers, draws=400)
+        true = true_K[list(found.layers)].sum() / true_K.sum()
+        for at, ends in enumerate((found.fieller, found.bootstrap)):
+            held[at, m] = ends is None or ends[0] <= true <= ends[1]
+    return f"{items:5} {seeds:5} {luck:4} | {held[0].mean():7.3f} {held[1].mean():9.3f}"
+
+
 def print_coverage(kinds: list[Kind], studies: int) -> None:
     """The main table, and a line that counts its misses."""
     print("items seeds samples luck | pass@1  gain to full  C(k) | unbounded wrong  C(k) of the bounded")
@@ -266,6 +306,17 @@ def main() -> None:
     for kind in [Kind(164, seeds, luck) for seeds in (1, 3, 5) for luck in (0.0, 0.1, 0.4)]:
         found = coverage(kind, 400, draws=400)
         print(f"{kind.items:5} {kind.seeds:5} {found.luck_points:4.1f} | {found.c_bounded:7.3f} {found.bootstrap:9.3f}", flush=True)
+    print("\nTwo equally good trainings with one seed each, 2,000 studies a row\nitems luck | p < .05")
+    for items in (164, 500):
+        for luck in (0.0, 0.1, 0.4):
+            print(false_alarms(items, luck, 2000), flush=True)
+    print("\nC(k) on few items, 1,500 studies a row\nitems samples |  shown coverage  width")
+    for items in (30, 40, 64, 164):
+        print(few_items(items, 4, 1500), flush=True)
+    print("\nShare of the middle third of 28 layers, 400 studies a row\nitems seeds luck | Fieller bootstrap")
+    for items in (164, 500):
+        for seeds, luck in ((1, 0.0), (1, 0.1), (3, 0.0), (3, 0.1), (5, 0.1)):
+            print(middle_shares(items, seeds, luck, 400), flush=True)
     print("\nSpearman's rho of two profiles, 60 studies a row; spread: of the layers' true pass rates, points")
     print("items seeds spread |      true measured corrected | this interval bootstrap")
     for items, seeds in ((164, 1), (500, 3)):

@@ -133,7 +133,7 @@ def _first_prompt(found: Prepared) -> tuple[str, list[int], int]:
 def _measure(found: Prepared, trained_set: str) -> Seconds:
     """Two steps of a run that is thrown away; the first is not counted."""
     trainer = found.config.trainer.model_copy(update={"trained_set": trained_set, "steps": MEASURED_STEPS, "keep_episodes": False})
-    evaluation = found.config.eval.model_copy(update={"every": None})
+    evaluation = found.config.eval.model_copy(update={"every": None, "keep_best": False})
     config = found.config.model_copy(update={"trainer": trainer, "eval": evaluation})
     with tempfile.TemporaryDirectory() as directory:
         train(config, Path(directory, "run"))

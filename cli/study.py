@@ -26,6 +26,9 @@ def study(
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="runs on a Ray cluster that shares the directory")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="of a run  [default: the cores, dealt over the runs]")] = None,
     gpus: Annotated[float, typer.Option(metavar="N", min=0, help="of a run; .5 puts two on one")] = 0,
+    beside: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="another study, whose layers the report compares with these; may be repeated")
+    ] = None,
     dry_run: DryRun = False,
     full: Full = False,
     measure: Measure = False,
@@ -46,6 +49,7 @@ def study(
       onelayer study quickstart study.trained_sets=[layer:1,layer:3] study.seeds=[0,1,2] --output runs/seeds
       onelayer study math study.trained_sets=[layers:each,lora:4] --parallel 2
       onelayer study math code study.algorithms=[grpo,dr_grpo] --output runs/algorithms
+      onelayer study code study.trained_sets=[layers:each] --beside runs/math
       onelayer study status runs/seeds
       onelayer study quickstart --dry-run
     """
@@ -71,11 +75,18 @@ def study(
         return
     if (threads or gpus) and not (parallel or ray):
         raise UserError("--threads and --gpus are of runs at the same time; give --parallel N or --ray ADDRESS, too")
+    if beside:
+        from ..studies.agreement import check_has_profile
+
+        for other in beside:
+            check_has_profile(other)
     name = next(iter(studies)) if len(studies) == 1 else "-".join(["studies", *(Path(word).stem for word in recipes)])
     directory = output or Path("runs") / name
     folders = {directory if len(studies) == 1 else directory / name: config for name, config in studies.items()}
     try:
-        reports = {folder: _study(config, folder, parallel, ray, threads, gpus, as_json) for folder, config in folders.items()}
+        reports = {
+            folder: _study(config, folder, parallel, ray, threads, gpus, beside or [], as_json) for folder, config in folders.items()
+        }
     except Interrupted as stop:
         if len(studies) == 1:
             raise
@@ -89,7 +100,14 @@ def study(
 
 
 def _study(
-    config: Config, directory: Path, parallel: int | None, ray: str | None, threads: int | None, gpus: float, as_json: bool
+    config: Config,
+    directory: Path,
+    parallel: int | None,
+    ray: str | None,
+    threads: int | None,
+    gpus: float,
+    beside: list[Path],
+    as_json: bool,
 ) -> StudyReport:
     """Perform a study and show what came of it."""
     from ..common.console import Console
@@ -104,6 +122,10 @@ def _study(
             report = run(config, directory, runner(Placement(parallel, ray, threads, gpus), watch))
     else:
         report = run(config, directory)
+    if beside:
+        from ..studies.agreement import agreement
+
+        report = report.model_copy(update={"agreements": [agreement(directory, other) for other in beside]})
     write_report(report, directory)
     if not as_json:
         Console().print(render_table(report))

@@ -37,6 +37,11 @@ class EvalConfig(BaseModel):
     )
     panel_items: int = Field(default=64, ge=2, description="first items of the validation split, which are the panel")
     panel_n: int = Field(default=1, ge=1, description="sampled replies to each item of the panel; greedy takes one more")
+    keep_best: bool = Field(
+        default=False,
+        description="`train` and `study`, with eval.every: also keep the patch of the point of the held-out curve with the highest pass@1 "
+        "at the sampling temperature (for full a file as large as the model); a study evaluates it beside the last one",
+    )
     endpoint: EndpointConfig | None = Field(
         default=None, description="`onelayer eval`: a server of chat completions that plays in place of a model here"
     )

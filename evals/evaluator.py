@@ -153,7 +153,7 @@ def evaluate(
 def model_policy(base: Base, model: str, patches: Sequence[Patch], trained: Sequence[Trained | None]) -> PolicyInfo:
     """A base with patches applied. model: as the recipe names it; trained: for each patch what is known of its training."""
     return PolicyInfo(
-        name=" + ".join(patch.trained_set for patch in patches) or "base",
+        name=" + ".join(_policy_name(*of) for of in zip(patches, trained, strict=True)) or "base",
         model=model,
         base=base.fingerprint,
         patches=[patch.sha256 for patch in patches],
@@ -161,6 +161,10 @@ def model_policy(base: Base, model: str, patches: Sequence[Patch], trained: Sequ
         parameters=multiplied(base.model),
         layers=len(decoder_layers(base.model)),
     )
+
+
+def _policy_name(patch: Patch, trained: Trained | None) -> str:
+    return f"{patch.trained_set} at step {trained.step}" if trained and trained.step else patch.trained_set
 
 
 def write_evaluation(

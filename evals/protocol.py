@@ -43,6 +43,7 @@ OUTSIDE = {
     "eval.every": "of the curve of a training run, which has a panel of its own",
     "eval.panel_items": "as eval.every",
     "eval.panel_n": "as eval.every",
+    "eval.keep_best": "as eval.every",
     "eval.endpoint": "it names the policy",
 }
 """Keys and sections of a recipe that are no part of the protocol, with the reason. Every other key of env, agent and model is."""

@@ -76,6 +76,9 @@ class Trained(BaseModel):
     split: str = Field(description="split that it was trained on")
     split_digest: str = Field(description="SHA-256 of its items")
     cost: Cost = Field(description="of the training")
+    step: int | None = Field(
+        default=None, ge=1, description="steps done before, where the patch is that of the best point of a held-out curve; null: the last"
+    )
 
     @model_validator(mode="after")
     def _is_a_part(self) -> Self:
@@ -236,6 +239,11 @@ class Evaluation(BaseModel):
     def size_text(self) -> str:
         """How many items it is of, in words."""
         return size_text(self.items, len(self.skipped))
+
+    @property
+    def is_best_point(self) -> bool:
+        """Whether a patch of it is that of the best point of a held-out curve, and not what its run ended in."""
+        return any(trained and trained.step for trained in self.trained)
 
     @property
     def errors(self) -> int:

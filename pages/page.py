@@ -18,7 +18,7 @@ from ..common.console import Table as RichTable
 from ..common.text import shown
 from ..evals.replies import STATISTICS, ReplyStatistics
 from ..evals.statistics import Difference, Rate
-from ..studies.contribution import SHOWN_FROM, Contribution
+from ..studies.contribution import FEWEST_ITEMS, SHOWN_FROM, Contribution
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -95,6 +95,8 @@ def share_cell(found: Contribution | None) -> Cell:
         return Cell("")
     if found.point is not None:
         return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else interval(found.fieller))
+    if found.items is not None and found.items < FEWEST_ITEMS:
+        return Cell("not shown", f"{found.items} items < {FEWEST_ITEMS}")
     reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"
     return Cell("unbounded" if found.fieller == "unbounded" else "not shown", reason)
 

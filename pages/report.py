@@ -9,15 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Group
+from rich.text import Text
 
 from ..common.files import write_atomically
 from ..common.text import counted
 from ..evals.records import Decoding, Evaluation
 from ..evals.replies import STATISTICS
 from ..evals.statistics import Rate
-from ..studies.contribution import SHOWN_FROM
+from ..studies.contribution import FEWEST_ITEMS, SHOWN_FROM
 from ..studies.store import REPORT
 from ..studies.study_report import Arm, StudyReport
+from .findings_tables import agreements, best_points, folded, in_words, ratio_detail, render_words, solved_sets, weight_changes
 from .limits import limits_tables
 from .page import Cell, Table, difference_cell, interval, rate_cell, render_html, render_tables, replies_table, share_cell
 
@@ -83,32 +85,32 @@ def _table(title: str, header: list[str], rows: list[list[str]]) -> Table:
 
 
 def render_table(report: StudyReport) -> Group:
-    """The leaderboard with C(k), and the paired differences, for a terminal of 80 columns or more."""
-    return render_tables([leaderboard(report), differences(report)])
+    """The leaderboard with C(k), the paired differences, and what they come to, for a terminal of 80 columns or more."""
+    return Group(
+        render_tables([leaderboard(report), differences(report), *best_points(report), *agreements(report)]), Text(render_words(report))
+    )
 
 
 def render_page(report: StudyReport) -> str:
     """The page, as `render_html` makes it."""
+    tables = details(report)
     return render_html(
         "report.html.j2",
         report,
         report=report,
         leaderboard=leaderboard(report),
-        details=details(report),
+        words=in_words(report),
+        details=tables,
+        folded=folded(tables),
         protocol=protocol(report),
     )
 
 
 def details(report: StudyReport) -> list[Table]:
     """The tables below the leaderboard."""
-    return [
-        differences(report),
-        contributions(report),
-        replies(report),
-        *limits_tables(report.limits, report.temperature),
-        *held_out(report),
-        trainings(report),
-    ]
+    found = [differences(report), contributions(report), *best_points(report), *agreements(report)]
+    found += [*solved_sets(report), *weight_changes(report), replies(report), *limits_tables(report.limits, report.temperature)]
+    return [*found, *held_out(report), trainings(report)]
 
 
 def leaderboard(report: StudyReport) -> Table:
@@ -169,8 +171,8 @@ def contributions(report: StudyReport) -> Table:
         rows,
         [
             "C(k) is the share of the full run's gain over base that training k alone reaches; 1 is all of it. N and D share the base and "
-            f"the items, which both intervals allow for. C(k) is a figure only where |D| / SE(D) is at least {SHOWN_FROM:g}; Fieller's "
-            "set is unbounded where D cannot be told from zero."
+            f"the items, which both intervals allow for. C(k) is a figure only where |D| / SE(D) is at least {SHOWN_FROM:g}, on "
+            f"{FEWEST_ITEMS} items or more; Fieller's set is unbounded where D cannot be told from zero."
         ],
     )
 
@@ -189,16 +191,21 @@ def held_out(report: StudyReport) -> list[Table]:
             shares = [rate_cell(point.measured(decoding).pass_rate) for decoding in Decoding]
             spent = [Cell(f"{point.episodes:.0f}"), Cell(f"{point.tokens:,.0f}"), Cell(f"{point.seconds:.0f} s")]
             length = Cell(f"{point.sampled.mean_tokens:.1f}", f"{point.sampled.truncated:.1%} cut off")
-            rows.append([Cell(arm.name, f"step {point.step}"), *shares, share_cell(point.sampled.contribution), length, *spent])
-    header = [Cell("policy"), Cell("pass@1", f"temperature {report.temperature:g}"), Cell("pass@1", "greedy"), Cell("C(k)", _over(report))]
+            gain, share = difference_cell(point.sampled.gain), share_cell(point.sampled.contribution)
+            rows.append([Cell(arm.name, f"step {point.step}"), *shares, gain, share, length, *spent])
+    header = [Cell("policy"), Cell("pass@1", f"temperature {report.temperature:g}"), Cell("pass@1", "greedy")]
+    header += [Cell("gain", "over step 0"), Cell("C(k)", _over(report))]
     header += [Cell("tokens", "of an episode"), Cell("episodes", "learnt from"), Cell("tokens", "learnt from"), Cell("time", "of training")]
-    note = "The policies in training on the same items of the validation split, at several steps; C(k) at temperature "
-    return [Table("Held-out curves", header, rows, [f"{note}{report.temperature:g}."])] if rows else []
+    note = (
+        "The policies in training on the same items of the validation split, with the same starting states and seeds at every step: gains "
+        f"are paired. Gain and C(k) are at temperature {report.temperature:g}; C(k) is the gain over that of full after as many steps."
+    )
+    return [Table("Held-out curves", header, rows, [note])] if rows else []
 
 
 def trainings(report: StudyReport) -> Table:
-    """What was trained, and which learning rate was chosen from which."""
-    rows = []
+    """What was trained, which learning rate was chosen from which, and what it cost beside full."""
+    rows, full = [], report.arm("full").training
     for arm in report.arms:
         run = arm.training
         if run is None:
@@ -207,11 +214,22 @@ def trainings(report: StudyReport) -> Table:
         by_seed = "\n".join(f"seed {seed}: {rate:.3f}" for seed, rate in zip(run.seeds, arm.sampled.by_seed, strict=True))
         share = Cell(f"{run.parameters:,}", f"{run.share:.1%} of all")
         rate = Cell(f"{run.lr:g}", tried)
-        rows.append([Cell(arm.name), share, rate, Cell(f"{arm.sampled.pass_rate.mean:.3f}", by_seed), Cell(f"{run.seconds:.1f} s")])
+        cost = [
+            Cell("" if spent is None else f"{spent:{form}}", ratio_detail(spent, of_full))
+            for spent, of_full, form in (
+                (run.seconds, full and full.seconds, ",.1f"),
+                (run.tokens, full and full.tokens, ",.0f"),
+                (run.flops, full and full.flops, ".2g"),
+            )
+        ]
+        rows.append([Cell(arm.name), share, rate, Cell(f"{arm.sampled.pass_rate.mean:.3f}", by_seed), *cost])
     header = [Cell("policy"), Cell("trained parameters"), Cell("learning rate", "tried: validation pass@1")]
-    header += [Cell("pass@1", f"temperature {report.temperature:g}"), Cell("training time", "all seeds")]
-    note = f"Learning rates were chosen on {report.validation}, not on the items above." if report.validation else ""
-    return Table("Training runs", header, rows, [note] if note else [])
+    header += [Cell("pass@1", f"temperature {report.temperature:g}"), Cell("seconds", "of training")]
+    header += [Cell("tokens", "sampled"), Cell("operations", "estimated")]
+    notes = ["Seconds, tokens and operations: all training seeds together."]
+    if report.validation:
+        notes.insert(0, f"Learning rates were chosen on {report.validation}, not on the items above.")
+    return Table("Training runs", header, rows, notes)
 
 
 def protocol(report: StudyReport) -> dict[str, str]:

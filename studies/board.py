@@ -169,4 +169,4 @@ def read_patch(path: Path) -> tuple[Patch, Trained | None]:
         manifest = run.read_manifest(path.parent)
     except UserError:
         manifest = None
-    return found, run.training_of(manifest) if manifest and manifest.patch_sha256 == found.sha256 else None
+    return found, run.training_of(manifest, found.sha256) if manifest and manifest.has_made(found.sha256) else None

@@ -13,6 +13,8 @@ from ..evals.statistics import Difference, FloatArray, bootstrap_ratio, critical
 
 SHOWN_FROM = 4.0
 """A ratio is shown as a figure only where |D| / SE(D) is at least this: below it the ratio's distribution is far from normal."""
+FEWEST_ITEMS = 40
+"""Nor is it shown on fewer items: on 30 its interval is wider than 1, and full passes `SHOWN_FROM` by luck (docs/statistics.md)."""
 
 
 class Contribution(BaseModel):
@@ -28,6 +30,7 @@ class Contribution(BaseModel):
     to_full: Difference = Field(description="this policy minus full, paired")
     strength: float | None = Field(description="|D| / SE(D); null where SE(D) is zero")
     interval_over: Literal["items", "seeds and items"] = Field(description="what the intervals allow for; items alone: not retraining")
+    items: int | None = Field(default=None, description="items that it was measured on, of all tasks together; null: not recorded")
 
 
 def contribution(
@@ -66,8 +69,9 @@ def contribution_over_tasks(
         denominator_TRI.append(full - base)
     gain, gain_full = mean_difference(numerator_TRI, level), mean_difference(denominator_TRI, level)
     strength = abs(gain_full.difference) / gain_full.se if gain_full.se > 0 else None
-    shown = gain_full.difference != 0 and (strength is None or strength >= SHOWN_FROM)
-    interval = _fieller_about_the_ratio(numerator_TRI, denominator_TRI, level)
+    items = sum(gap_RI.shape[1] for gap_RI in denominator_TRI)
+    shown = gain_full.difference != 0 and (strength is None or strength >= SHOWN_FROM) and items >= FEWEST_ITEMS
+    interval = fieller_about_the_ratio(numerator_TRI, denominator_TRI, level)
     return Contribution(
         point=gain.difference / gain_full.difference if shown else None,
         fieller=interval or "unbounded",
@@ -77,13 +81,14 @@ def contribution_over_tasks(
         to_full=mean_difference([n - d for n, d in zip(numerator_TRI, denominator_TRI, strict=True)], level),
         strength=strength,
         interval_over="items" if len(denominator_TRI[0]) == 1 else "seeds and items",
+        items=items,
     )
 
 
-def _fieller_about_the_ratio(
-    numerator_TRI: Sequence[FloatArray], denominator_TRI: Sequence[FloatArray], level: float
+def fieller_about_the_ratio(
+    numerator_TRI: Sequence[FloatArray], denominator_TRI: Sequence[FloatArray], level: float = 0.95
 ) -> tuple[float, float] | None:
-    """Fieller's set of C = N / D, or None where it is unbounded.
+    """Fieller's set of C = N / D, or None where it is unbounded. N and D: means over tasks of arrays (R, I), the same seeds and items.
 
     What is tested at each ratio r is N - r D, and near the estimate c the items that all policies solve or fail alike cancel in it:
     seeds may rule its variance where items rule those of N and D. So the set is computed for (N - c D) / D, which is C - c, and the

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..common.errors import UserError
 from ..evals.records import Decoding
-from ..evals.statistics import Rate
+from ..evals.statistics import Difference, Rate
 from ..trainers.held_out import HeldOut
 from ..trainers.metrics import StepMetrics
 from .contribution import Contribution
 from .learning_curve import learning_curve
-from .pairing import SeedRates, contribution_of
+from .pairing import SeedRates, contribution_of, minus
 
 
 class Curve(BaseModel):
@@ -38,8 +38,11 @@ class PanelFigures(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pass_rate: Rate = Field(description="pass@1 on the panel, over the training seeds")
+    gain: Difference | None = Field(
+        default=None, description="this minus the arm before its first step, paired; null there, and where that was not played"
+    )
     contribution: Contribution | None = Field(
-        default=None, description="C(k) on the panel, after as many steps; null for full and before the first"
+        default=None, description="C(k) on the panel: this gain over that of full after as many steps; null for full and before the first"
     )
     mean_tokens: float = Field(description="tokens of an episode, mean over the training seeds")
     truncated: float = Field(description="share of episodes with a reply that reached agent.max_tokens")
@@ -76,12 +79,16 @@ def held_out_curves(arms: Mapping[str, Sequence[Curve]]) -> dict[str, list[Curve
         return SeedRates({run.seed: [points[step].replies(decoding).rate_I] for run, points in found}, trained)
 
     def figures(name: str, step: int, decoding: Decoding) -> PanelFigures:
-        share, replies = None, [points[step].replies(decoding) for points in by_arm[name]]
+        gain = share = None
+        replies = [points[step].replies(decoding) for points in by_arm[name]]
+        if step and 0 in shared[name]:
+            gain = minus(rates(name, step, decoding), rates(name, 0, decoding, trained=False)).difference
         if step and name != "full" and {0, step} <= set(shared.get("full", ())):
             base = rates("full", 0, decoding, trained=False)
             share = contribution_of(base, rates("full", step, decoding), rates(name, step, decoding))
         return PanelFigures(
             pass_rate=rates(name, step, decoding).pass_rate,
+            gain=gain,
             contribution=share,
             mean_tokens=float(np.mean([one.mean_tokens for one in replies])),
             truncated=float(np.mean([one.truncated for one in replies])),

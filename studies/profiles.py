@@ -1,5 +1,7 @@
-"""What compares layers and policies with each other: the best layer without selection bias, agreement of two profiles, overlap of solved
-sets, and a vote over policies. Shapes as in statistics.py; besides, `K` layers, `P` policies or profiles and `N` pairs of them.
+"""What compares layers and policies with each other: the best layer without selection bias, the share of the middle third, agreement of
+two profiles, overlap of solved sets, and a vote over policies.
+
+Shapes as in statistics.py; besides, `K` layers, `P` policies or profiles and `N` pairs of them.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,13 +22,15 @@ from ..evals.statistics import (
     Difference,
     FloatArray,
     Rate,
+    bootstrap_ratio,
     majority_correct,
     mean_covariance,
+    mean_difference,
     paired_difference,
     pass_rate,
     share,
 )
-from .contribution import Contribution, contribution
+from .contribution import SHOWN_FROM, Contribution, contribution, fieller_about_the_ratio
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,54 @@ def best_layer(base_I: ArrayLike, full_RI: ArrayLike, layer_KRI: ArrayLike, *, s
     best = int(np.argmax(layers[:, choosing_R][..., choosing_I].mean(axis=(1, 2))))
     reported = (base[~choosing_I], full[reporting_R][:, ~choosing_I], layers[best, reporting_R][:, ~choosing_I])
     return BestLayer(best, contribution(*reported))
+
+
+@dataclass(frozen=True)
+class MiddleThird:
+    """The share of the total contribution that the layers in the middle third of the model make up."""
+
+    layers: tuple[int, ...]
+    """Those of the middle third that were trained."""
+    of: int
+    """Layers that were trained in all: if all contributed alike, the share would be `len(layers) / of`."""
+    point: float | None
+    """None where the total cannot be told from zero clearly enough to divide by (`SHOWN_FROM`)."""
+    fieller: tuple[float, float] | None
+    """None: unbounded."""
+    bootstrap: tuple[float, float] | None
+    """Percentile interval over items and seeds, all layers drawn together."""
+
+
+def middle_third(
+    base_I: ArrayLike, layer_KRI: ArrayLike, layers: Sequence[int], depth: int, *, draws: int = 4000, seed: int = 0
+) -> MiddleThird:
+    """Sum of C(k) over the middle third of the layers over the sum of all. The gain of full cancels, so it is a ratio of sums of gains,
+    and its intervals are those of C(k): Fieller's set (1954) and beside it a paired bootstrap.
+
+    layer_KRI: rates of the trained layers, in the order of `layers`, their numbers. depth: layers of the model; layer k is in the middle
+    third where (k + 1/2) / depth is between 1/3 and 2/3. Raises ValueError where the layers are not evenly spaced over the whole model:
+    the share would speak of the choice of layers.
+    """
+    base, rates = np.asarray(base_I, dtype=np.float64), np.asarray(layer_KRI, dtype=np.float64)
+    if rates.ndim != 3 or len(rates) != len(layers) or rates.shape[2:] != base.shape:
+        raise ValueError(f"middle_third needs (I,) and (K, R, I) of K layers, got {base.shape} and {rates.shape} of {len(layers)}")
+    places = sorted(layers)
+    steps = {after - before for before, after in pairwise(places)}
+    if len(steps) != 1 or places[0] >= (step := steps.pop()) or places[-1] + step < depth:
+        raise ValueError(f"the trained layers {', '.join(map(str, places))} are not evenly spaced over the {depth} layers of the model")
+    inside = [depth <= 3 * (layer + 0.5) <= 2 * depth for layer in layers]
+    gain_KRI = rates - base
+    numerator, denominator = [gain_KRI[inside].sum(axis=0)], [gain_KRI.sum(axis=0)]
+    total = mean_difference(denominator)
+    shown = total.difference != 0 and abs(total.difference) >= SHOWN_FROM * total.se
+    interval = fieller_about_the_ratio(numerator, denominator)
+    return MiddleThird(
+        layers=tuple(sorted(layer for layer, there in zip(layers, inside, strict=True) if there)),
+        of=len(layers),
+        point=float(numerator[0].mean() / total.difference) if shown else None,
+        fieller=interval,
+        bootstrap=bootstrap_ratio(numerator, denominator, draws=draws, seed=seed) if interval else None,
+    )
 
 
 class Coefficient(StrEnum):

@@ -90,7 +90,8 @@ def _recorded(path: Path) -> RecordedConfig:
 def _measurements(run: Path, patch: str | None, extended: bool) -> list[Measurement]:
     """The evaluations inside a run; not the one that chose a study's learning rate, which flatters the rate chosen.
 
-    Nor those made before the run was extended. Raises UserError for one that is broken or of another policy.
+    Nor those made before the run was extended, nor that of the best point of its held-out curve: runs are compared by what they ended
+    in. Raises UserError for one that is broken or of another policy.
     """
     in_study = (run.resolve().parent.parent / STUDY).is_file()
     found = []
@@ -98,6 +99,8 @@ def _measurements(run: Path, patch: str | None, extended: bool) -> list[Measurem
         if in_study and path.name == "validation":
             continue
         measurement = Measurement(path, read_evaluation(path))
+        if measurement.manifest.is_best_point:
+            continue
         if measurement.manifest.patches != [patch] and extended:
             continue
         if measurement.manifest.patches != [patch]:

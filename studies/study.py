@@ -34,7 +34,8 @@ from .limits import is_one_turn, limits_of_runs
 from .outlook import Outlook
 from .store import STUDY
 from .study_report import ArmRecords, LearningRateTrial, StudyReport, Training, build_report
-from .tasks import ATTEMPTS, BASE, Task, perform, recorded, reported, stages, trials
+from .tasks import ATTEMPTS, BASE, Task, best_evaluation, perform, recorded, reported, stages, trials
+from .weight_changes import kept_weight_changes, mean_changes
 
 Failures = Mapping[Task, str]
 """Tasks that could not be done, and why."""
@@ -154,6 +155,9 @@ def _arm(trained: TrainedSet, tasks: list[Task], prepared: Prepared, directory: 
         parameters=manifests[0].trained_parameters,
         share=manifests[0].trained_parameters / manifests[0].total_parameters,
         seconds=sum(manifest.seconds for manifest in manifests),
+        tokens=sum(manifest.cost.tokens for manifest in manifests),
+        flops=sum(manifest.cost.flops for manifest in manifests),
+        weight_changes=mean_changes([kept_weight_changes(run) for run in runs]),
         no_signal=[seed for seed, manifest in zip(config.study.seeds, manifests, strict=True) if manifest.no_signal],
     )
     curves = [
@@ -161,4 +165,10 @@ def _arm(trained: TrainedSet, tasks: list[Task], prepared: Prepared, directory: 
         for task, run in zip(tasks, runs, strict=True)
     ]
     evaluations = [recorded(task, config, prepared.base, directory) for task in tasks]
-    return ArmRecords(name, evaluations, training, curves, limits_of_runs([directory / task.evaluation for task in tasks]))
+    limits = limits_of_runs([directory / task.evaluation for task in tasks])
+    best = {
+        task.seed: (manifest.best.step, recorded(task, config, prepared.base, directory, best_evaluation(task, directory)))
+        for task, manifest in zip(tasks, manifests, strict=True)
+        if manifest.best
+    }
+    return ArmRecords(name, evaluations, training, curves, limits, best)

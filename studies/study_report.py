@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from ..agents.weight_change import WeightChange
 from ..common.errors import UserError, first_problem
 from ..common.reading import read_bytes
 from ..envs.items import size_text
@@ -23,6 +24,7 @@ from .held_out_curve import Curve, CurvePoint, held_out_curves
 from .limits import ArmLimits, AtLimit, at_limits, length_warning
 from .pairing import SeedRates, contribution_of, corrected, minus
 from .store import REPORT
+from .study_findings import Findings, StudyAgreement, findings
 
 LARGEST_REPORT = 1 << 28
 """Bytes: it holds the training curves of every arm."""
@@ -48,6 +50,11 @@ class Training(BaseModel):
     parameters: int = Field(ge=1, description="parameters that were trained")
     share: float = Field(gt=0, le=1, description="of all parameters")
     seconds: float = Field(ge=0, description="training time of the reported runs, all seeds together")
+    tokens: int | None = Field(default=None, description="tokens that they sampled, all seeds together; null: of an earlier release")
+    flops: float | None = Field(default=None, description="their operations, estimated, all seeds together; null as tokens")
+    weight_changes: list[WeightChange] = Field(
+        default=[], description="how far the weights moved, by layer: means over the seeds; empty where that was not kept"
+    )
     no_signal: list[int] = Field(default=[], description="training seeds in which no group ever had an advantage: nothing was learned")
 
 
@@ -61,6 +68,30 @@ class ArmFigures(PolicyFigures):
     p_holm: float | None = Field(
         default=None, description="p of the difference to full, corrected over the arms other than base and full (Holm)"
     )
+
+
+class BestFigures(BaseModel):
+    """An arm at the best points of its held-out curves, under one decoding."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pass_rate: Rate = Field(description="pass@1")
+    to_base: Difference = Field(description="minus base, paired")
+    to_last: Difference = Field(description="minus what the runs ended in, paired")
+    contribution: Contribution | None = Field(default=None, description="C(k) with full at its best points, too; null for full")
+
+
+class BestPoints(BaseModel):
+    """An arm at the points of the held-out curves that were best on the panel, measured on the study's items."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: list[int] = Field(description="the best step of each training seed")
+    sampled: BestFigures
+    greedy: BestFigures
+
+    def measured(self, decoding: Decoding) -> BestFigures:
+        return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
 class Arm(BaseModel):
@@ -77,6 +108,7 @@ class Arm(BaseModel):
     )
     curves: list[Curve] = Field(default=[], description="training curves, one per seed")
     held_out: list[CurvePoint] = Field(default=[], description="the held-out curve over the seeds; empty without eval.every")
+    best: BestPoints | None = Field(default=None, description="at the best points of the curve; null without eval.keep_best")
 
     def measured(self, decoding: Decoding) -> ArmFigures:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
@@ -110,6 +142,8 @@ class StudyReport(BaseModel):
     level: float = Field(default=0.95, description="confidence level of every interval")
     interval_over: Literal["items", "seeds and items"] = Field(description="what the intervals of trained policies allow for")
     arms: list[Arm] = Field(description="base, full, then the other trained sets")
+    findings: Findings | None = Field(default=None, description="what the figures come to; null in reports of earlier releases")
+    agreements: list[StudyAgreement] = Field(default=[], description="how far the layers' profile agrees with those of other studies")
     versions: dict[str, str] = Field(description="what it was made with")
     seconds: float = Field(description="wall-clock seconds of the whole study")
     failed: list[str] = Field(default=[], description="runs that could not be done, and why; a set without all of its runs is left out")
@@ -148,6 +182,8 @@ class ArmRecords:
     curves: Sequence[Curve] = field(default_factory=list)
     at_limits: Mapping[int, Sequence[Recorded]] = field(default_factory=dict)
     """The evaluations at all limits of tokens, their own included, in the order of the seeds."""
+    best: Mapping[int, tuple[int, Recorded]] = field(default_factory=dict)
+    """By training seed the best step of its held-out curve, and its evaluation there; empty without `eval.keep_best`."""
 
     def rates(self, decoding: Decoding) -> SeedRates:
         seeds = self.training.seeds if self.training else [0]
@@ -157,6 +193,9 @@ class ArmRecords:
     @property
     def limits(self) -> ArmLimits:
         return ArmLimits(self.at_limits, self.training.seeds if self.training else None)
+
+    def best_rates(self, decoding: Decoding) -> SeedRates:
+        return SeedRates({seed: [one.outcomes(decoding).rate_I] for seed, (_, one) in self.best.items()}, True)
 
 
 def build_report(
@@ -194,6 +233,10 @@ def build_report(
     vote = base.evaluations[0].sampled.vote(majority)
     curves = held_out_curves({arm.name: arm.curves for arm in (full, *trained) if any(curve.held_out for curve in arm.curves)})
     measured = {decoding: _measure(base, full, trained, decoding) for decoding in Decoding}
+    best = {decoding: _at_best(base, full, trained, decoding) for decoding in Decoding}
+    warm = measured[Decoding.SAMPLED]
+    gain_full = warm["full"].to_base
+    assert gain_full
     return StudyReport(
         recipe=recipe,
         model=model,
@@ -224,9 +267,19 @@ def build_report(
                 majority=vote if arm is base else None,
                 curves=list(arm.curves),
                 held_out=curves.get(arm.name, []),
+                best=_best_points(arm, best) if arm.best else None,
             )
             for arm in (base, full, *trained)
         ],
+        findings=findings(
+            {arm.name: arm.rates(Decoding.SAMPLED) for arm in (base, full, *trained)},
+            {arm.name: arm.rates(Decoding.GREEDY) for arm in (base, full, *trained)},
+            {name: share for name, found in warm.items() if (share := found.contribution)},
+            gain_full,
+            items=base.evaluations[0].sampled.items,
+            depth=reference.layers,
+            told=f"On {size_text(reference.items, len(reference.skipped))} of {reference.split}, {model} with {algorithm}",
+        ),
         versions=dict(versions),
         seconds=seconds,
         failed=list(failed),
@@ -235,6 +288,26 @@ def build_report(
         ),
         warnings=[*failed, *(warning for arm in arms for warning in _warnings(arm, one_turn, training_tokens))],
     )
+
+
+def _at_best(base: ArmRecords, full: ArmRecords, trained: Sequence[ArmRecords], decoding: Decoding) -> dict[str, BestFigures]:
+    """Figures of the arms at the best points of their curves, against base, their own last points, and full at its best points."""
+    there = [arm for arm in (full, *trained) if arm.best]
+    untrained, rates = base.rates(decoding), {arm.name: arm.best_rates(decoding) for arm in there}
+    return {
+        arm.name: BestFigures(
+            pass_rate=rates[arm.name].pass_rate,
+            to_base=minus(rates[arm.name], untrained).difference,
+            to_last=minus(rates[arm.name], arm.rates(decoding)).difference,
+            contribution=contribution_of(untrained, rates["full"], rates[arm.name]) if arm is not full and full.best else None,
+        )
+        for arm in there
+    }
+
+
+def _best_points(arm: ArmRecords, figures: Mapping[Decoding, Mapping[str, BestFigures]]) -> BestPoints:
+    sampled, greedy = (figures[decoding][arm.name] for decoding in Decoding)
+    return BestPoints(steps=[step for step, _ in arm.best.values()], sampled=sampled, greedy=greedy)
 
 
 def _warnings(arm: ArmRecords, one_turn: bool, training_tokens: int | None) -> list[str]:
@@ -261,7 +334,7 @@ def _check_comparable(arm: ArmRecords, base: ArmRecords, full: ArmRecords) -> No
     if full.training and arm.training and arm.training.seeds != full.training.seeds:
         raise ValueError(f"{arm.name}: trained with seeds {arm.training.seeds}, full with {full.training.seeds}")
     reference = base.evaluations[0]
-    for recorded in arm.evaluations:
+    for recorded in (*arm.evaluations, *(one for _, one in arm.best.values())):
         differing = protocol(recorded.manifest).differing(protocol(reference.manifest))
         if recorded.manifest.base != reference.manifest.base:
             differing.append("base")

@@ -1,13 +1,14 @@
 """The tasks of a study: the base's evaluation, and every training run with its evaluation. Each can be done in a process of its own.
 
-Directory: `base/` is the base's evaluation; `SET/lr-LR-seed-S/` a run with its `validation/` or `test/` evaluations. What is complete is
-never done again, and what was begun goes on, so a task may be performed any number of times.
+Directory: `base/` is the base's evaluation; `SET/lr-LR-seed-S/` a run with its `validation/` or `test/` evaluations, and `best/`, that
+of the best point of its held-out curve where it is kept and not the last one. What is complete is never done again, and what was begun goes
+on, so a task may be performed any number of times.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,11 +28,12 @@ from ..trainers.config import Config
 from ..trainers.held_out import HeldOut
 from ..trainers.manifest import HELD_OUT, complete_manifest, recipe_of, training_of
 from ..trainers.metrics import read_lines
-from ..trainers.run import NO_SIGNAL, read_patch
+from ..trainers.run import NO_SIGNAL, read_best, read_patch
 from ..trainers.train import Prepared, evaluation_suite, train
 from .limits import is_one_turn, length_warning
+from .weight_changes import keep_weight_changes
 
-BASE = "base"
+BASE, BEST = "base", "best"
 ATTEMPTS = 2
 """How often a task is tried: what fails for a passing reason goes on where it was."""
 
@@ -102,7 +104,7 @@ def perform(task: Task, prepared: Prepared, directory: Path) -> None:
     Raises UserError for what stops the run, and Interrupted where it was asked to stop.
     """
     if task.trained_set == BASE:
-        _evaluate(task, prepared, directory, [])
+        _evaluate(task, directory / task.evaluation, prepared)
         return
     config = prepared.config
     trained = next(trained for trained in prepared.sets if trained.spec == task.trained_set)
@@ -113,18 +115,25 @@ def perform(task: Task, prepared: Prepared, directory: Path) -> None:
         train(own, run, resume=True, prepared=prepared._replace(config=own, sets=[trained], first_point=_first_point(directory)))
     if complete_manifest(run).no_signal:
         _log.warning("%s: %s; the study goes on", run, NO_SIGNAL)
-    _evaluate(task, prepared, directory, [run])
+    if task.split == "test":
+        keep_weight_changes(run, prepared.base)
+    if place := best_evaluation(task, directory):  # before the last: a task whose own evaluation is there is done
+        _evaluate(task, place, prepared, run, read_best)
+    _evaluate(task, directory / task.evaluation, prepared, run)
 
 
-def _evaluate(task: Task, prepared: Prepared, directory: Path, runs: list[Path]) -> None:
-    """Evaluate the base with the runs' patches, at the study's lower limits, too, unless that was done before."""
+def _evaluate(
+    task: Task, place: Path, prepared: Prepared, run: Path | None = None, read: Callable[[Path], patch.Patch] = read_patch
+) -> None:
+    """Evaluate the base, or the policy of a run, at the study's lower limits, too, unless that was done before. read: which patch of the
+    run; that of the best point is not cut at lower limits."""
     config, base = prepared.config.evaluated, prepared.base
     env, split_name, settings = _protocol(config, task.split)
-    limits = config.study.limits if task.split == "test" else []
-    place = directory / task.evaluation
+    limits = config.study.limits if task.split == "test" and read is read_patch else []
     if (place / MANIFEST).exists() and set(limits) <= set(limits_of(place)):
         return
-    split, patches = load(env, split_name), [read_patch(run) for run in runs]
+    split, patches = load(env, split_name), [read(run)] if run else []
+    trained = [training_of(complete_manifest(run), patches[0].sha256)] if run else []
     with patch.applied(base, patches), open_pool(env, split_name, config.pool) as pool:
         agent = make_agent(base, config.agent, env)
         found = evaluate(
@@ -133,27 +142,33 @@ def _evaluate(task: Task, prepared: Prepared, directory: Path, runs: list[Path])
             split,
             settings,
             place,
-            policy=model_policy(base, config.model.path, patches, [training_of(complete_manifest(run)) for run in runs]),
+            policy=model_policy(base, config.model.path, patches, trained),
             recipe=recipe_of(config, env, settings),
-            samples=None if runs else config.study.base_samples,
+            samples=None if run else config.study.base_samples,
         )
         cut(place, limits, agent, env, pool, split)
     if is_one_turn(env) and (warning := length_warning(found.sampled.truncated, found.max_tokens)):
         _log.warning("%s: %s", place, warning)
 
 
-def recorded(task: Task, config: Config, base: Base, directory: Path) -> Recorded:
-    """The evaluation of a task that has been done.
+def best_evaluation(task: Task, directory: Path) -> Path | None:
+    """Where the best point of a trained run's held-out curve is evaluated; None where none is kept or it is the last one, and for runs that
+    only choose a learning rate."""
+    manifest = complete_manifest(directory / task.directory)
+    found = task.split == "test" and manifest.best and manifest.best.patch_sha256 != manifest.patch_sha256
+    return directory / task.directory / BEST if found else None
+
+
+def recorded(task: Task, config: Config, base: Base, directory: Path, place: Path | None = None) -> Recorded:
+    """The evaluation of a task that has been done. place: another one than its own.
 
     Raises UserError where it was made on another base or on other items than the recipe's names now stand for.
     """
     env, split_name, settings = _protocol(config, task.split)
-    found = read_evaluation(directory / task.evaluation)
+    place = place or directory / task.evaluation
+    found = read_evaluation(place)
     if (found.manifest.base, found.manifest.digest) != (base.fingerprint, first_items(load(env, split_name), settings.items).digest):
-        raise UserError(
-            f"{directory / task.evaluation}: the base or the items have changed since this was measured; bring them back, or name another "
-            "--output"
-        )
+        raise UserError(f"{place}: the base or the items have changed since this was measured; bring them back, or name another --output")
     return found
 
 

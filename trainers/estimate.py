@@ -59,7 +59,7 @@ class Estimate(BaseModel):
     flops: float = Field(description="operations of a step: rollout and update")
     rollout: Memory | None = Field(description="null: the model's code cannot be followed without values")
     update: Memory | None = Field(description="as rollout")
-    patch: int = Field(description="bytes of the trained weights on disk")
+    patch: int = Field(description="bytes of the trained weights on disk, and as many of those of the best point with eval.keep_best")
     checkpoint: int = Field(description="bytes of the file that a run is resumed from")
 
     @property
@@ -129,7 +129,7 @@ def estimate(config: Config, shape: PreTrainedConfig, first_prompt: int, turns: 
         flops=2.0 * parameters * tokens + learned,
         rollout=rollout,
         update=update,
-        patch=4 * trained.count + 8 * sum(map(len, trained.places.values())),
+        patch=(2 if config.eval.keep_best else 1) * (4 * trained.count + 8 * sum(map(len, trained.places.values()))),
         checkpoint=12 * trained.count,
     )
 

@@ -14,6 +14,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
+from ..agents import patch
 from ..agents.agent import Agent, at_limit
 from ..agents.episodes import Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded
@@ -30,6 +31,7 @@ from ..evals.evaluator import env_seed, first_items, sample_seed
 from ..evals.failures import Failures
 from ..evals.records import Decoding
 from ..evals.statistics import FloatArray
+from .best import BestPatch
 from .config import Config
 from .manifest import HELD_OUT
 from .metrics import OfStep, read_lines
@@ -77,6 +79,11 @@ class HeldOut(OfStep):
     def replies(self, decoding: Decoding) -> Replies:
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
+    @property
+    def pass_rate(self) -> float:
+        """Share of right sampled replies."""
+        return float(self.sampled.rate_I.mean())
+
 
 def panel_of(config: Config) -> Split:
     """The first items of the validation split. Raises UserError where there are too few, or where they are trained on."""
@@ -86,10 +93,13 @@ def panel_of(config: Config) -> Split:
 
 
 @contextmanager
-def panel_player(config: Config, base: Base, agent: Agent, run: Run, first: HeldOut | None = None) -> Iterator[Callable[[int], None]]:
+def panel_player(
+    config: Config, base: Base, agent: Agent, run: Run, result: Callable[[], patch.Patch], first: HeldOut | None = None
+) -> Iterator[Callable[[int], None]]:
     """What is told each number of steps done, and plays the panel where that is due: never without `eval.every`.
 
-    first: the base's point, where another run of the same study has played it.
+    result: the patch of the policy as it is now; that of the best point is kept with `eval.keep_best`. first: the base's point, where
+    another run of the same study has played it.
     """
     every, path = config.eval.every, run.directory / HELD_OUT
     if every is None:
@@ -98,12 +108,15 @@ def panel_player(config: Config, base: Base, agent: Agent, run: Run, first: Held
     panel, parameters = panel_of(config), multiplied(base.model)
     if config.eval.max_tokens is not None:
         agent = at_limit(agent, config.eval.max_tokens, config.env)
-    kept = {point.step: line for line, point in read_lines(path, HeldOut) if point.step <= run.done}
-    with open_pool(config.env, "validation", config.pool) as pool, growing(path, sum(map(len, kept.values()))) as lines:
+    kept = [(line, point) for line, point in read_lines(path, HeldOut) if point.step <= run.done]
+    played = {point.step: point.pass_rate for _, point in kept}
+    if config.eval.keep_best:
+        run.best = BestPatch(run.directory, played, run.done)
+    with open_pool(config.env, "validation", config.pool) as pool, growing(path, sum(len(line) for line, _ in kept)) as lines:
         assert_prompts_fit(agent, pool, panel)
 
         def measure(step: int) -> None:
-            if step in kept or (step % every and step != config.trainer.steps):
+            if step in played or (step % every and step != config.trainer.steps):
                 return
             if first and first.step == step and first.panel == panel.digest:
                 lines.write(first.model_copy(update={"cost": Cost()}).model_dump_json().encode() + b"\n")
@@ -114,6 +127,8 @@ def panel_player(config: Config, base: Base, agent: Agent, run: Run, first: Held
             cost = run.meter.cost() - before
             run.meter.left_out += cost
             point = HeldOut(step=step, panel=panel.digest, sampled=sampled, greedy=greedy, cost=cost)
+            if run.best:  # before its line: a point that is there has its patch
+                run.best.add(step, point.pass_rate, lambda place: patch.write(place, result()))
             lines.write(point.model_dump_json().encode() + b"\n")
 
         yield measure

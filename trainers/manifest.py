@@ -53,6 +53,15 @@ class RecordedConfig(BaseModel):
     trainer: RecordedTrainer
 
 
+class BestPoint(BaseModel):
+    """The point of the held-out curve with the highest share of right sampled replies; its patch is best-STEP.safetensors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: int = Field(ge=1, description="steps done before")
+    patch_sha256: str = Field(description="SHA-256 of its patch")
+
+
 class Manifest(BaseModel):
     """What a complete run was and what came of it (run.json)."""
 
@@ -68,6 +77,7 @@ class Manifest(BaseModel):
     split_digest: str = Field(description="SHA-256 of its items")
     skipped: int = Field(default=0, ge=0, description="what stands among them in the data and cannot be graded")
     patch_sha256: str = Field(description="SHA-256 of patch.safetensors")
+    best: BestPoint | None = Field(default=None, description="the best point of the held-out curve; null without eval.keep_best")
     cost: Cost = Field(
         description="what the training took, summed over resumptions; steps that were lost with a killed process are not in it"
     )
@@ -89,6 +99,10 @@ class Manifest(BaseModel):
         if self.trained_parameters > self.total_parameters:
             raise ValueError(f"{self.trained_parameters} trained parameters of {self.total_parameters}")
         return self
+
+    def has_made(self, patch: str) -> bool:
+        """Whether a patch of this SHA-256 is the one that the run ended in, or that of its best point."""
+        return patch == self.patch_sha256 or (self.best is not None and patch == self.best.patch_sha256)
 
     @property
     def seconds(self) -> float:
@@ -120,8 +134,9 @@ def complete_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def training_of(manifest: Manifest) -> Trained:
-    """What an evaluation tells of the run that its patch comes from."""
+def training_of(manifest: Manifest, patch: str | None = None) -> Trained:
+    """What an evaluation tells of the run that its patch comes from. patch: its SHA-256; null: the one that the run ended in."""
+    step = manifest.best.step if manifest.best and patch == manifest.best.patch_sha256 != manifest.patch_sha256 else None
     settings = manifest.config.trainer
     return Trained(
         algorithm=settings.algorithm_name,
@@ -134,6 +149,7 @@ def training_of(manifest: Manifest) -> Trained:
         split=manifest.split,
         split_digest=manifest.split_digest,
         cost=manifest.cost,
+        step=step,
     )
 
 

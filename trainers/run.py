@@ -4,6 +4,7 @@ at most the steps since the last checkpoint.
     config.yaml        the resolved configuration
     metrics.jsonl      a line a step
     held_out.jsonl     a line for each point of the held-out curve, where eval.every asks for one
+    best-STEP.safetensors  the patch of its best point, where eval.keep_best asks for it
     episodes/          what was played, a file for the steps between two checkpoints
     checkpoint.pt      optimiser state and float32 masters, replaced as a whole; a run of a study is complete without
     patch.safetensors  the result
@@ -12,6 +13,7 @@ at most the steps since the last checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import signal
@@ -38,9 +40,10 @@ from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
 from ..envs.items import Split
 from ..evals.protocol import flatten
 from .algorithms.earlier import upgraded
+from .best import BestPatch, best_file
 from .config import Config, decides, dump
 from .kept import KeptEpisodes, kept_steps
-from .manifest import CHECKPOINT, CONFIG, EPISODES, MANIFEST, METRICS, PATCH, Manifest, RecordedConfig, complete_manifest
+from .manifest import CHECKPOINT, CONFIG, EPISODES, MANIFEST, METRICS, PATCH, BestPoint, Manifest, RecordedConfig, complete_manifest
 from .metrics import read_metrics
 
 NO_SIGNAL = "no group of any step had an advantage (all its episodes were paid alike), so nothing was learned and the patch is the base"
@@ -58,6 +61,7 @@ class Run:
         self._extended = self._earlier_lengths()
         self.meter, self._before = Meter(), Cost.model_validate((self.checkpoint or {}).get("cost", {}))
         self.episodes: KeptEpisodes | None = None
+        self.best: BestPatch | None = None
         self._signal: int | None = None
         self._phases: dict[str, float] = {}
         self._lines: GrowingFile
@@ -127,6 +131,8 @@ class Run:
                 torch.save(state | self._origin | known, file)
             except RuntimeError as error:  # what torch makes of a full disk
                 raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+        if self.best:
+            self.best.settle(state["step"])
         self._stop_if_asked()
 
     def finish(self, result: patch.Patch, keep_checkpoint: bool) -> Path:
@@ -143,6 +149,7 @@ class Run:
             split_digest=self._split.digest,
             skipped=len(self._split.skipped),
             patch_sha256=patch.write(path, result),
+            best=self._best_point(),
             cost=self._cost(),
             dropped=sum(int(step.dropped or 0) for step in steps),
             no_signal=all(step.groups_kept == 0 for step in steps),
@@ -157,6 +164,12 @@ class Run:
         if not keep_checkpoint:
             (self.directory / CHECKPOINT).unlink(missing_ok=True)
         return path
+
+    def _best_point(self) -> BestPoint | None:
+        if self.best is None or self.best.step is None:
+            return None
+        with best_file(self.directory, self.best.step).open("rb") as file:
+            return BestPoint(step=self.best.step, patch_sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
     @property
     def done(self) -> int:
@@ -314,6 +327,17 @@ def read_patch(directory: Path) -> patch.Patch:
     found = patch.read(directory / PATCH)
     if found.sha256 != complete_manifest(directory).patch_sha256:
         raise UserError(f"{directory / PATCH}: not the patch that {MANIFEST} describes; bring it back, or train again")
+    return found
+
+
+def read_best(directory: Path) -> patch.Patch:
+    """The patch of the best point of a complete run's held-out curve. Raises UserError as `read_patch` does, and where none was kept."""
+    if (best := complete_manifest(directory).best) is None:
+        raise UserError(f"{directory}: this run has kept no patch of a best point; eval.keep_best asks for it")
+    path = best_file(directory, best.step)
+    found = patch.read(path)
+    if found.sha256 != best.patch_sha256:
+        raise UserError(f"{path}: not the patch that {MANIFEST} describes; bring it back, or train again")
     return found
 
 

@@ -85,7 +85,11 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         if config.trainer.keep_episodes:
             run.episodes = KeptEpisodes(directory, agent, learner.step)
         agent.engine.load(trained.weights())
-        measure = stack.enter_context(panel_player(config, base, agent, run, first_point))
+
+        def result() -> patch.Patch:
+            return patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters))
+
+        measure = stack.enter_context(panel_player(config, base, agent, run, result, first_point))
         for step in run.steps(learner.step, config.trainer.steps):
             measure(step)
             try:
@@ -116,7 +120,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         learner.optimizer.close()
         attached.close()
         assert_untouched(base, trained, parts)
-        run.finish(patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters)), keep_checkpoint=not prepared)
+        run.finish(result(), keep_checkpoint=not prepared)
     if dropped := complete_manifest(directory).dropped:
         _log.warning("%s: %d episodes in all were dropped, since environments failed", directory, dropped)
     return directory / PATCH
@@ -146,6 +150,8 @@ def prepare(config: Config, trained_sets: Sequence[str] | None = None) -> Prepar
     split = training_split(config)
     if config.eval.every:
         panel_of(config)
+    elif config.eval.keep_best:
+        raise UserError("eval.keep_best: there are no points to choose from; set eval.every, the steps between two points")
     base = load_base(config.model)
     agent = with_length(config.agent, base.model, config.env, evaluation_suite(config)[0])
     sets = [select(base.model, config.trainer.trained_set)] if trained_sets is None else select_all(base.model, trained_sets)

@@ -230,7 +230,8 @@ def collect(root: Path) -> tuple[list[Evaluated], list[Average], dict[Path, str]
     """Every complete evaluation below `root`, the averages that were asked for, and by directory why others there cannot be read.
 
     The settings of a patch are those of the run that made it, by its hash; a submission brings those of its own runs, and tells nothing of
-    the patches of others. Evaluations that chose a study's learning rate are passed over. Raises UserError where `root` is no directory
+    the patches of others. Evaluations that chose a study's learning rate are passed over, and those of the best point of a
+    held-out curve: entries are what runs ended in. Raises UserError where `root` is no directory
     that can be read.
     """
     entries = [entry for entry in scan(root) if not chose_a_rate(entry.directory)]
@@ -245,6 +246,8 @@ def collect(root: Path) -> tuple[list[Evaluated], list[Average], dict[Path, str]
             recipes.setdefault((submission_of(entry.directory), patch), settings_of(entry.manifest["config"]))
     found: list[Evaluated] = []
     for directory, manifest in evaluations(entries):
+        if manifest.is_best_point:
+            continue
         try:
             items, rates = read_rates(directory, manifest)
         except UserError as error:

@@ -96,11 +96,11 @@ def lines(path: Path) -> list[dict]:
 
 
 def figures(directory: Path) -> dict:
-    """report.json of a study without what a clock says."""
+    """report.json of a study without what a clock and a gauge of memory say."""
 
     def timeless(value: object) -> object:
         if isinstance(value, dict):
-            return {key: timeless(item) for key, item in value.items() if not key.endswith("seconds")}
+            return {key: timeless(item) for key, item in value.items() if not (key.endswith("seconds") or "memory" in key)}
         return [timeless(item) for item in value] if isinstance(value, list) else value
 
     report = timeless(json.loads((directory / "report.json").read_text()))

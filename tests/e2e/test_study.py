@@ -13,6 +13,8 @@ from e2e.commands import figures, finish, lines, message, onelayer, replies, sta
 
 from onelayer.agents.patch import Patch
 from onelayer.cli.main import main
+from onelayer.studies.compare import TrainedRun
+from onelayer.studies.read import read_study
 from onelayer.trainers.run import Run
 
 SIZES = ["trainer.steps=3", "trainer.prompts_per_step=4", "trainer.group_size=4", "eval.items=40", "eval.n=2"]
@@ -23,7 +25,8 @@ SETS = [
     "study.base_samples=4",
     "study.validation_items=16",
 ]
-STUDY = ["study", "quickstart", *SIZES, *SETS]
+CURVES = ["eval.every=1", "eval.keep_best=true", "eval.panel_items=16"]
+STUDY = ["study", "quickstart", *SIZES, *SETS, *CURVES]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,27 @@ def test_what_a_study_leaves(studies: tuple[Path, Path]) -> None:
             assert len(samples) == 80 and rate == pytest.approx(sum(sample["reward"] for sample in samples) / 80)
     page = (finished / "report.html").read_text()
     assert "<title>" in page and f"{full['sampled']['pass_rate']['mean']:.3f}" in page
+
+
+def test_the_best_checkpoint_is_measured_beside_the_last(studies: tuple[Path, Path]) -> None:
+    """On the study's items, with the seeds of all its policies; a comparison of the study is of what the runs ended in."""
+    finished, _ = studies
+    for arm in figures(finished)["arms"][1:]:
+        runs = [finished / arm["name"].replace(":", "-") / f"lr-{arm['training']['lr']}-seed-{seed}" for seed in (0, 1)]
+        last_rate = []
+        for run, step in zip(runs, arm["best"]["steps"], strict=True):
+            manifest = json.loads((run / "run.json").read_text())
+            assert manifest["best"]["step"] == step
+            place = run / ("best" if manifest["best"]["patch_sha256"] != manifest["patch_sha256"] else "test")
+            evaluation = json.loads((place / "evaluation.json").read_text())
+            assert evaluation["patches"] == [manifest["best"]["patch_sha256"]]
+            assert evaluation["trained"][0]["step"] == (step if place.name == "best" else None)
+            assert (place.name == "best") == (step < 3) == (run / "best").exists()
+            last_rate.append(evaluation["sampled"]["pass_rate"]["mean"])
+        assert arm["best"]["sampled"]["pass_rate"]["mean"] == pytest.approx(sum(last_rate) / 2)
+        assert [part["layer"] for part in arm["training"]["weight_changes"]] == ([*range(6), None] if arm["name"] == "full" else [1])
+    trained = [entry for entry in read_study(finished) if isinstance(entry, TrainedRun)]
+    assert all(measurement.manifest.patches == [run.patch] for run in trained for measurement in run.measurements)
 
 
 def test_a_stopped_study_ends_in_the_same_figures(studies: tuple[Path, Path]) -> None:

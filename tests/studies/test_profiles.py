@@ -19,6 +19,7 @@ from onelayer.studies.profiles import (
     compare_votes,
     correlation,
     jaccard,
+    middle_third,
     on_common_items,
     profile_agreement,
     vote_over_policies,
@@ -114,6 +115,38 @@ def test_the_best_layer_is_found_and_parts_do_not_overlap():
     assert (found.layer, found.contribution.gain.difference) == (2, 0.5)
     with pytest.raises(ValueError, match="4 items or more"):
         best_layer(base_I[:3], full_RI[:, :3], layer_KRI[..., :3])
+
+
+def test_the_middle_third_is_the_ratio_of_sums_of_gains():
+    """12 layers that gain 1, 2 ... 12 points on every item: layers 4 to 7 make up (5 + 6 + 7 + 8) / 78."""
+    base_I = np.linspace(0.1, 0.6, 60)
+    layer_KRI = base_I + 0.01 * np.arange(1, 13)[:, None, None] + np.zeros((12, 1, 60))
+    found = middle_third(base_I, layer_KRI, range(12), 12)
+    assert (found.layers, found.of, found.point) == ((4, 5, 6, 7), 12, pytest.approx(26 / 78))
+    assert found.fieller == pytest.approx((26 / 78,) * 2) and found.bootstrap == pytest.approx((26 / 78,) * 2)
+    every_second = middle_third(base_I, layer_KRI[1::2], range(1, 12, 2), 12)
+    assert (every_second.layers, every_second.point) == ((5, 7), pytest.approx((6 + 8) / 42))
+    for layers in ([0, 1, 2, 4], [4, 5, 6, 7], [0, 2, 4, 6]):
+        with pytest.raises(ValueError, match="not evenly spaced over the 12 layers"):
+            middle_third(base_I, layer_KRI[layers], layers, 12)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_interval_of_the_middle_third_holds_the_truth(seeds):
+    """bench/coverage.py has more kinds of studies; layers without any gain have no share."""
+    true_K, held, bootstrap = np.array([0.05, 0.1, 0.15, 0.2, 0.1, 0.05]), 0, 0
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        hard_I = rng.uniform(-0.2, 0.2, 400)
+        base_I, layer_KRI = profile(np.array([0.4]), hard_I, rng)[0, 0], profile(0.4 + true_K, hard_I, rng, seeds)
+        found = middle_third(base_I, layer_KRI, range(6), 6, draws=200)
+        assert found.fieller and found.bootstrap  # the sum is nine standard errors from zero
+        held += found.fieller[0] <= 0.35 / 0.65 <= found.fieller[1]
+        bootstrap += found.bootstrap[0] <= 0.35 / 0.65 <= found.bootstrap[1]
+    assert 0.9 <= held / 200 <= 0.99 and 0.88 <= bootstrap / 200 <= 0.99
+    base_I = profile(np.array([0.4]), hard_I, rng)[0, 0]
+    none = middle_third(base_I, profile(np.full(6, 0.4), hard_I, rng, seeds), range(6), 6)
+    assert none.point is None and none.fieller is None and none.bootstrap is None
 
 
 def test_jaccard_of_a_pair_is_a_share_of_the_union():
