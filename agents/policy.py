@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from .model_files import check_device, check_files, check_template
 from .supported import check_supported
 from .trained_sets import TrainedSet
 
+CACHED_KERNELS = "64"
+"""Kernels for bfloat16 on a CPU that oneDNN, and PyTorch's layer over it, keep for shapes seen before. The default of both is 1024, which
+took half a gigabyte after a few updates with replies of many lengths, and saved no time."""
 HASHED_AT_ONCE = 2**15  # numbers, few enough for a processor's cache and for one thread
 
 
@@ -50,6 +54,8 @@ class Base:
 
 def load_base(config: ModelConfig) -> Base:
     """Load model and tokenizer and hash every weight. Raises UserError where there is no such model, or one that cannot be used here."""
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, CACHED_KERNELS)  # read when the first kernel is made
     path = str(tiny.PATHS.get(config.path, config.path))
     gguf = path.endswith(".gguf")
     if not (Path(path).is_file() if gguf else Path(path).is_dir()) and (gguf or path.startswith((".", "/", "~")) or path.count("/") != 1):
