@@ -85,5 +85,5 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "small.gguf"
     written(path)
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(UserError, match="small.gguf"):
+    with pytest.raises(UserError, match=r"small\.gguf"):
         load_base(ModelConfig(path=str(path)))
