@@ -31,9 +31,18 @@ CHARACTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
 def written(path: Path) -> Qwen2ForCausalLM:
     """A random Qwen2 of two layers, written with 16 bits a weight, and what was written."""
     tokens = [*CHARACTERS, "Ġ", "Ċ", "ab", "<|endoftext|>"]
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(**sizes, vocab_size=len(tokens), max_position_embeddings=128, tie_word_embeddings=False)).half()
+    shape = Qwen2Config(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=len(tokens),
+        max_position_embeddings=128,
+        tie_word_embeddings=False,
+    )
+    model = Qwen2ForCausalLM(shape).half()
     writer = GGUFWriter(path, "qwen2")
     writer.add_block_count(2)
     writer.add_context_length(128)
