@@ -1,4 +1,4 @@
-"""An environment of which every n-th play crashes or hangs, whatever the action; in a module of its own, as a user would have it."""
+"""An environment of which every n-th reply crashes or hangs, whatever the action; in a module of its own, as a user would have it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gymnasium as gym
 class Flaky(gym.Env[str, str]):
     """Pays 1 for a reply of an even number of characters.
 
-    counter: file that counts the plays of all processes; beside a file counter.mended nothing fails any more.
+    counter: file that counts the replies of all processes; beside a file counter.mended nothing fails any more.
     """
 
     def __init__(self, split: str, counter: str, every: int):
@@ -23,21 +23,23 @@ class Flaky(gym.Env[str, str]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
+        return self.items[(options or {})["item"]], {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        number, mended = self._counted(), os.path.exists(f"{self.counter}.mended")
+        if number % self.every == 0 and not mended:
+            if number == self.every:
+                time.sleep(1000)
+            os._exit(1)
+        return "", float(len(action) % 2 == 0), True, False, {}
+
+    def _counted(self) -> int:
+        """The replies of all processes so far, this one included; a play that is only begun again does not count."""
         with open(self.counter, "a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(".")
             file.flush()
-            self.number = os.fstat(file.fileno()).st_size
-        return self.items[(options or {})["item"]], {}
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        if os.path.exists(f"{self.counter}.mended"):
-            self.number = 1
-        if self.number == self.every:
-            time.sleep(1000)
-        if self.number % self.every == 0:
-            os._exit(1)
-        return "", float(len(action) % 2 == 0), True, False, {}
+            return os.fstat(file.fileno()).st_size
 
 
 gym.register("tests/Flaky-v0", entry_point=Flaky)  # type: ignore[arg-type]
