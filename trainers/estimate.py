@@ -144,9 +144,8 @@ class _Phases:
         agent, column = config.agent, bytes_per_token(model)
         limit, width = int(agent.kv_cache_gib * 2**30), max(map(sum, zip(of_one.prompts, of_one.replies, strict=True)))
         self.slots = max(1, min(agent.max_batch, self.episodes, limit // (width * column)))
-        self.cache = self.slots * width * column
-        kept = min(limit, self.episodes * width * column) if history(agent.history, config.env.id) == "full" and len(of_one.replies) else 0
-        self.cache += kept
+        conversations = min(limit, self.episodes * width * column) if history(agent.history, config.env.id) == "full" else 0
+        self.cache = self.slots * width * column + conversations
 
     def rollout(self, there: list[torch.Tensor]) -> Memory:
         """The engine's: prompts are encoded, and then a token a row is drawn at a time."""
