@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+from collections.abc import Mapping
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -24,19 +27,37 @@ ENGINES = {
 OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
+def sees_gpu() -> bool:
+    """Whether there is an NVIDIA GPU. Asks the driver's own library: importing torch takes seconds, and a recipe is read first."""
+    count = ctypes.c_uint()
+    try:
+        driver = ctypes.CDLL("libnvidia-ml.so.1")
+        counted = driver.nvmlInit_v2() == 0 and driver.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0
+    except (OSError, AttributeError):  # no driver, or one without these functions
+        return False
+    return counted and count.value > 0 and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+
+
+def default_dtype(fields: Mapping[str, Any]) -> Literal["float32", "bfloat16"]:
+    """Of a model, by the fields before it."""
+    device = fields.get("device", "auto")
+    return "bfloat16" if device.startswith("cuda") or (device == "auto" and sees_gpu()) else "float32"
+
+
 class ModelConfig(BaseModel):
     """The base model. `tiny` ships with the package, and so does `tiny-alfworld`, which is better at ALFWorld and knows little else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(default="tiny", description="tiny, tiny-alfworld, a directory, or a Hugging Face hub name")
+    device: str = Field(default="auto", description="auto (cuda if there is one, else cpu), cpu, cuda or cuda:N")
     dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="numeric format of the forward pass; trained weights keep a float32 master"
+        default_factory=default_dtype,
+        description="numeric format of the forward pass; trained weights keep a float32 master. On a GPU the default is bfloat16",
     )
     trust_remote_code: bool = Field(
         default=False, description="run the Python code that comes with the model; only for a model whose authors you trust"
     )
-    device: str = Field(default="auto", description="auto (cuda if there is one, else cpu), cpu, cuda or cuda:N")
 
 
 class AgentConfig(BaseModel):

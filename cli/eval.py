@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .arguments import AsJson, Overrides, Quiet, print_json
+from .arguments import AsJson, Gpus, Memory, Overrides, Parallel, Quiet, RayAddress, Threads, placement, print_json
 
 if TYPE_CHECKING:
     from ..agents.agent import Player
@@ -59,11 +59,12 @@ def evaluate(
         Path | None,
         typer.Option(metavar="BOARD.yaml", help="instead of all these: a leaderboard run, models and their patches on suites, in one file"),
     ] = None,
-    parallel: Annotated[int | None, typer.Option(metavar="N", min=1, help="of --file, so many evaluations at a time (needs [ray])")] = None,
-    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="of --file, on a Ray cluster that shares the directory")] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="of an evaluation of --file  [default: the cores, dealt]")] = None,
-    gpus: Annotated[float, typer.Option(metavar="N", min=0, help="of an evaluation of --file; .5 puts two on one")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="of --file, show what is there and what would be evaluated")] = False,
+    parallel: Parallel = None,
+    ray: RayAddress = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    memory: Memory = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="with --file: show what is there and what would be evaluated")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +72,8 @@ def evaluate(
 
     Every policy plays the same items with the same seeds, sampled and greedy. The directory gets every sample with its episode
     (samples.parquet) and the figures (evaluation.json). The same command continues an evaluation that was interrupted. With --output
-    and a larger --n or --items it adds to a complete one; what is there is not played again.
+    and a larger --n or --items it adds to a complete one; what is there is not played again. A leaderboard run (--file) evaluates
+    many policies; --parallel or --ray evaluates several at a time.
 
     \b
     Examples:
@@ -90,22 +92,18 @@ def evaluate(
     from .config import compose_suite
 
     if file:
-        from ..studies.parallel import Placement
         from .board import evaluate_board
 
         alone = ("suite", "model", "patch", "endpoint", "baseline", "responses", "n", "temperature", "items")
         if given := [name for name in alone if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"]:
             raise UserError(f"--file names what is evaluated; leave out --{given[0]}, or write it into {file}")
-        if (threads or gpus) and not (parallel or ray):
-            raise UserError("--threads and --gpus are of evaluations at the same time; give --parallel N or --ray ADDRESS, too")
-        place = output or Path("runs") / file.stem
-        placement = Placement(parallel, ray, threads, gpus) if parallel or ray else None
-        command = ["onelayer", *(context.obj or sys.argv[1:])]
-        evaluate_board(file, overrides or [], place, placement, dry_run, as_json, command)
+        directory, command = output or Path("runs") / file.stem, ["onelayer", *(context.obj or sys.argv[1:])]
+        evaluate_board(file, overrides or [], directory, placement(parallel, ray, threads, gpus, memory), dry_run, as_json, command)
         return
     if suite is None:
         raise UserError("nothing to evaluate on; give --suite NAME, or --file BOARD.yaml with models and suites")
-    if unused := next((name for name, value in (("--parallel", parallel), ("--ray", ray), ("--dry-run", dry_run)) if value), None):
+    of_board = {"--parallel": parallel, "--ray": ray, "--threads": threads, "--gpus": gpus, "--memory": memory, "--dry-run": dry_run}
+    if unused := next((name for name, value in of_board.items() if value), None):
         raise UserError(f"{unused} is of a leaderboard run; give --file BOARD.yaml, or leave it out")
     others = {"--endpoint": endpoint, "--baseline": baseline, "--responses": responses}
     if len(given := [name for name, value in others.items() if value]) > 1:

@@ -61,7 +61,7 @@ def _print_section(model: type[BaseModel], prefix: str) -> None:
     inside = {name: _sections(field.annotation) for name, field in model.model_fields.items()}
     for name, field in model.model_fields.items():
         if not inside[name] or field.description:
-            default = "" if field.is_required() else f"`{json.dumps(_plain(field.get_default(call_default_factory=True)))}`"
+            default = "" if field.is_required() else f"`{json.dumps(_default(field))}`"
             cells = [f"`{prefix}{name}`", allowed(field), default, _linked(field.description or "")]
             print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|")
     for name, sections in inside.items():
@@ -75,7 +75,9 @@ def _linked(text: str) -> str:
     return re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", text)
 
 
-def _plain(default: Any) -> Any:
+def _default(field: FieldInfo) -> Any:
+    """As it is on a machine without a GPU."""
+    default = field.get_default(call_default_factory=True, validated_data={"device": "cpu"})
     return default.model_dump(mode="json") if isinstance(default, BaseModel) else default
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..common.errors import Interrupted, UserError
-from .arguments import RECIPE, AsJson, DryRun, Full, Measure, Quiet, print_json
+from ..common.errors import Interrupted
+from .arguments import RECIPE, AsJson, DryRun, Full, Gpus, Measure, Memory, Parallel, Quiet, RayAddress, Threads, placement, print_json
 
 if TYPE_CHECKING:
     from ..studies.compare_records import Comparison
+    from ..studies.parallel import Placement
     from ..studies.study_report import StudyReport
     from ..trainers.config import Config
 
@@ -22,10 +23,11 @@ def study(
     recipe: Annotated[str, RECIPE],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] KEY=VALUE", help="more recipes, and keys that differ")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="directory of the study  [default: runs/NAME]")] = None,
-    parallel: Annotated[int | None, typer.Option(metavar="N", min=1, help="so many runs at a time on this machine (needs [ray])")] = None,
-    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="runs on a Ray cluster that shares the directory")] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="of a run  [default: the cores, dealt over the runs]")] = None,
-    gpus: Annotated[float, typer.Option(metavar="N", min=0, help="of a run; .5 puts two on one")] = 0,
+    parallel: Parallel = None,
+    ray: RayAddress = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    memory: Memory = 0,
     beside: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="another study, whose layers the report compares with these; may be repeated")
     ] = None,
@@ -73,8 +75,7 @@ def study(
             for plan in plans.values():
                 show(plan, full)
         return
-    if (threads or gpus) and not (parallel or ray):
-        raise UserError("--threads and --gpus are of runs at the same time; give --parallel N or --ray ADDRESS, too")
+    place = placement(parallel, ray, threads, gpus, memory)
     if beside:
         from ..studies.agreement import check_has_profile
 
@@ -84,9 +85,7 @@ def study(
     directory = output or Path("runs") / name
     folders = {directory if len(studies) == 1 else directory / name: config for name, config in studies.items()}
     try:
-        reports = {
-            folder: _study(config, folder, parallel, ray, threads, gpus, beside or [], as_json) for folder, config in folders.items()
-        }
+        reports = {folder: _study(config, folder, place, beside or [], as_json) for folder, config in folders.items()}
     except Interrupted as stop:
         if len(studies) == 1:
             raise
@@ -99,27 +98,18 @@ def study(
         raise typer.Exit(1)
 
 
-def _study(
-    config: Config,
-    directory: Path,
-    parallel: int | None,
-    ray: str | None,
-    threads: int | None,
-    gpus: float,
-    beside: list[Path],
-    as_json: bool,
-) -> StudyReport:
+def _study(config: Config, directory: Path, place: Placement | None, beside: list[Path], as_json: bool) -> StudyReport:
     """Perform a study and show what came of it."""
     from ..common.console import Console
     from ..pages.report import render_table, write_report
     from ..studies.study import study as run
 
-    if parallel or ray:
-        from ..studies.parallel import Placement, runner
+    if place:
+        from ..studies.parallel import runner
         from .study_status import watching
 
         with watching(directory) as watch:
-            report = run(config, directory, runner(Placement(parallel, ray, threads, gpus), watch))
+            report = run(config, directory, runner(place, watch))
     else:
         report = run(config, directory)
     if beside:

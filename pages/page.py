@@ -97,7 +97,7 @@ def share_cell(found: Contribution | None) -> Cell:
         return Cell(f"{found.point:.2f}", "unbounded" if found.fieller == "unbounded" else interval(found.fieller))
     if found.items is not None and found.items < FEWEST_ITEMS:
         return Cell("not shown", f"{found.items} items < {FEWEST_ITEMS}")
-    reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength:.1f} < {SHOWN_FROM:g}"
+    reason = "D = 0" if found.strength is None else f"|D|/SE(D)\n= {found.strength_text} < {SHOWN_FROM:g}"
     return Cell("unbounded" if found.fieller == "unbounded" else "not shown", reason)
 
 

@@ -162,8 +162,7 @@ def contributions(report: StudyReport) -> Table:
             name = f"temperature {report.temperature:g}" if decoding is Decoding.SAMPLED else "greedy"
             fieller = "unbounded" if found.fieller == "unbounded" else interval(found.fieller)
             bootstrap = interval(found.bootstrap) if found.bootstrap else "unbounded"
-            strength = "" if found.strength is None else f"{found.strength:.1f}"
-            cells = (strength, "not shown" if found.point is None else f"{found.point:.2f}", fieller, bootstrap)
+            cells = (found.strength_text, "not shown" if found.point is None else f"{found.point:.2f}", fieller, bootstrap)
             rows.append([Cell(arm.name), Cell(name), difference_cell(found.gain), difference_cell(found.gain_full), *map(Cell, cells)])
     return Table(
         "Layer contribution",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -31,6 +32,11 @@ class Contribution(BaseModel):
     strength: float | None = Field(description="|D| / SE(D); null where SE(D) is zero")
     interval_over: Literal["items", "seeds and items"] = Field(description="what the intervals allow for; items alone: not retraining")
     items: int | None = Field(default=None, description="items that it was measured on, of all tasks together; null: not recorded")
+
+    @property
+    def strength_text(self) -> str:
+        """With one digit, rounded down, so that what is below a threshold never reads as reaching it; empty without a strength."""
+        return "" if self.strength is None else f"{math.floor(10 * self.strength) / 10:.1f}"
 
 
 def contribution(

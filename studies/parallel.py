@@ -45,6 +45,8 @@ class Placement:
     """Of a task; null: this machine's cores, dealt over the tasks, and on a cluster 1."""
     gpus: float = 0
     """Of a task."""
+    memory: float = 0
+    """GiB of a task; zero: no node counts it."""
 
 
 @dataclass
@@ -89,7 +91,8 @@ def _in_parallel(
     been. is_needed: nothing goes on where this task fails, which raises UserError.
     """
     failures, attempts = dict[One, str](), Counter[One]()
-    work = ray.remote(_perform).options(num_cpus=_threads(placement), num_gpus=placement.gpus, max_retries=RESTARTS)
+    needs = _needs(placement)
+    work = ray.remote(_perform).options(num_cpus=needs["CPU"], num_gpus=needs["GPU"], memory=needs["memory"], max_retries=RESTARTS)
     running: dict[Any, tuple[One, _Queue]] = {}
 
     def submit(task: One, queue: _Queue) -> None:
@@ -159,6 +162,11 @@ def _prepared(config: str) -> Prepared:
     return prepare(recipe, ["full", *recipe.study.trained_sets])
 
 
+def _needs(placement: Placement) -> dict[str, float]:
+    """Of a task, as Ray names its resources."""
+    return {"CPU": _threads(placement), "GPU": placement.gpus, "memory": int(placement.memory * 2**30)}
+
+
 def _threads(placement: Placement) -> int:
     if placement.threads:
         return placement.threads
@@ -190,7 +198,18 @@ def _start(placement: Placement) -> Any:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"Ray did not start: {str(error).splitlines()[0]}") from error
+    _check_fits(ray, placement)
     return ray
+
+
+def _check_fits(ray: Any, placement: Placement) -> None:
+    """Raises UserError where no node could take a task: Ray itself would wait for such a node, for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for option, name, unit in (("--threads", "CPU", 1), ("--gpus", "GPU", 1), ("--memory", "memory", 2**30)):
+        most, needed = max(node.get(name, 0) for node in nodes) / unit, _needs(placement)[name] / unit
+        if needed > most:
+            ray.shutdown()
+            raise UserError(f"{option} {needed:g}: no node has so much for a task; the largest has {most:.4g}")
 
 
 def _check_answers(address: str) -> None:

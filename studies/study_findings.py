@@ -170,12 +170,14 @@ def _quote(
     text = f"{told}, training all parameters moves pass@1 from {before:.3f} to {after:.3f}: {_signed(gain)}."
     if quoted:
         name, share = quoted
-        chosen = f"; {name} was chosen from {best.of} layers on one half of the items, and this is said of the other half" if best else ""
+        chosen = (
+            f" {name} was chosen from {best.of} layers on one half of the items; these are the figures of the other half." if best else ""
+        )
         if share.point is not None and share.fieller != "unbounded":
             reached = f"reaches C(k) = {share.point:.2f} [{share.fieller[0]:.2f}, {share.fieller[1]:.2f}] of that gain"
         else:
             reached = f"moves pass@1 by {_signed(share.gain)}, and these figures give no C(k)"
-        text += f" Training {name} alone {reached}; it differs from full by {_signed(share.to_full)}{chosen}."
+        text += f" Training {name} alone {reached}. Its difference to full is {_signed(share.to_full)}.{chosen}"
     over = "items, for these weights (one training seed)" if seeds == 1 else f"items and {seeds} training seeds"
     return f"{text} All intervals are 95% over {over}."
 
@@ -184,9 +186,9 @@ def _unsaid(contributions: Mapping[str, Contribution], seeds: int, items: int, l
     found = []
     if seeds == 1:
         found.append(
-            "One set trains better than another. One training seed describes these weights only: in simulated studies of two equally good "
-            "trainings, whose seeds differ by 1.5 points, a test over 164 items reports a difference (p < .05) in 12% of the studies, and "
-            "a test over 500 items in 27%."
+            "One set trains better than another. One training seed describes these weights only. In simulated studies, two equally good "
+            "trainings whose seeds differ by 1.5 points were reported as different (p < .05) in 12% of the studies with 164 items, and in "
+            "27% of those with 500."
         )
     if same := [name for name, share in contributions.items() if share.to_full.low <= 0 <= share.to_full.high]:
         found.append(
@@ -194,10 +196,10 @@ def _unsaid(contributions: Mapping[str, Contribution], seeds: int, items: int, l
             "detectable difference says how large a difference such a study misses."
         )
     if items < FEWEST_ITEMS:
-        found.append(f"Any C(k). {items} items are too few for the ratio: its interval is wider than 1 even where full gains 12 points.")
+        found.append(f"Any C(k). {items} items are too few for the ratio. Its interval is wider than 1 even where full gains 12 points.")
     elif without := [name for name, share in contributions.items() if share.point is None]:
-        strength = next(iter(contributions.values())).strength or 0
-        found.append(f"Any C(k) of {', '.join(without)}. The gain of full is too uncertain: |D| / SE(D) = {strength:.1f} < {SHOWN_FROM:g}.")
+        strength = next(iter(contributions.values())).strength_text or "0"
+        found.append(f"Any C(k) of {', '.join(without)}. The gain of full is too uncertain: |D| / SE(D) = {strength} < {SHOWN_FROM:g}.")
     if layers > 1:
         found.append(f"The highest C(k) of the table is that of the best layer. As the highest of {layers} noisy estimates it is too high.")
     return found

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # golden values and exact comparisons are those of float32 on a CPU
 settings.register_profile("onelayer", deadline=None)
 settings.load_profile("onelayer")
 

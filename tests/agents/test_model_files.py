@@ -117,3 +117,22 @@ def test_tokens_that_the_model_does_not_know() -> None:
     assert len(list(engine.generate([Request((known - 1,), 0, sampling)]))) == 1
     with torch.inference_mode(), pytest.raises(UserError, match=f"token {known}, and the model knows {known}"):
         list(engine.generate([Request((1, known), 0, sampling)]))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "given", "dtype"),
+    [
+        (True, {}, "bfloat16"),
+        (True, {"device": "cpu"}, "float32"),
+        (True, {"dtype": "float32"}, "float32"),
+        (False, {}, "float32"),
+        (False, {"device": "cuda:1"}, "bfloat16"),
+    ],
+)
+def test_a_model_on_a_gpu_computes_in_bfloat16_unless_told_otherwise(
+    gpu: bool, given: dict[str, str], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe holds the format, so that a run is measured and continued in it on another machine, too."""
+    monkeypatch.setattr("onelayer.agents.config.sees_gpu", lambda: gpu)
+    assert ModelConfig.model_validate(given).dtype == dtype
+    assert json.loads(ModelConfig.model_validate(given).model_dump_json())["dtype"] == dtype

@@ -100,6 +100,8 @@ def test_without_a_study_or_a_cluster_there_is_one_line(tmp_path: Path, capsys: 
         (["study", "status", str(tmp_path)], "no study"),
         (["study", "status"], "takes the directory"),
         ([*STUDY, "--threads", "2", "--output", str(tmp_path / "a")], "give --parallel"),
+        ([*STUDY, "--parallel", "2", "--memory", "90000", "--output", str(tmp_path / "a")], "--memory 90000: no node has"),
+        ([*STUDY, "--parallel", "2", "--gpus", "9", "--output", str(tmp_path / "a")], "--gpus 9: no node has"),
         ([*STUDY, "--ray", "127.0.0.1:1", "--output", str(tmp_path / "a")], "no Ray cluster"),
         ([*STUDY, "study.lr_by_set={layer:5: [1e-3]}", "--output", str(tmp_path / "a")], "layer:5 is not a set of this study"),
         ([*STUDY, "study.trained_sets=[layers:1-9]", "--output", str(tmp_path / "a")], "layers:0-5"),
