@@ -14,6 +14,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -105,7 +106,7 @@ def _in_parallel(
         for task in tasks:
             submit(task, queue)
 
-    try:
+    with _until_done(ray):
         for rest in stages_of:
             go_on(_Queue(rest))
         while running:
@@ -125,9 +126,17 @@ def _in_parallel(
                 if not queue.open:
                     go_on(queue)
             watch()
+    return failures
+
+
+@contextmanager
+def _until_done(ray: Any) -> Iterator[None]:
+    """End Ray afterwards, and keep standard output, which is for the result of the command, free of what Ray prints there of its nodes."""
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            yield
     finally:
         ray.shutdown()
-    return failures
 
 
 def _outcome(ray: Any, reference: Any) -> str | None:
@@ -135,8 +144,10 @@ def _outcome(ray: Any, reference: Any) -> str | None:
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
-        last = [line for line in str(error).splitlines() if line.strip()]
-        return f"{type(error).__name__}: {last[-1].strip() if isinstance(error, ray.exceptions.RayTaskError) else last[0].strip()}"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            return f"out of memory: {lines[0]}; give --memory what a run takes, or a smaller --parallel"
+        return f"{type(error).__name__}: {lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else lines[0]}"
 
 
 def _perform(do: Callable[[One], None], task: One, working: str) -> str | None:
@@ -178,6 +189,7 @@ def _start(placement: Placement) -> Any:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else computes here would go before a study
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_task_oom_retries", "1")  # else a task that no node has the memory for is begun again for ever
     try:
         import ray
     except ImportError as error:

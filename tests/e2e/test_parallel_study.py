@@ -74,6 +74,17 @@ def test_a_run_that_fails_is_told_and_stops_no_other(tmp_path: Path, parallel: l
     assert "could not be done" in " ".join(capsys.readouterr().out.split())
 
 
+def test_workers_without_memory_are_told_and_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray ends the workers of a node whose memory is nearly full; here any memory counts as nearly full."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    assert main([*STUDY, "--parallel", "2", "--threads", "1", "--output", str(tmp_path), "--json"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.splitlines()[-1].startswith("onelayer: out of memory: ") and "--memory" in shown.err
+
+
 def test_algorithms_of_several_domains_are_set_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The figures of the pairs are those of the algorithms' own evaluations, under one environment for all."""
     small = [*STUDY[2:], "study.trained_sets=[layer:3]", "study.seeds=[0]", "study.lr_grid=[1e-3]", "trainer.lr=1e-3"]
