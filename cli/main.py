@@ -18,6 +18,7 @@ from . import env, grade, runs
 from .arguments import NOTE
 from .compare import compare
 from .doctor import doctor
+from .estimate import estimate
 from .eval import evaluate
 from .export import export
 from .leaderboard import leaderboard
@@ -57,6 +58,7 @@ def options(
 
 app.command("study", epilog=NOTE)(study)
 app.command("train", epilog=NOTE)(train)
+app.command("estimate", epilog=NOTE)(estimate)
 app.command("eval", epilog=NOTE)(evaluate)
 app.command("compare")(compare)
 app.command("leaderboard")(leaderboard)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from ..agents.agent import agent_on
-from ..agents.engine import in_model
+from ..agents.shapes import is_at_hand
 from ..common import progress
 from ..common.console import Console, Table
 from ..common.errors import UserError
-from ..envs import load, most_turns
-from ..envs.pool import open_pool
-from ..envs.pool_env import InfrastructureError
 from ..studies.study import prepare_study
 from ..trainers.config import Config, dump
 from ..trainers.estimate import Estimate, estimate
 from ..trainers.manifest import METRICS
 from ..trainers.metrics import read_metrics
-from ..trainers.train import Prepared, evaluation_suite, prepare, train
+from ..trainers.train import prepare, train
+from .sketch import Sketch, of_outline, of_prepared
 
 GIB, MIB = 2**30, 2**20
 MEASURED_STEPS = 2
@@ -55,10 +53,11 @@ class Plan(BaseModel):
     name: str
     model: str
     steps: int
-    first_item: str
-    first_prompt: str = Field(description="as the model is given it")
+    first_item: str | None = Field(description="null: the items are not at hand")
+    first_prompt: str | None = Field(description="as the model is given it; without its chat template where the tokenizer is not at hand")
     prompt_tokens: int
-    items: dict[str, str] = Field(description="the items of each use")
+    items: dict[str, str] = Field(description="the items of each use, where they are at hand")
+    missing: list[str] = Field(description="what is not at hand, and what stands in its place; empty where nothing is missing")
     runs: list[PlannedRuns]
     seconds: Seconds | None = Field(description="null: not measured")
     config: dict[str, JsonValue] = Field(description="the recipe, every key resolved")
@@ -70,71 +69,61 @@ class Plan(BaseModel):
 
 
 def plan_training(config: Config, measure: bool) -> Plan:
-    """The plan of `onelayer train`. Raises UserError for all that would stop the run before its first step."""
-    found = prepare(config)
-    return _plan(found, measure, {found.sets[0].spec: ([config.trainer.lr], [config.trainer.seed])})
+    """The plan of `onelayer train`. Raises UserError for all that would stop the run before its first step.
+
+    Of a model that would have to be fetched it is made from the model's shape, and says what else is not at hand.
+    """
+    here = _is_loaded(config, measure)
+    found = of_prepared(prepare(config)) if here else of_outline(config, [config.trainer.trained_set])
+    return _plan(found, measure, {found.sets[0]: ([config.trainer.lr], [config.trainer.seed])})
 
 
 def plan_study(config: Config, measure: bool) -> Plan:
-    """The plan of `onelayer study`. Raises UserError for all that would stop it before its first run."""
-    found = prepare_study(config)
-    return _plan(found, measure, {one.spec: (config.study.rates(one.spec), config.study.seeds) for one in found.sets})
+    """The plan of `onelayer study`, as `plan_training`."""
+    here = _is_loaded(config, measure)
+    found = of_prepared(prepare_study(config)) if here else of_outline(config, ["full", *config.study.trained_sets])
+    return _plan(found, measure, {name: (config.study.rates(name), config.study.seeds) for name in found.sets})
 
 
-def _plan(found: Prepared, measure: bool, runs: dict[str, tuple[list[float], list[int]]]) -> Plan:
-    config, base = found.config, found.base
-    item, ids, turns = _first_prompt(found)
-    env, name = evaluation_suite(config)
-    evaluation, most = load(env, name), config.eval.items
+def _is_loaded(config: Config, measure: bool) -> bool:
+    here = is_at_hand(config.model)
+    if measure and not here:
+        raise UserError(f"--measure trains two steps, and {config.model.path} is not in the hub's cache of this machine; leave it out")
+    return here
+
+
+def _plan(found: Sketch, measure: bool, runs: dict[str, tuple[list[float], list[int]]]) -> Plan:
     planned = []
     with progress.progress("estimates", len(runs)) as told:
         for trained_set, (rates, seeds) in runs.items():
-            of_set = config.model_copy(update={"trainer": config.trainer.model_copy(update={"trained_set": trained_set})})
-            planned.append(PlannedRuns(rates=rates, seeds=seeds, estimate=estimate(of_set, base.model.config, len(ids), turns)))
+            planned.append(PlannedRuns(rates=rates, seeds=seeds, estimate=estimate_of(found, trained_set)))
             told.advance()
     return Plan(
-        name=config.name,
-        model=config.model.path,
-        steps=config.trainer.steps,
-        first_item=item,
-        first_prompt=str(base.tokenizer.decode(ids)),
-        prompt_tokens=len(ids),
-        items={
-            "Training": f"{found.split.name}, {found.split.size_text}, sha256 {found.split.digest}",
-            "Evaluation": f"{evaluation.name}, {f'the first {most} of ' if most else ''}{evaluation.size_text}, sha256 {evaluation.digest}",
-        },
+        name=found.config.name,
+        model=found.config.model.path,
+        steps=found.config.trainer.steps,
+        first_item=found.prompt.item,
+        first_prompt=found.prompt.text,
+        prompt_tokens=found.prompt.tokens,
+        items=found.items,
+        missing=found.missing,
         runs=planned,
-        seconds=_measure(found, next(iter(runs))) if measure else None,
-        config=config.model_dump(mode="json"),
+        seconds=_measure(found.config, next(iter(runs))) if measure else None,
+        config=found.config.model_dump(mode="json"),
     )
 
 
-def _first_prompt(found: Prepared) -> tuple[str, list[int], int]:
-    """The first item of the training split, the tokens of the prompt that it begins with, and the most turns of an episode.
-
-    Raises UserError where the item cannot be begun.
-    """
-    config, base, item = found.config, found.base, found.split.items[0].id
-    agent = agent_on(in_model(base, config.agent), base.tokenizer, config.agent, config.env)
-    with open_pool(config.env, "train", config.pool) as pool:
-        env = pool.env()
-        try:
-            turn = env.reset(item, 0).result()
-        except InfrastructureError as error:
-            raise UserError(f"{found.split.name}: item {item} cannot be begun: {error}") from error
-        finally:
-            env.close()
-    ids = agent.begin(item, 0).hear(turn.observation, turn.info)
-    if ids is None:
-        raise UserError(f"{found.split.name}: the prompt of item {item} is longer than {agent.prompt_limit}")
-    return item, ids, most_turns(config.env)
+def estimate_of(found: Sketch, trained_set: str) -> Estimate:
+    """What a run of one of the recipe's sets takes."""
+    trainer = found.config.trainer.model_copy(update={"trained_set": trained_set})
+    return estimate(found.config.model_copy(update={"trainer": trainer}), found.shape, found.prompt.tokens, found.turns)
 
 
-def _measure(found: Prepared, trained_set: str) -> Seconds:
+def _measure(config: Config, trained_set: str) -> Seconds:
     """Two steps of a run that is thrown away; the first is not counted."""
-    trainer = found.config.trainer.model_copy(update={"trained_set": trained_set, "steps": MEASURED_STEPS, "keep_episodes": False})
-    evaluation = found.config.eval.model_copy(update={"every": None, "keep_best": False})
-    config = found.config.model_copy(update={"trainer": trainer, "eval": evaluation})
+    trainer = config.trainer.model_copy(update={"trained_set": trained_set, "steps": MEASURED_STEPS, "keep_episodes": False})
+    evaluation = config.eval.model_copy(update={"every": None, "keep_best": False})
+    config = config.model_copy(update={"trainer": trainer, "eval": evaluation})
     with tempfile.TemporaryDirectory() as directory:
         train(config, Path(directory, "run"))
         *_, last = read_metrics(Path(directory, "run", METRICS))
@@ -146,11 +135,15 @@ def show(plan: Plan, full: bool) -> None:
     """Print a plan; full: and the resolved recipe."""
     console = Console()
     print(f"{plan.name}: {plan.model}, {plan.runs[0].estimate.parameters:,} parameters\n")
-    print(f"The first prompt, of item {plan.first_item}, {plan.prompt_tokens} tokens:")
-    print("\n".join(f"    {line}" for line in plan.first_prompt.splitlines()), "\n", sep="")
-    print("\n".join(f"{use} items: {what}" for use, what in plan.items.items()), "\n", sep="")
+    if plan.missing:
+        print("\n".join(plan.missing), end="\n\n")
+    if plan.first_prompt is not None:
+        print(f"The first prompt, of item {plan.first_item}, {plan.prompt_tokens} tokens:")
+        print("\n".join(f"    {line}" for line in plan.first_prompt.splitlines()), "\n", sep="")
+    if plan.items:
+        print("\n".join(f"{use} items: {what}" for use, what in plan.items.items()), "\n", sep="")
     console.print(_runs(plan), "")
-    console.print(_memory(plan), "")
+    console.print(memory_table([run.estimate for run in plan.runs]), "")
     steps = sum(run.count for run in plan.runs) * plan.steps
     flops = sum(run.count * run.estimate.flops for run in plan.runs) * plan.steps
     of_step = plan.runs[0].estimate
@@ -179,12 +172,13 @@ def _runs(plan: Plan) -> Table:
     return table
 
 
-def _memory(plan: Plan) -> Table:
+def memory_table(runs: Sequence[Estimate]) -> Table:
+    """What each phase of a step of some runs holds, by part."""
     table = Table(title="Memory at most, MiB, above the program's own", title_justify="left", box=None)
-    for name in ("trained set", "phase", "weights", "trained", "activations", "head", "keys and values", "sum"):
+    for name in ("trained set", "phase", "weights", "trained", "activations", "head", "keys and values", "vLLM's copy", "sum"):
         table.add_column(name, justify="left" if name in ("trained set", "phase") else "right", no_wrap=True)
-    for run in plan.runs:
-        for phase, memory in (("rollout", run.estimate.rollout), ("update", run.estimate.update)):
+    for run in runs:
+        for phase, memory in (("rollout", run.rollout), ("update", run.update)):
             sizes = [f"{size / MIB:,.0f}" for size in [*memory.model_dump().values(), memory.total]] if memory else ["not known"]
-            table.add_row(run.estimate.trained_set, phase, *sizes)
+            table.add_row(run.trained_set, phase, *sizes)
     return table

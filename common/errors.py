@@ -15,6 +15,10 @@ class UserError(ValueError):
     """Bad input from outside: the message names the cause, the place and the remedy in one line; the command line exits with 2."""
 
 
+class NotAtHand(UserError):
+    """Data that is not on this machine: what only looks at a recipe can go on without it."""
+
+
 class Interrupted(Exception):
     """Work was asked to stop, and what is done is kept; the command line exits with 128 plus the signal."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common import hub
-from ..common.errors import UserError
+from ..common.errors import NotAtHand, UserError
 from ..common.reading import LARGEST_LINES, parse_json, read_bytes
 from .items import Split
 
@@ -84,7 +84,7 @@ def _datasets(name: str, otherwise: str) -> Any:
         hub.settle()
         import datasets
     except ImportError as error:
-        raise UserError(f"{name}: not at hand; {otherwise}, or pip install datasets to fetch it from the hub") from error
+        raise NotAtHand(f"{name}: not at hand; {otherwise}, or pip install datasets to fetch it from the hub") from error
     return datasets
 
 
@@ -93,7 +93,7 @@ def read_hub(name: str, config: str | None, split: str, otherwise: str) -> Itera
     try:
         rows = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # many kinds: no network, no such data set, no such split
-        raise UserError(f"{name}: the hub does not give its split {split} ({_one_line(error)}); {otherwise}") from error
+        raise NotAtHand(f"{name}: the hub does not give its split {split} ({_one_line(error)}); {otherwise}") from error
     return (Record(f"{name}/{split}", number, row) for number, row in enumerate(rows, 1))
 
 
@@ -103,7 +103,7 @@ def hub_splits(name: str, config: str | None = None) -> list[str]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{name}: the hub does not list its splits ({_one_line(error)}); check the name and the network") from error
+        raise NotAtHand(f"{name}: the hub does not list its splits ({_one_line(error)}); check the name and the network") from error
 
 
 def _one_line(error: Exception) -> str:

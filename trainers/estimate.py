@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from ..agents.config import history
+from ..agents.config import SERVER, engine_row, history
+from ..agents.decoder import decoder_layers
 from ..agents.drawing import SAMPLED_LOGITS
 from ..agents.engine import ENCODED_TOKENS, KEPT_BYTES
 from ..agents.flops import multiplied, training_flops
@@ -40,10 +41,11 @@ class Memory(BaseModel):
     activations: int = Field(description="the decoder's intermediate values")
     head: int = Field(description="logits, and what is computed from them")
     keys_and_values: int = Field(description="the engine's cache")
+    copy_of_engine: int = Field(default=0, description="the weights as vLLM in this process holds them, beside the model")
 
     @property
     def total(self) -> int:
-        return self.weights + self.trained + self.activations + self.head + self.keys_and_values
+        return sum(self.model_dump().values())
 
 
 class Estimate(BaseModel):
@@ -57,8 +59,13 @@ class Estimate(BaseModel):
     episodes: int = Field(description="of a step")
     tokens: int = Field(description="of a step: prompts and replies of all episodes")
     flops: float = Field(description="operations of a step: rollout and update")
+    rollout_flops: float = Field(description="of these the rollout's")
     rollout: Memory | None = Field(description="null: the model's code cannot be followed without values")
     update: Memory | None = Field(description="as rollout")
+    gathered: int = Field(
+        description="bytes that a device holds whole at a time where all parameters are divided over several devices: two decoder layers, "
+        "and what is in none of them"
+    )
     patch: int = Field(description="bytes of the trained weights on disk, and as many of those of the best point with eval.keep_best")
     checkpoint: int = Field(description="bytes of the file that a run is resumed from")
 
@@ -80,6 +87,11 @@ class Lengths:
     @property
     def total(self) -> int:
         return sum(self.prompts) + sum(self.replies)
+
+    @property
+    def longest(self) -> tuple[int, int]:
+        """Prompt and reply of the turn that has the most tokens."""
+        return max(zip(self.prompts, self.replies, strict=True), key=sum)
 
 
 def lengths(config: Config, first_prompt: int, turns: int, context: int) -> Lengths:
@@ -127,8 +139,10 @@ def estimate(config: Config, shape: PreTrainedConfig, first_prompt: int, turns: 
         episodes=phases.episodes,
         tokens=tokens,
         flops=2.0 * parameters * tokens + learned,
+        rollout_flops=2.0 * parameters * tokens,
         rollout=rollout,
         update=update,
+        gathered=_gathered(model),
         patch=(2 if config.eval.keep_best else 1) * (4 * trained.count + 8 * sum(map(len, trained.places.values()))),
         checkpoint=12 * trained.count,
     )
@@ -145,10 +159,14 @@ class _Phases:
         limit, width = int(agent.kv_cache_gib * 2**30), max(map(sum, zip(of_one.prompts, of_one.replies, strict=True)))
         self.slots = max(1, min(agent.max_batch, self.episodes, limit // (width * column)))
         conversations = min(limit, self.episodes * width * column) if history(agent.history, config.env.id) == "full" else 0
-        self.cache = self.slots * width * column + conversations
+        self.engine = engine_row(agent.engine)
+        self.cache = {"vllm": limit, SERVER: 0}.get(self.engine or "", self.slots * width * column + conversations)
+        self.copy = _bytes([*model.parameters(), *model.buffers()]) if self.engine == "vllm" else 0
 
     def rollout(self, there: list[torch.Tensor]) -> Memory:
-        """The engine's: prompts are encoded, and then a token a row is drawn at a time."""
+        """The engine's: prompts are encoded, and then a token a row is drawn at a time. What vLLM computes with is in none of the parts."""
+        if self.engine in ("vllm", SERVER):
+            return self._memory(0, 0, self.cache)
         longest = max(self.of_one.prompts)
         with Ledger(there, self.vocabulary) as ledger, torch.no_grad():
             encode_prompts(self.model, [[0] * longest] * max(1, min(self.config.trainer.prompts_per_step, ENCODED_TOKENS // longest)))
@@ -161,13 +179,22 @@ class _Phases:
         settings = self.config.trainer
         with Ledger(there, self.vocabulary) as ledger:
             learner.backward(fullest(learner, self.of_one, settings), Totals())
-        constants = self.episodes * self.of_one.total * self.model.config.get_text_config().hidden_size * self.model.dtype.itemsize
-        kept = constants if settings.several_passes and learner.trained.first_layer > 0 else 0
-        return self._memory(ledger.peak_other + kept, ledger.peak_head, self.cache if self.cache <= KEPT_BYTES else 0)
+        kept = self.constants(learner.tokens_per_forward) if settings.several_passes and learner.trained.first_layer > 0 else 0
+        stays = self.engine == "vllm" or self.cache <= KEPT_BYTES
+        return self._memory(ledger.peak_other + kept, ledger.peak_head, self.cache if stays else 0)
+
+    def constants(self, tokens: int) -> int:
+        """Bytes of the inputs of the lowest trained layer that are kept: of a pack, from the reference's pass to the gradient's; of the
+        whole batch, where a pass over all packs for the policy before the update comes first. tokens: of a pass."""
+        settings, size = self.config.trainer, self.model.config.get_text_config().hidden_size * self.model.dtype.itemsize
+        prompt, reply = self.of_one.longest
+        packed = prompts_of_pack(prompt, settings, tokens) * (prompt + settings.group_size * reply)
+        whole = self.episodes * self.of_one.total
+        return size * (whole if settings.epochs * settings.minibatches > 1 else min(whole, packed))
 
     def _memory(self, activations: int, head: int, keys_and_values: int) -> Memory:
         parts = {"activations": activations, "head": head, "keys_and_values": keys_and_values}
-        return Memory(weights=self.weights, trained=self.state, **parts)
+        return Memory(weights=self.weights, trained=self.state, copy_of_engine=self.copy, **parts)
 
 
 def state_of(learner: Learner) -> tuple[list[torch.Tensor], int]:
@@ -181,11 +208,15 @@ def state_of(learner: Learner) -> tuple[list[torch.Tensor], int]:
     return [tensor for tensor in held if id(tensor) not in known], 2 * _bytes(grads)
 
 
+def prompts_of_pack(prompt: int, settings: TrainerConfig, tokens: int) -> int:
+    """How many prompts of this length share a pass of so many tokens, at most (forward.py: packs)."""
+    return max(1, min(settings.prompts_per_step, tokens // 2 // prompt))
+
+
 def fullest(learner: Learner, of_one: Lengths, settings: TrainerConfig) -> Pack:
     """The first two buckets, after which all are alike, of a pack of the longest rows."""
-    at = max(range(len(of_one.prompts)), key=lambda turn: of_one.prompts[turn] + of_one.replies[turn])
-    prompt, reply, tokens = of_one.prompts[at], of_one.replies[at], learner.tokens_per_forward
-    prompts = max(1, min(settings.prompts_per_step, tokens // 2 // prompt))
+    (prompt, reply), tokens = of_one.longest, learner.tokens_per_forward
+    prompts = prompts_of_pack(prompt, settings, tokens)
     each = min(settings.group_size, max(1, 2 * tokens // (reply * prompts) + 1))
     rows = [
         TrainingRow([group] * prompt, [0] * reply, [True] * reply, [0.0] * reply, [1.0] * reply, [False] * reply, "", group, 0, 0)
@@ -194,6 +225,12 @@ def fullest(learner: Learner, of_one: Lengths, settings: TrainerConfig) -> Pack:
     ]
     pack = packs(weighted(rows, settings, reply), tokens, learner.model.device)[0]
     return Pack(pack.prompts, pack.buckets[:2])
+
+
+def _gathered(model: PreTrainedModel) -> int:
+    """The largest decoder layer, the next one, which is fetched while it computes, and embeddings, head and final norm."""
+    layers = [_bytes(list(layer.parameters())) for layer in decoder_layers(model)]
+    return _bytes(list(model.parameters())) - sum(layers) + 2 * max(layers)
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from ..agents import patch
 from ..agents.agent import Agent, make_agent
@@ -153,14 +154,20 @@ def prepare(config: Config, trained_sets: Sequence[str] | None = None) -> Prepar
     elif config.eval.keep_best:
         raise UserError("eval.keep_best: there are no points to choose from; set eval.every, the steps between two points")
     base = load_base(config.model)
-    agent = with_length(config.agent, base.model, config.env, evaluation_suite(config)[0])
+    settled = settle(config, base.model)
     sets = [select(base.model, config.trainer.trained_set)] if trained_sets is None else select_all(base.model, trained_sets)
     for trained in sets:
         with trained.attached(config.trainer.seed):
             learning_rates(trained, base.model, config.trainer)
-    tokens = config.trainer.tokens_per_forward or default_tokens(base.model)
+    return Prepared(settled, base, sets, split)
+
+
+def settle(config: Config, model: PreTrainedModel) -> Config:
+    """The recipe with everything in it that a model decides. Raises UserError where a reply would leave no token for a prompt."""
+    agent = with_length(config.agent, model, config.env, evaluation_suite(config)[0])
+    tokens = config.trainer.tokens_per_forward or default_tokens(model)
     trainer = config.trainer.model_copy(update={"tokens_per_forward": tokens})  # it changes the order of sums, so a run keeps to it
-    return Prepared(config.model_copy(update={"agent": agent, "trainer": trainer}), base, sets, split)
+    return config.model_copy(update={"agent": agent, "trainer": trainer})
 
 
 def training_split(config: Config) -> Split:

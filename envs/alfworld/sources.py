@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...common.errors import UserError
+from ...common.errors import NotAtHand, UserError
 from ...common.files import check_new, write_atomically
 from ...common.reading import read_json_object
 from ..items import Item, Split, tenth
@@ -153,10 +153,10 @@ def _official(data: str | None, split: str, size: int | None) -> Games:
 def _official_games(data: str | None, split: str) -> Iterator[tuple[str, Path, Data]]:
     """Solvable games as (id, file, content), sorted. Movable receptacles and slices are left out, as alfworld itself leaves them out."""
     if data is None:
-        raise UserError("ALFWORLD_DATA is not set: set it to the folder that alfworld-download wrote, or use suite: generated")
+        raise NotAtHand("ALFWORLD_DATA is not set: set it to the folder that alfworld-download wrote, or use suite: generated")
     folder = Path(os.path.expanduser(data), LAYOUT, "train" if split == "validation" else split)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; set ALFWORLD_DATA to what alfworld-download wrote, or use suite: generated")
+        raise NotAtHand(f"{folder}: no such folder; set ALFWORLD_DATA to what alfworld-download wrote, or use suite: generated")
     for path in sorted(folder.glob("*/trial_T*/game.tw-pddl")):
         kind, trial = path.parts[-3:-1]
         if "movable" in kind or "Sliced" in kind or kind.split("-")[0] not in TASKS:
