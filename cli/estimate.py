@@ -158,7 +158,8 @@ def _show(found: Sketch, shown: list[dict[str, Any]], hardware: str, usable: flo
     Console().print(memory_table(runs), "")
     for one in shown:
         run: Estimate = one["estimate"]
-        others = f", as the other {one['stands_for'] - 1} single layers at most" if one["stands_for"] > 1 else ""
+        count = one["stands_for"] - 1
+        others = f", as the other {'single layer' if count == 1 else f'{count} single layers'} at most" if count else ""
         needs = f"{one['devices']} x {hardware}" if one["devices"] else f"more than {hardware} has"
         print(f"{run.trained_set}{others}: {run.trained_parameters:,} parameters, {run.flops:.2g} operations a step, needs {needs}")
         if one["seconds"]:

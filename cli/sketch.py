@@ -73,7 +73,7 @@ def of_outline(config: Config, sets: Sequence[str]) -> Sketch:
     found = outline(config.model)
     names = [trained.spec for trained in select_all(found.model, sets)]
     config = settle(config, found.model)
-    missing = [f"the model is not loaded: its shape is that of {found.source}"]
+    missing = [f"The model is not loaded: its shape is that of {found.source}"]
     items: dict[str, str] = {}
     split = None
     try:
@@ -81,7 +81,7 @@ def of_outline(config: Config, sets: Sequence[str]) -> Sketch:
         check_disjoint(split, evaluation)
         items = _items(split, evaluation, config.eval.items)
     except NotAtHand as error:
-        missing.append(f"the items are not at hand: {error}")
+        missing.append(f"The items are not at hand: {error}")
     prompt = _outlined_prompt(config, split, found, missing)
     return Sketch(config, found.model.config, names, items, prompt, most_turns(config.env), missing)
 
@@ -102,7 +102,7 @@ def _outlined_prompt(config: Config, split: Split | None, found: Outline, missin
     bound = config.agent.max_prompt
     counted = f"agent.max_prompt, {bound} tokens" if bound else f"{ASSUMED_PROMPT} tokens; agent.max_prompt bounds it"
     why = "the tokenizer is not at hand" if split else "there is no first item"
-    missing.append(f"the prompt is not tokenised, since {why}: it is taken to be as long as {counted}")
+    missing.append(f"The prompt is not tokenised, since {why}: it is taken to be as long as {counted}")
     tokens = bound or ASSUMED_PROMPT
     if split is None:
         return Prompt(tokens)

@@ -72,6 +72,7 @@ NOT_RUN = {
     r"ours\.|my_algorithms": "runs code of the page, which tests/e2e/test_own_parts.py does",
     r"^onelayer grade cut": "tests/evals/test_cutting.py runs it",
     r"^onelayer eval --file": "tests/e2e/test_board.py runs such files",
+    r"^onelayer estimate|paper/": "tests/cli/test_estimate.py and tests/e2e/test_paper_recipes.py run smaller ones",
     r"estimate": "tests/e2e/test_environments.py runs every command of the page",
     r"^onelayer study (math|code|alfworld|quickstart)": "takes minutes to hours, as one that is run here does with other keys",
     r"mine\.tar|theirs|runs/quickstart|--dry-run": "as one that is run here, with other directories",
