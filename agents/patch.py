@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -29,8 +29,20 @@ from .trained_sets import select
 from .trained_sets.changes import PLACES, by_weight, changed
 
 FORMAT = "onelayer-patch-1"
+LONGEST_NAME = 100  # characters of a trained model's name
 LARGEST_HEADER = 8 << 20
 """Bytes of the header of the file: about a hundred for each tensor."""
+
+
+class Origin(BaseModel):
+    """What is known of a patch that was made of a model trained elsewhere."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        min_length=1, max_length=LONGEST_NAME, description="name of the trained model: a hub name, or the last part of its directory"
+    )
+    note: str = Field(default="", max_length=200, description="how it was trained, in the words of whoever imported it")
 
 
 @dataclass(frozen=True)
@@ -43,12 +55,14 @@ class Patch:
     weights: dict[str, torch.Tensor]
     sha256: str = ""
     """Of the file it was read from."""
+    origin: Origin | None = None
+    """Of what was trained elsewhere; None: trained here."""
 
 
 def write(path: Path, patch: Patch) -> str:
     """Write the patch, whole or not at all; returns the file's SHA-256. Equal patches give equal bytes."""
     # One metadata key: safetensors keeps its metadata in a hash map, so several would come out in any order.
-    header = json.dumps({"format": FORMAT, "base": patch.base, "trained_set": patch.trained_set})
+    header = metadata(patch.base, patch.trained_set, patch.origin)
     weights = {
         name: weight.detach().to("cpu", torch.int64 if name.endswith(PLACES) else torch.float32).contiguous()
         for name, weight in patch.weights.items()
@@ -62,12 +76,19 @@ def write(path: Path, patch: Patch) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def metadata(base: str, trained_set: str, origin: Origin | None = None) -> str:
+    """What the file says of itself, as `_Metadata` reads it."""
+    known = {"format": FORMAT, "base": base, "trained_set": trained_set}
+    return json.dumps(known | ({"origin": origin.model_dump()} if origin else {}))
+
+
 class _Metadata(BaseModel):
     """What the file says of itself."""
 
     format: Literal["onelayer-patch-1"]
     base: str = Field(max_length=64)
     trained_set: str = Field(max_length=1000)
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,7 @@ class Header:
     base: str
     trained_set: str
     shapes: dict[str, tuple[int, ...]]
+    origin: Origin | None = None
 
 
 def read_header(path: Path) -> Header:
@@ -98,7 +120,7 @@ def read_header(path: Path) -> Header:
         raise UserError(f"{path}: cannot be read as a patch: {error}") from error
     if not shapes:
         raise UserError(f"{path}: a patch without tensors changes nothing; train again")
-    return Header(told.base, told.trained_set, shapes)
+    return Header(told.base, told.trained_set, shapes, told.origin)
 
 
 def read(path: Path) -> Patch:
@@ -113,7 +135,7 @@ def read(path: Path) -> Patch:
         raise UserError(f"{path}: cannot be read as a patch: {error}") from error
     if broken := next((name for name, weight in weights.items() if not weight.isfinite().all()), None):
         raise UserError(f"{path}: {broken} holds values that are not finite (NaN or infinity); train again with a lower learning rate")
-    return Patch(header.base, header.trained_set, weights, sha256)
+    return Patch(header.base, header.trained_set, weights, sha256, header.origin)
 
 
 def check_set(

@@ -127,10 +127,20 @@ def weight_hashes(model: nn.Module, names: Iterable[str] | None = None) -> dict[
 
 def tensor_hash(tensor: torch.Tensor) -> str:
     """A part at a time: a copy of the whole in float32 would be the largest tensor in memory."""
-    found = hashlib.sha256(str(tuple(tensor.shape)).encode())
-    for part in tensor.detach().flatten().split(HASHED_AT_ONCE):
-        found.update(part.to("cpu", torch.float32).contiguous().numpy().data)
+    found = begun_hash(tuple(tensor.shape))
+    add_to_hash(found, tensor.detach().flatten())
     return found.hexdigest()
+
+
+def begun_hash(shape: tuple[int, ...]) -> hashlib._Hash:
+    """The hash of a tensor of this shape, before the first of its values."""
+    return hashlib.sha256(str(shape).encode())
+
+
+def add_to_hash(found: hashlib._Hash, values: torch.Tensor) -> None:
+    """Add the next values of a flattened tensor, as float32."""
+    for part in values.split(HASHED_AT_ONCE):
+        found.update(part.to("cpu", torch.float32).contiguous().numpy().data)
 
 
 def part_hashes(trained: TrainedSet) -> dict[str, str]:

@@ -21,6 +21,7 @@ from .doctor import doctor
 from .estimate import estimate
 from .eval import evaluate
 from .export import export
+from .imported import import_model
 from .leaderboard import leaderboard
 from .study import study
 from .submit import submit
@@ -66,6 +67,7 @@ app.command("submit")(submit)
 app.command("verify")(verify)
 app.command("view")(view)
 app.command("export")(export)
+app.command("import")(import_model)
 app.add_typer(grade.app, name="grade", no_args_is_help=False)
 app.add_typer(env.app, name="env", no_args_is_help=False)
 app.add_typer(runs.app, name="runs", no_args_is_help=False)

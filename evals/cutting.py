@@ -128,6 +128,7 @@ def _evaluate(directory: Path, manifest: Evaluation, agent: Agent, pool: Pool, s
             base=manifest.base,
             patches=manifest.patches,
             trained=manifest.trained,
+            elsewhere=manifest.elsewhere,
             layers=manifest.layers,
         ),
         recipe=recipe,

@@ -44,6 +44,7 @@ from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Score
 from .replies import mean_metrics, mean_of, reply_statistics
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
+from .trained import elsewhere
 
 PROBE = "What is 1 + 1?\n\n<b> {} \u00e9 \u4f60\u597d"
 """A message whose tokens tell one tokenizer and chat template from another."""
@@ -158,12 +159,15 @@ def model_policy(base: Base, model: str, patches: Sequence[Patch], trained: Sequ
         base=base.fingerprint,
         patches=[patch.sha256 for patch in patches],
         trained=list(trained),
+        elsewhere=[elsewhere(base, patch) for patch in patches] if any(patch.origin for patch in patches) else [],
         parameters=multiplied(base.model),
         layers=len(decoder_layers(base.model)),
     )
 
 
 def _policy_name(patch: Patch, trained: Trained | None) -> str:
+    if patch.origin:
+        return f"{patch.trained_set} of {patch.origin.model}, trained elsewhere"
     return f"{patch.trained_set} at step {trained.step}" if trained and trained.step else patch.trained_set
 
 
@@ -195,6 +199,7 @@ def write_evaluation(
         layers=policy.layers,
         patches=policy.patches,
         trained=policy.trained,
+        elsewhere=policy.elsewhere,
         domain=domain(recipe),
         split=split.name,
         digest=split.digest,

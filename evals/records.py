@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import (
@@ -27,7 +27,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from ..agents.config import EndpointConfig
@@ -40,6 +39,7 @@ from ..envs.items import size_text
 from .replies import STATISTICS, ReplyStatistics
 from .samples import SAMPLES, Sample, read_columns
 from .statistics import FloatArray, Rate, majority_correct, pass_rate
+from .trained import Trained, TrainedElsewhere
 
 SCHEMA_VERSION = 3
 MANIFEST = "evaluation.json"
@@ -59,32 +59,6 @@ class Decoding(StrEnum):
     """n samples of each item at the sampling temperature."""
     GREEDY = "greedy"
     """One reply to each item, always the likeliest token."""
-
-
-class Trained(BaseModel):
-    """Where a patch comes from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    algorithm: str = Field(description="name of the algorithm, as in trainer.algorithm")
-    trained_set: str = Field(description="what was trained")
-    seed: int = Field(description="training seed")
-    lr: float = Field(ge=0, allow_inf_nan=False, description="peak learning rate")
-    parameters: int = Field(ge=1, description="parameters that were trained")
-    total_parameters: int = Field(ge=1, description="parameters of the whole model")
-    recipe: str = Field(description="name of the recipe")
-    split: str = Field(description="split that it was trained on")
-    split_digest: str = Field(description="SHA-256 of its items")
-    cost: Cost = Field(description="of the training")
-    step: int | None = Field(
-        default=None, ge=1, description="steps done before, where the patch is that of the best point of a held-out curve; null: the last"
-    )
-
-    @model_validator(mode="after")
-    def _is_a_part(self) -> Self:
-        if self.parameters > self.total_parameters:
-            raise ValueError(f"{self.parameters} parameters of {self.total_parameters}")
-        return self
 
 
 class Source(StrEnum):
@@ -113,6 +87,9 @@ class PolicyInfo(BaseModel):
     base: str = Field(description="fingerprint of the base, of whoever has none: none")
     patches: list[str] = Field(default=[], description="SHA-256 of each patch applied to the base, in order")
     trained: list[Trained | None] = Field(default=[], description="where each patch comes from, as far as that is known")
+    elsewhere: list[TrainedElsewhere | None] = Field(
+        default=[], description="of each patch, where it was made of a model trained elsewhere"
+    )
     parameters: int = Field(default=0, ge=0, description="those that a token is multiplied with, for the FLOPs; 0: not known")
     layers: int | None = Field(default=None, description="decoder layers of the model; null: not known")
     repeats: Decoding | None = Field(default=None, description="a decoding that is not measured; its records repeat the other's")
@@ -197,6 +174,9 @@ class Evaluation(BaseModel):
     )
     patches: list[str] = Field(description="SHA-256 of each patch applied to the base, in order")
     trained: list[Trained | None] = Field(default=[], description="where each patch comes from, as far as that is known")
+    elsewhere: list[TrainedElsewhere | None] = Field(
+        default=[], description="of each patch, where it was made of a model trained elsewhere; empty where none was"
+    )
     domain: str = Field(default="other", description="math, code, alfworld or other")
     split: str = Field(description="split that the items are from")
     digest: str = Field(description="SHA-256 of the items that were played, in order")

@@ -83,6 +83,7 @@ def _row(table: LeaderboardTable, entry: Entry, decoding: Decoding, standing: St
         "lr": entry.lr,
         "recipe": entry.recipe,
         "trained_on": entry.trained_on,
+        "elsewhere": "; ".join(": ".join(filter(None, (one.model, one.note))) for one in entry.elsewhere),
         "source": entry.source,
         "base": entry.base,
         "digest": table.digest,

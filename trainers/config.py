@@ -35,8 +35,8 @@ class TrainerConfig(BaseModel):
     trained_set: str = Field(
         default="full",
         description="what may change: full, layer:3, layers:1,2, layer:3.mlp, layer:3.attn, mid:2, except:3 (all but layer 3), embed, "
-        "head, random:250000@1 (so many parameters of all layers, drawn with seed 1), lora:8 (adapters of rank 8 beside the linear maps of "
-        "all layers), lora:8@layer:3, lora:8@layers:1,2 (docs/trained-sets.md)",
+        "norm (the last), head, several of these as layer:3+norm, random:250000@1 (so many parameters of all layers, drawn with seed 1), "
+        "lora:8 (adapters of rank 8 beside the linear maps of all layers), lora:8@layer:3, lora:8@layers:1,2 (docs/trained-sets.md)",
     )
     seed: int = Field(default=0, ge=0, description="seed of item order and sampling")
     steps: int = Field(default=60, ge=1, description="rollout-and-update rounds")

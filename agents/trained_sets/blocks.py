@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -16,13 +17,39 @@ from ...common.errors import UserError
 from ..decoder import decoder_layers
 from .trained_set import TrainedSet
 
-GRAMMAR = "full, layer:N, layers:N,N,..., layer:N.mlp, layer:N.attn, mid:K, except:N,N,..., embed, head"
+GRAMMAR = "full, layer:N, layers:N,N,..., layer:N.mlp, layer:N.attn, mid:K, except:N,N,..., embed, norm, head, or several of these with +"
+JOIN = "+"
+HALVES = {"mlp": "mlp", "attn": "self_attn"}
+"""The modules of a layer that are sets of their own."""
 SEVERAL = "layers:each, layers:every:N, layers:N-N"
 """How several sets of a layer each are written, which a study trains one after the other."""
 
 
 def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
     """Raises UserError for a layer or part that the model does not have."""
+    parts = [_select(model, part) for part in spec.split(JOIN)]
+    chosen: set[int] = set()
+    first = len(decoder_layers(model))
+    for part in parts:
+        if part is None:
+            return None
+        chosen |= part.parameters
+        first = min(first, part.first_layer)
+    named = dict(model.named_parameters())
+    parameters = {name: parameter for name, parameter in named.items() if id(parameter) in chosen}
+    return TrainedSet(spec, parameters, first, sum(parameter.numel() for parameter in named.values()))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One part of a set."""
+
+    parameters: set[int]
+    """By identity."""
+    first_layer: int
+
+
+def _select(model: PreTrainedModel, spec: str) -> _Block | None:
     layers = decoder_layers(model)
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     decoder = [model.get_decoder(), *([] if head is None else [head])]  # what makes text: a part that reads pictures stays as it is
@@ -38,6 +65,8 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
             raise UserError(f"trained_set {spec!r}: {type(model).__name__} has no head")
         modules = [head]
         first = 0 if embeddings.weight is head.weight else len(layers)  # tied: training the head trains the embeddings
+    elif spec == "norm":
+        modules, first = [_last_norm(model)], len(layers)
     elif match := re.fullmatch(r"mid:(\d{1,9})", spec):
         size = int(match[1])
         if not 1 <= size <= len(layers):
@@ -46,17 +75,14 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
         modules = list(layers[first : first + size])
     elif match := re.fullmatch(r"except:(\d{1,9}(?:,\d{1,9})*)", spec):
         modules, left_out = decoder, [layers[index] for index in indices_of(match[1], spec, len(layers))]
-    elif match := re.fullmatch(r"layers?:(\d{1,9}(?:,\d{1,9})*)(?:\.(mlp|attn))?", spec):
+    elif match := re.fullmatch(rf"layers?:(\d{{1,9}}(?:,\d{{1,9}})*)(?:\.({'|'.join(HALVES)}))?", spec):
         indices = indices_of(match[1], spec, len(layers))
         modules = [layers[index] if match[2] is None else _part(layers[index], match[2]) for index in indices]
         first = min(indices)
     else:
         return None
     kept = {id(parameter) for module in left_out for parameter in module.parameters()}
-    chosen = {id(parameter) for module in modules for parameter in module.parameters()} - kept
-    named = dict(model.named_parameters())
-    parameters = {name: parameter for name, parameter in named.items() if id(parameter) in chosen}
-    return TrainedSet(spec, parameters, first, sum(parameter.numel() for parameter in named.values()))
+    return _Block({id(parameter) for module in modules for parameter in module.parameters()} - kept, first)
 
 
 def several(model: PreTrainedModel, spec: str) -> list[str] | None:
@@ -86,8 +112,18 @@ def indices_of(text: str, spec: str, depth: int) -> list[int]:
     return indices
 
 
+def _last_norm(model: PreTrainedModel) -> nn.Module:
+    """The norm behind the last layer: what of the decoder's own modules is neither its layers nor its embeddings, and comes last."""
+    layers = decoder_layers(model)
+    others = [module for module in model.get_decoder().children() if module is not layers and list(module.parameters(recurse=False))]
+    norms = [module for module in others if "norm" in type(module).__name__.lower()]
+    if not norms:
+        raise UserError(f"trained_set 'norm': {type(model).__name__} has no norm behind its layers")
+    return norms[-1]
+
+
 def _part(layer: nn.Module, part: str) -> nn.Module:
-    name = {"mlp": "mlp", "attn": "self_attn"}[part]
+    name = HALVES[part]
     module = getattr(layer, name, None)
     if module is None:
         raise UserError(f"{type(layer).__name__} has no module {name!r}, so .{part} cannot be trained on this model")

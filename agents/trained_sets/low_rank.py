@@ -1,6 +1,7 @@
 """Low-rank adapters beside the linear maps of decoder layers (Hu et al. 2021, "LoRA", arXiv:2106.09685), through the peft package.
 
-`lora:R` adapts every linear map of every layer, `lora:R@layer:12` or `lora:R@layers:3,4` those of some. A map's weight W becomes
+`lora:R` adapts every linear map of every layer, `lora:R@layer:12` or `lora:R@layers:3,4` those of some, and `lora:R.q_proj,v_proj` the
+maps of these names. A map's weight W becomes
 W + (ALPHA / R) B A: A has R rows and B has R columns, and B begins at zero. A and B are trained, in float32. Experts that a model keeps
 in one tensor get factors each. Routers, norms and biases stay as they are.
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ from .blocks import indices_of
 from .changes import LEFT, RIGHT, added
 from .trained_set import TrainedSet
 
-GRAMMAR = "lora:R, lora:R@layer:N, lora:R@layers:N,N,... (rank R)"
+GRAMMAR = "lora:R, lora:R@layer:N, lora:R@layers:N,N,..., lora:R.MAP,MAP,... with or without layers (rank R)"
 ALPHA = 32
 """With the scale ALPHA / R about the same learning rate is best for ranks of all sizes (Schulman et al. 2025, "LoRA Without Regret",
 https://thinkingmachines.ai/blog/lora/, which takes 32 too)."""
@@ -51,7 +52,12 @@ class AdaptedWeight:
     up: nn.Parameter
     """B: [outputs, R E]."""
 
-    def factors(self, down: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def map(self) -> str:
+        """The last part of its module's name, as q_proj."""
+        return self.owner.rpartition(".")[2]
+
+    def factors(self, down: torch.Tensor, up: torch.Tensor, alpha: float = ALPHA) -> tuple[torch.Tensor, torch.Tensor]:
         """What A and B of these values add to the weight: the product of [..., M, R] and [..., R, N], the scale in the first."""
         *experts, rows, columns = self.weight.shape
         count = math.prod(experts)
@@ -59,7 +65,7 @@ class AdaptedWeight:
         up_EOR = up.unflatten(1, (-1, count)).permute(2, 0, 1)
         rank = down_ERI.shape[1]
         left_EMR, right_ERN = (down_ERI.mT, up_EOR.mT) if self.transposed else (up_EOR, down_ERI)
-        return (left_EMR * (ALPHA / rank)).reshape(*experts, rows, rank), right_ERN.reshape(*experts, rank, columns)
+        return (left_EMR * (alpha / rank)).reshape(*experts, rows, rank), right_ERN.reshape(*experts, rank, columns)
 
 
 @dataclass(frozen=True)
@@ -132,26 +138,36 @@ class _Merged(Mapping[str, torch.Tensor]):
 
 def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
     """Raises UserError for a layer or a rank that the model does not have, and for layers in which there is nothing to adapt."""
-    match = re.fullmatch(r"lora:(\d{1,9})(?:@layers?:(\d{1,9}(?:,\d{1,9})*))?", spec)
+    match = re.fullmatch(r"lora:(\d{1,9})(?:\.(\w+(?:,\w+)*))?(?:@layers?:(\d{1,9}(?:,\d{1,9})*))?", spec)
     if match is None:
         return None
     rank, layers, widest = int(match[1]), decoder_layers(model), model.config.get_text_config().hidden_size
     if not 1 <= rank <= widest:
         raise UserError(f"trained_set {spec!r}: a rank is 1 to {widest}, the hidden size of the model")
-    indices = indices_of(match[2], spec, len(layers)) if match[2] else list(range(len(layers)))
-    chosen = {id(module) for index in indices for module in layers[index].modules()}
-    adapted = tuple(
+    indices = indices_of(match[3], spec, len(layers)) if match[3] else list(range(len(layers)))
+    there = maps(model, indices, rank)
+    if not there:
+        raise UserError(f"trained_set {spec!r}: these layers of {type(model).__name__} have no linear maps that peft could adapt")
+    wanted = match[2].split(",") if match[2] else {one.map for one in there}
+    if unknown := [name for name in wanted if all(name != one.map for one in there)]:
+        names = ", ".join(dict.fromkeys(one.map for one in there))
+        raise UserError(f"trained_set {spec!r}: no map {unknown[0]!r} in these layers; they have {names}")
+    adapted = tuple(one for one in there if one.map in wanted)
+    parameters = {f"{one.name}.{part}": factor for one in adapted for part, factor in (("lora_A", one.down), ("lora_B", one.up))}
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return LowRankSet(spec, parameters, min(indices), total, model=model, rank=rank, adapted=adapted)
+
+
+def maps(model: PreTrainedModel, layers: Iterable[int], rank: int) -> list[AdaptedWeight]:
+    """Every linear map of these layers, with factors that are zero."""
+    chosen = {id(module) for index in layers for module in decoder_layers(model)[index].modules()}
+    return [
         _adapted(module, owner, name, weight, rank)
         for owner, module in model.named_modules()
         if id(module) in chosen
         for name, weight in module.named_parameters(recurse=False)
         if _is_map(module, name, weight)
-    )
-    if not adapted:
-        raise UserError(f"trained_set {spec!r}: these layers of {type(model).__name__} have no linear maps that peft could adapt")
-    parameters = {f"{one.name}.{part}": factor for one in adapted for part, factor in (("lora_A", one.down), ("lora_B", one.up))}
-    total = sum(parameter.numel() for parameter in model.parameters())
-    return LowRankSet(spec, parameters, min(indices), total, model=model, rank=rank, adapted=adapted)
+    ]
 
 
 def _is_map(module: nn.Module, name: str, weight: nn.Parameter) -> bool:

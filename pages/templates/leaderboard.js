@@ -116,7 +116,7 @@ function fromFragment() {
 
 function shown(table) {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = entry => [entry.trained_set, entry.apart, entry.model, entry.algorithm, entry.mark, entry.recipe, entry.source, entry.trained_on].join(" ").toLowerCase();
+  const text = entry => [entry.trained_set, entry.apart, entry.model, entry.algorithm, entry.mark, entry.recipe, entry.source, entry.trained_on, ...entry.elsewhere.map(patch => patch.note)].join(" ").toLowerCase();
   const found = table.entries.filter(entry => standing(entry) && words.every(word => text(entry).includes(word))
     && ["model", "algorithm", "mark"].every(key => !state[key] || entry[key] === state[key]));
   const {value} = columns[state.sort.replace(/^-/, "")], sign = state.sort.startsWith("-") ? -1 : 1;
@@ -145,6 +145,7 @@ function facts(entry) {
     "minus full": tested(at.to_full) || unlike("the full-parameter run", at.full_differs),
     ...Object.fromEntries(statistics.map(({name, label, share}) => [label, told(at.replies?.[name], share)])),
     "learning rate": entry.lr && String(entry.lr), "recipe": entry.recipe, "trained on": entry.trained_on,
+    "trained elsewhere": entry.elsewhere.map(patch => [patch.model, patch.note].filter(Boolean).join(": ")).join("; "),
     "sampled in training": entry.spent && `${metric(Math.round(entry.spent.tokens))} tokens`,
     "processor time": entry.spent && duration(entry.spent.cpu_seconds), "GPU time": entry.spent?.gpu_seconds && duration(entry.spent.gpu_seconds),
     "samples of each item": entry.samples && `${entry.samples} at temperature ${entry.protocol.temperature}, and 1 greedy`,

@@ -19,7 +19,7 @@ from ...envs.environment import Environment
 from ...envs.items import size_text
 from ...evals.protocol import Settings as ProtocolSettings
 from ...evals.protocol import labels
-from ...evals.records import Decoding, Evaluation, Trained
+from ...evals.records import Decoding, Evaluation, Trained, TrainedElsewhere
 from ..pairing import Paired, contribution_of, corrected, minus
 from ..paper import published
 from .marks import Mark
@@ -29,6 +29,8 @@ from .records import Entry, Leaderboard, LeaderboardTable, LeftOut, PairedDiffer
 
 SHOWN = ("temperature", "max_tokens", "prompt", "seed")
 """What an opened entry tells of its protocol besides the keys of its recipe, where all its evaluations agree in it."""
+ELSEWHERE = "trained elsewhere"
+"""What stands in the place of an algorithm that is not known here."""
 DRAWS = 1  # of the bootstrap beside Fieller's set, which the leaderboard does not show
 
 
@@ -171,10 +173,11 @@ def _entry(policy: MeasuredPolicy, apart: str, sampled: Standing | None, greedy:
     one, rows = policy.one, list(policy.by_seed.values())
     parts = [part for row in rows for part in row.parts]
     seen, trained = one.manifest, [row.trained for row in rows if row.trained]
-    known = [patch for patch in seen.trained if patch]
+    elsewhere = [patch for patch in seen.elsewhere if patch]
+    known = [patch for patch in (*seen.trained, *elsewhere) if patch]
     settings = [_shown(part.manifest, part.protocols[Decoding.SAMPLED].settings) for part in parts]
     whole = len(known) == len(seen.patches)
-    first = known[0] if known else None
+    first = next((patch for patch in seen.trained if patch), None)
     return Entry(
         id=hashlib.sha256(one.identity.encode()).hexdigest()[:12],
         mark=min((part.mark for part in parts), key=list(Mark)[::-1].index),
@@ -183,16 +186,17 @@ def _entry(policy: MeasuredPolicy, apart: str, sampled: Standing | None, greedy:
         layers=seen.layers,
         source=seen.source,
         trained_set=printable(seen.policy) + (", rates by layer" if one.has_rates_by_layer else ""),
-        algorithm=first and printable(first.algorithm),
+        algorithm=ELSEWHERE if elsewhere else first and printable(first.algorithm),
         recipe=first and printable(first.recipe),
         lr=first.lr if first and len(known) == 1 else None,
+        elsewhere=[_printable(patch) for patch in elsewhere],
         trained_on=first and printable(first.split),
         seeds=sorted(policy.by_seed) if trained else [],
         runs=len(rows),
         samples=min(row.samples for row in rows),
         interval_over="seeds and items" if len(rows) > 1 else "items",
         parameters=sum(patch.parameters for patch in known) if known and whole else None,
-        total_parameters=first and first.total_parameters,
+        total_parameters=known[0].total_parameters if known else None,
         spent=_spent(trained) if trained else None,
         apart=printable(apart),
         protocol={key: value for key, value in settings[0].items() if all(key in one and one[key] == value for one in settings)},
@@ -201,6 +205,11 @@ def _entry(policy: MeasuredPolicy, apart: str, sampled: Standing | None, greedy:
         sampled=sampled,
         greedy=greedy,
     )
+
+
+def _printable(patch: TrainedElsewhere) -> TrainedElsewhere:
+    texts = ("model", "note", "trained_set")
+    return patch.model_copy(update={name: printable(getattr(patch, name)) for name in texts})
 
 
 def _shown(seen: Evaluation, settings: ProtocolSettings) -> dict[str, JsonValue]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from ...evals.records import Decoding
+from ...evals.records import Decoding, TrainedElsewhere
 from ...evals.replies import ReplyStatistics
 from ...evals.statistics import Difference
 from .marks import Mark
@@ -84,6 +84,10 @@ class Entry(BaseModel):
     runs: int = Field(default=1, description="how many runs the figure is a mean of")
     samples: int | None = Field(default=None, description="samples of each item at the sampling temperature, the fewest of its evaluations")
     interval_over: Literal["items", "seeds and items"] | None = Field(description="null: there is no interval")
+    elsewhere: list[TrainedElsewhere] = Field(
+        default=[],
+        description="what is known of its patches that were made of models trained elsewhere; empty: trained here, or not at all",
+    )
     parameters: int | None = Field(default=None, description="trained parameters; null where not known")
     total_parameters: int | None = None
     spent: TrainingCost | None = Field(default=None, description="in training; null where nothing was trained, or it is not known")

@@ -339,6 +339,7 @@ def _check_protocol(place: str, manifest: Evaluation, recipe: _Recipe, player: P
         "max_tokens": player.config.reply_length,
         "prompt": player.prompt,
         "repeats": policy.repeats,
+        "elsewhere": policy.elsewhere,
     }
     if manifest.layers is not None:  # evaluations of earlier versions do not tell
         expected["layers"] = policy.layers

@@ -47,6 +47,9 @@ def test_every_set_is_the_modules_it_names(family: str):
         "layer:3.attn": (ids(layers[3].get_submodule("self_attn")), 3),
         "except:2,10": (ids(model) - ids(layers[2], layers[10]), 0),
         "embed": (ids(model.get_input_embeddings()), 0),
+        "norm": (ids(model.get_submodule("model.norm")), 12),
+        "layer:3+norm": (ids(layers[3], model.get_submodule("model.norm")), 3),
+        "layers:4,5.mlp+embed": (ids(model.get_input_embeddings(), *(layers[at].get_submodule("mlp") for at in (4, 5))), 0),
         "head": (ids(model.get_submodule("lm_head")), 0 if model.config.tie_word_embeddings else 12),
     }
     for spec, (parameters, first_layer) in expected.items():
