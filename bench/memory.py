@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=2 python bench/memory.py --model DIR [--sets layer:12 full] [--batches 4x250 16x250 16x1000 64x1000]
                                              [--trl PYTHON [--trl-rows 8]] [--limit GIB] [--checkpoint]
+    OMP_NUM_THREADS=2 python bench/memory.py --model DIR --sets layer:12 full --run 2x4x64
 
 A batch ROWSxTOKENS has rows of that many random response tokens, in groups of eight that share a prompt of 60 tokens; every row has an
 advantage. The model computes in bfloat16 on the CPU. Each case is a process of its own, which may hold --limit GiB of data.
@@ -15,6 +16,9 @@ advantage. The model computes in bfloat16 on the CPU. Each case is a process of 
 With --trl the same rows go through TRL's GRPOTrainer (its rollout hands them over; the advantages, the loss and the optimiser's step are
 its own), up to the first batch that does not fit; --trl-rows is its `per_device_train_batch_size`, a whole batch unless given.
 --checkpoint computes activations again in the backward pass, on both sides.
+
+--run PROMPTSxGROUPxTOKENS measures whole runs in place of updates: two steps of `onelayer train` on arithmetic, from loading the model to
+the written patch. GiB is then the peak above what the process held with all modules imported, and `estimated` what `--dry-run` shows.
 """
 
 from __future__ import annotations
@@ -27,8 +31,9 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from math import nan
+from math import nan, prod
 from pathlib import Path
 
 PROMPT, GROUP, WARM = 60, 8, 8
@@ -43,6 +48,7 @@ def main() -> None:
     parser.add_argument("--trl-rows", type=int, help="rows of a forward pass of TRL's")
     parser.add_argument("--limit", type=float, help="GiB of data that a case may hold")
     parser.add_argument("--checkpoint", action="store_true", help="compute activations again in the backward pass")
+    parser.add_argument("--run", metavar="PxGxT", help="prompts x group x tokens of two steps of whole runs")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
@@ -50,14 +56,14 @@ def main() -> None:
             most = int(args.limit * 2**30)
             resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         side, trained_set = args.case
-        print(json.dumps((theirs if side == "TRL" else ours)(args, trained_set)))
+        print(json.dumps((theirs if side == "TRL" else whole_run if args.run else ours)(args, trained_set)))
         return
     print(f"{'case':<14} {'batch':>8} {'tokens':>7} {'GiB':>7} {'estimated':>9} {'of it state':>11} {'seconds':>8}")
     for side, python in [("", sys.executable), *([("TRL", args.trl)] if args.trl else [])]:
         for trained_set in args.sets:
-            for batch in args.batches:
-                rows, tokens = sizes(batch)
-                start = f"{side + ' ' * bool(side) + trained_set:<14} {batch:>8} {rows * tokens:>7}"
+            for batch in [args.run] if args.run else args.batches:
+                tokens = prod(map(int, batch.split("x")))
+                start = f"{side + ' ' * bool(side) + trained_set:<14} {batch:>8} {tokens:>7}"
                 command = [python, *sys.argv, "--case", side, trained_set, "--batches", batch]
                 run = subprocess.run(command, text=True, capture_output=True)
                 if run.returncode:
@@ -146,6 +152,25 @@ def ours(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
     if expected:
         found["estimated"] = (expected.total - expected.weights - expected.keys_and_values) / 2**30
     return {**found, "seconds": seconds}
+
+
+def whole_run(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
+    from onelayer.cli.config import compose
+    from onelayer.cli.plan import plan_training
+    from onelayer.trainers.train import train
+
+    prompts, group, tokens = args.run.split("x")
+    words = [f"model.path={args.model}", "model.dtype=bfloat16", "model.device=cpu", f"agent.max_tokens={tokens}", "trainer.steps=2"]
+    words += [f"trainer.prompts_per_step={prompts}", f"trainer.group_size={group}", f"trainer.trained_set={trained_set}"]
+    words += [f"trainer.checkpoint_layers={str(args.checkpoint).lower()}", "trainer.lr=1e-9", "trainer.skip_zero_rows=false"]
+    config = compose(words)
+    with tempfile.TemporaryDirectory() as directory:
+        peak, started = Peak(), time.perf_counter()
+        train(config, Path(directory, "run"))
+        found = {"peak": peak.above(), "seconds": time.perf_counter() - started}
+    expected = plan_training(config, measure=False).runs[0].estimate
+    assert expected.update and expected.peak
+    return {**found, "estimated": expected.peak / 2**30, "state": expected.update.trained / 2**30}
 
 
 def theirs(args: argparse.Namespace, trained_set: str) -> dict[str, float]:

@@ -51,6 +51,9 @@ class Calibration(BaseModel):
     date: str = Field(description="YYYY-MM-DD")
     versions: dict[str, str]
     measured: list[Measured] = Field(min_length=1)
+    further: dict[str, float | bool | str | None] = Field(
+        default={}, description="what was measured besides, in words; no estimate uses it"
+    )
 
     def seconds(self, found: Estimate, engine: str) -> dict[str, float] | None:
         """Of each phase of a step, at the rate of the measured phase that is most like it; null where one was not measured.
