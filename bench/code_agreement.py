@@ -1,8 +1,10 @@
 """The code grader against evalplus 0.3.1 on canonical solutions and mutants of them, with the same tests and right outputs.
 
     ONELAYER_DATA=... python bench/code_agreement.py --mutants 3 --output agreement.jsonl
+    ONELAYER_DATA=... python bench/code_agreement.py --replies humaneval+=replies.jsonl --output agreement.jsonl
 
-Prints how often the two agree, and every disagreement with both verdicts; docs/code-grading.md explains them.
+With --replies, the solutions are those in the replies of a model, {"task_id": ID, "response": TEXT} a line: what is graded here is
+given to evalplus as it is. Prints how often the two agree, and every disagreement with both verdicts; docs/code-grading.md explains them.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from onelayer.envs.code.extract import extract_code
 from onelayer.envs.code.grader import check
 from onelayer.envs.code.problems import Calls, Problem
 from onelayer.envs.code.reference import reference
@@ -139,18 +142,33 @@ def theirs(task: tuple[str, str, str], patience: float = PATIENCE) -> tuple[bool
     return passed[0], all(passed), time.perf_counter() - started
 
 
+def of_solutions(size: int | None, count: int) -> Iterator[tuple[str, Problem, str, str]]:
+    """Suite, problem, kind and source of canonical solutions and their mutants."""
+    for suite in SUITES:
+        for problem in list(load_problems(CodeConfig(suite=suite), "test")[1].values())[:size]:
+            yield suite, problem, "canonical", problem.solution
+            if reference(problem).total < SLOW:
+                yield from ((suite, problem, kind, source) for kind, source in mutants(problem, count))
+
+
+def of_replies(files: list[str]) -> Iterator[tuple[str, Problem, str, str]]:
+    """The same of the replies of a model; a reply without code is graded as an empty program."""
+    for suite, _, file in (name.partition("=") for name in files):
+        problems = load_problems(CodeConfig(suite=suite), "test")[1]
+        for line in Path(file).read_text().splitlines():
+            row = json.loads(line)
+            problem = problems[row["task_id"]]
+            yield suite, problem, "reply", extract_code(row["response"], problem.entry_point, problem.header, problem.preamble) or ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=3, help="of each solution")
     parser.add_argument("--size", type=int, help="only the first tasks of each suite")
+    parser.add_argument("--replies", metavar="SUITE=FILE", action="append", default=[], help="replies of a model instead; may be repeated")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines: every solution with both verdicts")
     args = parser.parse_args()
-    tasks: list[tuple[str, Problem, str, str]] = []
-    for suite in SUITES:
-        for problem in list(load_problems(CodeConfig(suite=suite), "test")[1].values())[: args.size]:
-            tasks.append((suite, problem, "canonical", problem.solution))
-            if reference(problem).total < SLOW:
-                tasks += [(suite, problem, kind, source) for kind, source in mutants(problem, args.mutants)]
+    tasks = list(of_replies(args.replies) if args.replies else of_solutions(args.size, args.mutants))
     print(f"{len(tasks)} solutions: {dict(Counter(kind for _, _, kind, _ in tasks))}", flush=True)
     started = time.perf_counter()
     with ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -47,6 +47,7 @@ function difference(found) {
   if (!found) return [];
   return [signed(found.difference.difference), small(`${interval([found.difference.low, found.difference.high], signed)}\n${pValue(found.difference.p)}`)];
 }
+const correctedDifference = found => difference({difference: {...found.difference, p: found.p_holm}});
 function share(found) {
   if (!found) return [];
   const figure = found.point === null ? "" : fixed(found.point, 2);
@@ -191,6 +192,22 @@ function overview() {
   byId("policies").tBodies[0].replaceChildren(...sorted.map(([[model, algorithm, set], cells]) => el("tr", {}, el("th", {scope: "row"}, set),
     el("td", {class: "left", "data-label": "algorithm"}, algorithm), el("td", {class: "left", "data-label": "model"}, model), ...measured.map(table =>
       el("td", {"data-label": `${table.domain}: ${table.suite}`}, ...cells.filter(([other]) => other === table).map(([, entry]) => figure(table, entry)))))));
+  algorithms();
+}
+
+// One algorithm against another, for each trained set, on all suites where two were compared.
+function algorithms() {
+  const tables = measured.filter(table => table.algorithms.some(standing)), pairs = new Map();
+  for (const table of tables) for (const one of table.algorithms.filter(standing)) {
+    const key = JSON.stringify([one.trained_set, `${one.algorithm} minus ${one.minus}`, one.model]);
+    pairs.set(key, [...(pairs.get(key) ?? []), [table, standing(one)]]);
+  }
+  byId("algorithms").hidden = !pairs.size;
+  const head = tables.map(table => el("th", {scope: "col"}, table.domain, small(`${table.suite}\n${table.size}`)));
+  byId("pairs").tHead.rows[0].replaceChildren(...["trained set", "algorithms", "model"].map(title => el("th", {scope: "col", class: "left"}, title)), ...head);
+  byId("pairs").tBodies[0].replaceChildren(...[...pairs].map(([key, cells]) => [JSON.parse(key), cells]).map(([[set, pair, model], cells]) => el("tr", {}, el("th", {scope: "row"}, set),
+    el("td", {class: "left", "data-label": "algorithms"}, pair), el("td", {class: "left", "data-label": "model"}, model), ...tables.map(table =>
+      el("td", {"data-label": `${table.domain}: ${table.suite}`}, ...cells.filter(([other]) => other === table).map(([, found]) => el("div", {}, ...correctedDifference(found))))))));
 }
 
 function options(select, values, chosen) {

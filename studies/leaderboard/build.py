@@ -22,6 +22,7 @@ from ...evals.protocol import labels
 from ...evals.records import Decoding, Evaluation, Trained, TrainedElsewhere
 from ..pairing import Paired, contribution_of, corrected, minus
 from ..paper import published
+from .algorithms import algorithm_differences
 from .marks import Mark
 from .measured import MeasuredPolicy, TableRow, averaged, collect, policies_of
 from .published import published_averages, published_tables
@@ -78,6 +79,7 @@ def _table(rows: Sequence[TableRow]) -> LeaderboardTable:
         size=size_text(sum(part.items for part in parts), sum(len(part.skipped) for part in parts)),
         digest=hashlib.sha256("\n".join([average.text, *digests]).encode()).hexdigest() if average else parts[0].digest,
         entries=_by_score(_distinct(entries)),
+        algorithms=algorithm_differences(found),
     )
 
 

@@ -104,6 +104,19 @@ class Entry(BaseModel):
         return self.sampled if decoding is Decoding.SAMPLED else self.greedy
 
 
+class AlgorithmDifference(BaseModel):
+    """What the algorithm makes of a trained set: one policy minus another that was trained alike but for the algorithm."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    trained_set: str
+    algorithm: str
+    minus: str = Field(description="the algorithm of the other policy")
+    sampled: PairedDifference | None = Field(description="p corrected over all pairs of the table; null: not measured in the same way")
+    greedy: PairedDifference | None = Field(description="as sampled")
+
+
 class LeaderboardTable(BaseModel):
     """Everything measured on the same items."""
 
@@ -116,6 +129,7 @@ class LeaderboardTable(BaseModel):
     size: str = Field(default="", description="the number of items, and of those that were skipped, in words")
     digest: str = Field(description="SHA-256 of the items; empty where there are only published figures")
     entries: list[Entry] = Field(description="the best first, by pass@1 sampled, else greedy")
+    algorithms: list[AlgorithmDifference] = Field(default=[], description="algorithms compared with each other; empty: there are no two")
 
 
 class LeftOut(BaseModel):

@@ -99,6 +99,10 @@ def test_the_overview_has_every_policy_on_every_suite_and_leads_to_the_tables(br
                 (low, high), rate = entry[decoding]["interval"], entry[decoding]["pass_rate"]
                 assert f"{rate:.3f} [{low:.3f}, {high:.3f}]" in seen[entry["trained_set"], entry["algorithm"] or ""]
             assert len(seen) == 6
+            (pair,), difference = board["tables"][0]["algorithms"], board["tables"][0]["algorithms"][0][decoding]["difference"]
+            (row,) = page.locator("#pairs tbody tr").all_inner_texts()
+            assert row.startswith(f"{pair['trained_set']}\t{pair['algorithm']} minus {pair['minus']}\t")
+            assert f"{difference['difference']:+.3f}".replace("-", "\u2212") in row
         page.locator("#policies thead a").first.click()
         assert "6 of 6 entries" in page.inner_text("#count") and page.locator("#overview").is_hidden()
         page.goto("about:blank")

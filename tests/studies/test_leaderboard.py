@@ -66,6 +66,24 @@ def test_every_figure_is_that_of_the_statistics_on_the_same_items(runs: Path, gr
     assert first and first.to_full is None and first.contribution is None
 
 
+def test_algorithms_are_compared_where_nothing_else_differs(runs: Path, tmp_path: Path) -> None:
+    (found,) = measured(runs).algorithms
+    assert (found.trained_set, found.algorithm, found.minus) == ("layer:3", "grpo", "gigpo")
+    for greedy in (False, True):
+        one = found.greedy if greedy else found.sampled
+        assert (
+            one and one.seeds == 1 and one.difference == paired_difference(rates(runs, "layer-3-0", greedy), rates(runs, "gigpo", greedy))
+        )
+    for at, config in enumerate(
+        ({}, {"algorithm": "rloo"}, {"algorithm": "dr_grpo", "steps": 7}, {"algorithm": "rloo", "trained_set": "full"})
+    ):
+        make_run(tmp_path / str(at), 0.4, config=config, trained_set=config.pop("trained_set", "layer:3"))
+    make_run(tmp_path / "turns", 0.4, config={"algorithm": "gigpo"}, env={"max_turns": 2})
+    assert [(one.algorithm, one.minus) for one in measured(tmp_path).algorithms] == [("rloo", "grpo")]
+    make_run(tmp_path / "rate", 0.4, config={"algorithm": "rloo", "lr": 1e-5})
+    assert measured(tmp_path).algorithms == []  # no telling which of the two
+
+
 def test_what_can_not_be_compared_is_not(runs: Path) -> None:
     """Another algorithm has no full-parameter run, and who has no base's weights is no base and has none."""
     table = measured(runs)
