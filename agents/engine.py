@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,11 +16,15 @@ from transformers.cache_utils import Cache
 
 from ..common.errors import UserError
 from .config import AgentConfig
+from .decoder import decoder_layers
 from .drawing import sample, uniform
 from .ends import Ends, ends_of
+from .layer_inputs import LayerInputs, recorded
 from .length import context_of
 from .policy import Base
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
+
+Output = TypeVar("Output")
 
 KEPT_BYTES = 256 * 2**20
 """A cache up to this size is kept from call to call, since fresh memory costs a page fault for every 4 KiB; a larger one is given back."""
@@ -66,6 +70,8 @@ class Request:
     session: str | None = None
     """A conversation whose keys and values the engine keeps from turn to turn, until `end_session`; a request of it whose prompt
     begins with what the session has seen is computed from there on."""
+    inputs_of: int | None = None
+    """A decoder layer whose input is asked for too, the same in all requests of a call. An engine may leave it out."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Completion:
     """How many tokens there were, from an engine that does not return them; None with `UNKNOWN`: not known."""
     error: str | None = None
     """Why there is no reply, and none will come: the episode is lost."""
+    inputs: LayerInputs | None = field(default=None, repr=False, compare=False)
+    """What entered the layer that was asked for."""
 
 
 class Engine(Protocol):
@@ -113,7 +121,8 @@ class TransformersEngine:
 
     At most `max_batch` rows decode together, and no more than have room in `kv_cache_gib` (one row always does). Each prompt is computed
     once for all its requests; a row that has ended leaves the batch, and a waiting request takes its place. As much memory again may hold
-    conversations that go on; where they need more, those that waited longest are forgotten, and computed again when they go on.
+    conversations that go on; where they need more, those that waited longest are forgotten, and computed again when they go on. As much
+    again may hold the layer inputs that are asked for between two changes of the weights; later completions come without.
     """
 
     returns_tokens = True
@@ -124,6 +133,7 @@ class TransformersEngine:
         self.ends = ends if isinstance(ends, Ends) else Ends(ends)
         self.context = context_of(model)
         self.sessions: dict[str, Kept] = {}
+        self._inputs = _InputMemory(self.kv_bytes)
 
     @cached_property
     def _column_bytes(self) -> int:
@@ -141,7 +151,8 @@ class TransformersEngine:
         slots = max(1, min(self.max_batch, len(waiting), self.kv_bytes // (width * self._column_bytes)))
         if self._cache is None or self._cache.slots < slots or self._cache.width < width:
             self._cache = _SlotCache(slots, width)
-        rows = _Rows(self.model, self._cache, slots, max_tokens)
+        self._inputs.layer = waiting[0][1].inputs_of
+        rows = _Rows(self.model, self._cache, slots, max_tokens, self._inputs)
         uses = Counter(tuple(request.prompt_ids) for _, request in waiting)
         while waiting or rows.count:
             free = slots - rows.count
@@ -167,6 +178,7 @@ class TransformersEngine:
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """What is kept of conversations was computed with the old weights; the model itself is the base's, and has the new ones."""
         self.sessions.clear()
+        self._inputs = _InputMemory(self.kv_bytes)
 
 
 def in_model(base: Base, config: AgentConfig) -> TransformersEngine:
@@ -183,11 +195,30 @@ def check_tokens(prompts: Sequence[Sequence[int]], model: PreTrainedModel) -> No
         raise UserError(f"model.path: the tokenizer gives token {highest}, and the model knows {known}; take the model's own tokenizer")
 
 
+@dataclass
+class _InputMemory:
+    """Memory for what enters a layer, until the weights change."""
+
+    left: int
+    """Bytes."""
+    layer: int | None = None
+    """The layer that is asked for; None: none is."""
+
+    def keep(self, hidden_TH: torch.Tensor) -> torch.Tensor | None:
+        """A copy in the host's memory, while there is some."""
+        if hidden_TH.nbytes > self.left:
+            return None
+        self.left -= hidden_TH.nbytes
+        return hidden_TH.to("cpu", copy=True)
+
+
 class _Rows:
     """The rows being decoded: rows `0 .. count` of every tensor, dense, since the last one moves into a gap."""
 
-    def __init__(self, model: PreTrainedModel, cache: _SlotCache, slots: int, max_tokens: int):
+    def __init__(self, model: PreTrainedModel, cache: _SlotCache, slots: int, max_tokens: int, input_memory: _InputMemory):
         self.model, self.cache, self.count = model, cache, 0
+        self.input_memory, self.prompt_inputs = input_memory, dict[tuple[int, ...], torch.Tensor | None]()
+        self.layer = None if input_memory.layer is None else decoder_layers(model)[input_memory.layer]
         self.encoded: dict[tuple[int, ...], tuple[Prompts, int]] = {}
         self.prompts: dict[int, tuple[int, ...]] = {}
 
@@ -200,7 +231,11 @@ class _Rows:
         self.start, self.end = column(torch.long), column(torch.long)  # first column of the prompt, column of `last`
         self.last, self.length = column(torch.long), column(torch.long)  # token to feed next, tokens sampled so far
         self.tokens, self.logprobs = column(torch.long, max_tokens), column(torch.float32, max_tokens)
+        self.inputs = torch.zeros(
+            slots, max_tokens, model.config.get_text_config().hidden_size if self.layer else 0, dtype=model.dtype, device=model.device
+        )  # what entered the layer that is asked for, of each token that was fed
         self.columns = (self.index, self.temperature, self.limit, self.top_p, self.top_k, self.start, self.end, self.last, self.length)
+        self.wide = (self.tokens, self.logprobs, self.inputs)
 
     def admit(self, admitted: list[tuple[int, Request]], uses: Counter[tuple[int, ...]], sessions: dict[str, Kept]) -> None:
         """Give each request a row whose slot holds its prompt; `uses` counts the requests still to come of each prompt."""
@@ -209,9 +244,9 @@ class _Rows:
             kept = {key: sessions[r.session] for key, (_, r) in zip(keys, admitted, strict=True) if r.session in sessions}
             begun = [key for key in new if key in kept and kept[key].begins(key)]
             for part in _chunks(begun):
-                self._encoded(part, extend_prompts(self.model, part, [kept[key] for key in part]))
+                self._encode(part, lambda part=part: extend_prompts(self.model, part, [kept[key] for key in part]), kept)
             for part in _chunks([key for key in new if key not in begun]):
-                self._encoded(part, encode_prompts(self.model, part))
+                self._encode(part, lambda part=part: encode_prompts(self.model, part), {})
         first, self.count = self.count, self.count + len(admitted)
         for prompts in {id(self.encoded[key][0]): self.encoded[key][0] for key in keys}.values():
             chosen = [(first + at, self.encoded[key][1]) for at, key in enumerate(keys) if self.encoded[key][0] is prompts]
@@ -235,8 +270,22 @@ class _Rows:
         uses.subtract(keys)
         self.encoded = {key: place for key, place in self.encoded.items() if uses[key]}
 
-    def _encoded(self, keys: list[tuple[int, ...]], prompts: Prompts) -> None:
+    def _encode(self, keys: list[tuple[int, ...]], forward: Callable[[], Prompts], kept: Mapping[tuple[int, ...], Kept]) -> None:
+        prompts, entered_PTH = self._entering(forward)
         self.encoded |= {key: (prompts, row) for row, key in enumerate(keys)}
+        if entered_PTH is None:
+            return
+        for key, entered_TH in zip(keys, entered_PTH, strict=True):
+            new = len(key) - 1 - (len(kept[key].ids) if key in kept else 0)
+            self.prompt_inputs[key] = self.input_memory.keep(entered_TH[len(entered_TH) - new :])
+
+    def _entering(self, forward: Callable[[], Output]) -> tuple[Output, torch.Tensor | None]:
+        """What a pass returns, and what entered the layer in it, where that is asked for."""
+        if self.layer is None:
+            return forward(), None
+        entered: list[torch.Tensor] = []
+        with recorded(self.layer, entered):
+            return forward(), entered[0]
 
     def step(self) -> None:
         """Feed every row's last token and sample its next one."""
@@ -245,13 +294,11 @@ class _Rows:
         columns = self.cache.advance(end_B)
         column_K = torch.arange(columns, device=end_B.device)
         visible_BK = (column_K >= self.start[live, None]) & (column_K <= end_B[:, None])
-        hidden_BRH = decoder_forward(
-            self.model,
-            self.last[live, None],
-            position_B[:, None],
-            visible_BK[:, None],
-            column_K - self.start[live, None],
-            self.cache,
+        key_position_BK = column_K - self.start[live, None]
+        hidden_BRH, entered_BRH = self._entering(
+            lambda: decoder_forward(
+                self.model, self.last[live, None], position_B[:, None], visible_BK[:, None], key_position_BK, self.cache
+            )
         )
         logits_BV = head_logits(self.model, hidden_BRH[:, 0])
         uniform_B = uniform(self.seed[live], self.length[live].numpy(force=True))
@@ -260,6 +307,8 @@ class _Rows:
         rows_B = torch.arange(self.count, device=end_B.device)
         self.tokens[rows_B, self.length[live]] = token_B
         self.logprobs[rows_B, self.length[live]] = logprob_B
+        if entered_BRH is not None:
+            self.inputs[rows_B, self.length[live]] = entered_BRH[:, 0]
         self.last[live] = token_B
         self.length[live] += 1
         self.end[live] += 1
@@ -293,17 +342,30 @@ class _Rows:
                 "the model's probabilities are not finite (NaN or infinity): its weights, or a patch, are too large for its format; "
                 "train again with a lower trainer.lr, or name another patch"
             )
+        inputs = [self._inputs_of(row, index, length) for row, index, length in zip(done.tolist(), indices, lengths, strict=True)]
         self.count -= len(done)
         gaps = done[done < self.count]
         movers = (~done_B[self.count :]).nonzero().flatten() + self.count
-        for column in (*self.columns, self.tokens, self.logprobs):
+        for column in (*self.columns, *self.wide):
             column[gaps] = column[movers]
         self.seed[gaps.numpy(force=True)] = self.seed[movers.numpy(force=True)]
         self.cache.move(movers, gaps)
         return [
-            Completion(index, tokens[row][:length], logprobs[row][:length], FinishReason.STOP if stopped[row] else FinishReason.LENGTH)
+            Completion(
+                index,
+                tokens[row][:length],
+                logprobs[row][:length],
+                FinishReason.STOP if stopped[row] else FinishReason.LENGTH,
+                inputs=inputs[row],
+            )
             for row, (index, length) in enumerate(zip(indices, lengths, strict=True))
         ]
+
+    def _inputs_of(self, row: int, index: int, length: int) -> LayerInputs | None:
+        prompt_TH = self.prompt_inputs.get(self.prompts[index])
+        if prompt_TH is None or (reply_RH := self.input_memory.keep(self.inputs[row, :length])) is None:
+            return None
+        return LayerInputs(prompt_TH, (reply_RH,))
 
 
 def _chunks(prompts: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:

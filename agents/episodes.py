@@ -16,6 +16,7 @@ from ..envs.pool_env import ACTION_ERROR, InfrastructureError, PoolEnv, Turn
 from .agent import Agent, Player
 from .dialogue import Dialogue, played
 from .engine import Completion, FinishReason, Request, Sampling
+from .layer_inputs import LayerInputs
 from .length import UNLIMITED
 from .verdicts import CORRECT, ERROR, OVERLONG, WRONG
 
@@ -57,6 +58,8 @@ class Step:
     """What the environment said, which this step answers."""
     counted: int | None = None
     """How many tokens the reply has, where the engine returns none."""
+    inputs: LayerInputs | None = field(default=None, repr=False, compare=False)
+    """What entered the decoder layer that was asked for, where the engine hands it over."""
 
     @property
     def tokens(self) -> int | None:
@@ -148,8 +151,9 @@ class _Seat:
     said: tuple[str, str] = ("", "")
     """The reply as text, and the action in it."""
 
-    def request(self, sampling: Sampling) -> Request:
-        return Request(self.prompt_ids, derive_seed(self.episode.play.seed, len(self.episode.steps)), sampling, self.dialogue.session)
+    def request(self, sampling: Sampling, inputs_of: int | None) -> Request:
+        seed = derive_seed(self.episode.play.seed, len(self.episode.steps))
+        return Request(self.prompt_ids, seed, sampling, self.dialogue.session, inputs_of)
 
     def take(self, future: Future[Turn]) -> bool:
         """Note what the environment has answered; returns whether the episode goes on."""
@@ -160,7 +164,7 @@ class _Seat:
             self.episode.error = str(error)
         if reply := self.reply:
             cut = None if reply.finish is FinishReason.UNKNOWN else reply.finish is FinishReason.LENGTH
-            heard = (self.anchor, self.observation, reply.counted)
+            heard = (self.anchor, self.observation, reply.counted, reply.inputs)
             response, action = self.said
             said = (response, played(action, turn.info))
             step = Step(self.prompt_ids, reply.token_ids, reply.logprobs, *said, turn.reward, cut, turn.info, *heard)
@@ -195,10 +199,11 @@ def assert_prompts_fit(agent: Player, pool: Pool, split: Split) -> None:
     raise UserError(f"{split.name}: every prompt that was tried ({len(items)}) is longer than {agent.prompt_limit}")
 
 
-def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling) -> Iterator[Episode]:
+def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling, inputs_of: int | None = None) -> Iterator[Episode]:
     """Play all episodes together, turn by turn; yields each as it ends.
 
     An environment steps as soon as its action is there, while the engine still decodes the actions of others.
+    inputs_of: a decoder layer whose input the engine is asked for with each step.
     """
     seats = [_Seat(Episode(index, wanted), pool.env(), agent.begin(wanted.item, wanted.seed)) for index, wanted in enumerate(plays)]
     waiting: dict[Future[Turn], _Seat] = {}
@@ -231,7 +236,7 @@ def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling) -
         while ready:
             # In the order of the plays, so that what decodes together does not depend on which environment was faster.
             turn, ready = sorted(ready, key=lambda seat: seat.episode.index), []
-            for reply in agent.engine.generate([seat.request(sampling) for seat in turn]):
+            for reply in agent.engine.generate([seat.request(sampling, inputs_of) for seat in turn]):
                 seat = turn[reply.index]
                 if reply.error:
                     seat.episode.error = reply.error

@@ -55,11 +55,13 @@ def tokens_forwarded(episodes: Iterable[Episode]) -> int:
     return count
 
 
-def training_flops(tokens: int, parameters: int, above: int, trained: int, epochs: int, reference: bool) -> float:
+def training_flops(tokens: int, parameters: int, above: int, trained: int, epochs: int, reference: bool, handed_over: int = 0) -> float:
     """Estimated FLOPs of learning from `tokens`, their contexts included.
 
     parameters: those that a token is multiplied with; above: those from the lowest trained layer on; trained: of the trained set. What is
-    below is computed once for all epochs and for the reference policy, which runs through the rest once an epoch.
+    below is computed once for all epochs and for the reference policy, which runs through the rest once an epoch. handed_over: of the
+    tokens, those of which the rollout has handed over what is below.
     """
     passes = epochs * (2 if reference else 1)
-    return float(tokens) * (2 * (parameters - above) + 2 * above * passes + 2 * epochs * (above + trained))
+    below = 2.0 * (tokens - handed_over) * (parameters - above)
+    return below + float(tokens) * (2 * above * passes + 2 * epochs * (above + trained))

@@ -74,10 +74,14 @@ class Prompts:
     cache: PrefixCache = field(repr=False)
 
 
+def width_of(prompts: Sequence[Sequence[int]]) -> int:
+    """Columns that prompts are encoded in together."""
+    return max(1, *(len(prompt) - 1 for prompt in prompts))
+
+
 def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prompts:
     """One pass of the decoder over all tokens but the last of each prompt."""
-    device = model.device
-    width = max(1, *(len(prompt) - 1 for prompt in prompts))
+    device, width = model.device, width_of(prompts)
     ids_PT = torch.zeros(len(prompts), width, dtype=torch.long)
     for row, prompt in enumerate(prompts):
         if len(prompt) > 1:
@@ -136,12 +140,12 @@ def extend_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], kep
     new_P, past = length_P - held, int(held.max())
     width, total = max(1, int(new_P.max())), int(length_P.max())
     before = PrefixCache()
-    for layer, states_HTD in kept[0].keys.items():
-        heads, _, size = states_HTD.shape
-        before.keys[layer], before.values[layer] = (states_HTD.new_zeros(len(kept), heads, past, size) for _ in range(2))
-        for row, one in enumerate(kept):
-            before.keys[layer][row, :, past - len(one.ids) :] = one.keys[layer]
-            before.values[layer][row, :, past - len(one.ids) :] = one.values[layer]
+    for mine, theirs in ((before.keys, [one.keys for one in kept]), (before.values, [one.values for one in kept])):
+        for layer, states_HTD in theirs[0].items():
+            heads, _, size = states_HTD.shape  # values may be of another size than keys
+            mine[layer] = states_HTD.new_zeros(len(kept), heads, past, size)
+            for row, held_of in enumerate(theirs):
+                mine[layer][row, :, past - held_of[layer].shape[1] :] = held_of[layer]
     ids_PT = torch.zeros(len(prompts), width, dtype=torch.long)
     for row, (prompt, one) in enumerate(zip(prompts, kept, strict=True)):
         fresh = prompt[len(one.ids) : -1]

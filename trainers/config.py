@@ -85,6 +85,12 @@ class TrainerConfig(BaseModel):
         description="keep one hidden state a token of each layer that carries gradients, and compute the rest again in the backward pass: "
         "less memory, about a third more time",
     )
+    hand_over: bool = Field(
+        default=True,
+        description="start the update at the lowest trained layer with what entered it in the rollout; where that layer is not the first, "
+        "and the trainer's own model made the tokens (agent.engine=transformers). One hidden state a token is kept, in all at most "
+        "agent.kv_cache_gib; other rows are computed from the first layer on",
+    )
     skip_zero_rows: bool = Field(default=True, description="leave out rows that have no advantage and no KL term; the gradient is the same")
     checkpoint_every: int = Field(default=10, ge=1, description="steps between checkpoints")
     keep_episodes: bool = Field(
@@ -214,6 +220,7 @@ class Config(BaseModel):
 
 WITHOUT_BEARING = ("name", "pool.", "eval.", "study.", "model.device", "agent.max_batch", "trainer.seed", "trainer.checkpoint_every")
 WITHOUT_BEARING += ("trainer.tensorboard", "trainer.keep_episodes", "trainer.tokens_per_forward", "trainer.skip_zero_rows")
+WITHOUT_BEARING += ("trainer.hand_over",)
 """Keys of a recipe that have no bearing on what is learned: where a run computes, in which portions, how it is named and measured."""
 
 

@@ -125,13 +125,15 @@ def estimate(config: Config, shape: PreTrainedConfig, first_prompt: int, turns: 
         reference = sum(weight.nbytes for weight in trained.parameters.values()) if settings.kl_coef else 0
         places = sum(8 * len(chosen) for chosen in trained.places.values())
         with without_values:
-            phases = _Phases(config, model, of_one, _bytes(base), _bytes(held) + moments + reference + places)
+            hands_over = learner.inputs_of is not None and engine_row(config.agent.engine) == "transformers"
+            phases = _Phases(config, model, of_one, _bytes(base), _bytes(held) + moments + reference + places, hands_over)
             try:
                 rollout, update = phases.rollout([*base, *held]), phases.update([*base, *held], learner)
             except RuntimeError:  # shapes that depend on values, or a kernel that takes another numeric format
                 rollout = update = None
         parameters, above, tokens = multiplied(model), multiplied(model, trained.first_layer), phases.episodes * of_one.total
-    learned = training_flops(tokens, parameters, above, trained.count, settings.epochs, settings.kl_coef > 0)
+    handed_over = tokens if hands_over else 0
+    learned = training_flops(tokens, parameters, above, trained.count, settings.epochs, settings.kl_coef > 0, handed_over)
     return Estimate(
         trained_set=trained.spec,
         parameters=trained.total,
@@ -151,7 +153,8 @@ def estimate(config: Config, shape: PreTrainedConfig, first_prompt: int, turns: 
 class _Phases:
     """The two phases of a step that hold memory: what each has at most."""
 
-    def __init__(self, config: Config, model: PreTrainedModel, of_one: Lengths, weights: int, state: int):
+    def __init__(self, config: Config, model: PreTrainedModel, of_one: Lengths, weights: int, state: int, hands_over: bool):
+        """hands_over: the update starts with what the rollout has kept."""
         self.config, self.model, self.of_one, self.weights, self.state = config, model, of_one, weights, state
         self.episodes = config.trainer.prompts_per_step * config.trainer.group_size
         self.vocabulary = model.config.get_text_config().vocab_size
@@ -162,6 +165,10 @@ class _Phases:
         self.engine = engine_row(agent.engine)
         self.cache = {"vllm": limit, SERVER: 0}.get(self.engine or "", self.slots * width * column + conversations)
         self.copy = _bytes([*model.parameters(), *model.buffers()]) if self.engine == "vllm" else 0
+        self.state_bytes = model.config.get_text_config().hidden_size * model.dtype.itemsize  # of one hidden state
+        played = self.episodes * (1 + config.trainer.dynamic_sampling)
+        self.handed_over = min(limit, played * of_one.total * self.state_bytes) if hands_over else 0
+        self.decoding = self.slots * max(of_one.replies) * self.state_bytes if hands_over else 0
 
     def rollout(self, there: list[torch.Tensor]) -> Memory:
         """The engine's: prompts are encoded, and then a token a row is drawn at a time. What vLLM computes with is in none of the parts."""
@@ -172,21 +179,22 @@ class _Phases:
             encode_prompts(self.model, [[0] * longest] * max(1, min(self.config.trainer.prompts_per_step, ENCODED_TOKENS // longest)))
         logits = self.slots * self.vocabulary
         drawn = logits * self.model.dtype.itemsize + min(logits, SAMPLED_LOGITS) * DRAWN_BYTES
-        return self._memory(ledger.peak_other, drawn, self.cache)
+        return self._memory(ledger.peak_other + self.handed_over + self.decoding, drawn, self.cache)
 
     def update(self, there: list[torch.Tensor], learner: Learner) -> Memory:
         """The learner's, on a pack that is as full as one can be."""
         settings = self.config.trainer
         with Ledger(there, self.vocabulary) as ledger:
             learner.backward(fullest(learner, self.of_one, settings), Totals())
-        kept = self.constants(learner.tokens_per_forward) if settings.several_passes and learner.trained.first_layer > 0 else 0
+        reused = settings.several_passes and learner.trained.first_layer > 0
+        kept = self.handed_over or (self.constants(learner.tokens_per_forward) if reused else 0)
         stays = self.engine == "vllm" or self.cache <= KEPT_BYTES
         return self._memory(ledger.peak_other + kept, ledger.peak_head, self.cache if stays else 0)
 
     def constants(self, tokens: int) -> int:
         """Bytes of the inputs of the lowest trained layer that are kept: of a pack, from the reference's pass to the gradient's; of the
         whole batch, where a pass over all packs for the policy before the update comes first. tokens: of a pass."""
-        settings, size = self.config.trainer, self.model.config.get_text_config().hidden_size * self.model.dtype.itemsize
+        settings, size = self.config.trainer, self.state_bytes
         prompt, reply = self.of_one.longest
         packed = prompts_of_pack(prompt, settings, tokens) * (prompt + settings.group_size * reply)
         whole = self.episodes * self.of_one.total

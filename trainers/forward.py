@@ -2,7 +2,8 @@
 
 Three savings, none of which changes a gradient: a prompt is encoded once for all responses to it (gradients of all flow
 through its keys and values); responses of similar length share a pass; and the layers below the trained ones, whose output
-is a constant of the batch, run once however many passes follow (epochs, the reference).
+is a constant of the batch, run once however many passes follow (epochs, the reference), or not at all where the rollout has
+handed over what they gave.
 
 Memory is bounded in tokens: a pass holds the activations of its pack's prompts and of one bucket of responses, whose backward pass ends
 before the next bucket begins.
@@ -23,7 +24,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from ..agents.decoder import decoder_layers
-from ..agents.prefix import PrefixCache, continue_prompts, encode_prompts
+from ..agents.layer_inputs import padded, recorded
+from ..agents.prefix import PrefixCache, continue_prompts, encode_prompts, width_of
 from .rows import TrainingRow
 
 Output = TypeVar("Output")
@@ -61,6 +63,19 @@ class Pack:
     buckets: list[Bucket]
     constants: list[torch.Tensor] = field(default_factory=list)
     """Inputs of the lowest trained layer, one a pass (the prompts', then each bucket's), once they are known."""
+    handed_over: list[list[Sequence[torch.Tensor]]] = field(default_factory=list)
+    """The same as the rollout handed them over: for each pass the rows, not yet padded. Empty where a row has none."""
+    tokens: int = 0
+    """Of all rows, each with its prompt."""
+
+    @property
+    def widths(self) -> list[int]:
+        """Columns of each pass."""
+        return [width_of(self.prompts), *(bucket.input_BR.shape[1] for bucket in self.buckets)]
+
+    def forget_inputs(self) -> None:
+        self.constants.clear()
+        self.handed_over.clear()
 
 
 def default_tokens(model: PreTrainedModel) -> int:
@@ -106,7 +121,14 @@ def _pack(rows: Sequence[TrainingRow], tokens_per_pass: int, device: torch.devic
             buckets[-1].append(row)
         else:
             buckets.append([row])
-    return Pack(list(prompts), [_bucket(members, prompts, device) for members in buckets])
+    inputs = {tuple(row.prompt_ids): row.inputs for row in rows if row.inputs}
+    handed_over = [[row.inputs.rest_RH for row in members if row.inputs] for members in buckets]
+    if list(map(len, handed_over)) == list(map(len, buckets)):
+        handed_over = [[(inputs[prompt].prompt_TH,) for prompt in prompts], *handed_over]
+    else:
+        handed_over = []
+    tokens = sum(len(row.prompt_ids) + len(row.token_ids) for row in rows)
+    return Pack(list(prompts), [_bucket(members, prompts, device) for members in buckets], handed_over=handed_over, tokens=tokens)
 
 
 def _bucket(rows: Sequence[TrainingRow], prompts: dict[tuple[int, ...], int], device: torch.device) -> Bucket:
@@ -138,19 +160,25 @@ def hidden_states(
     The caller runs a bucket's backward pass before it asks for the next one. What all buckets together ask of the prompts flows through
     the prompts' own pass after the last of them.
 
-    reuse: keep in the pack what enters `first_layer`; later calls start there. recompute: keep one hidden state a layer and token of the
-    layers that carry gradients, and compute the rest again in the backward pass.
+    What the rollout has handed over of `first_layer` is where every call starts. reuse: where there is none, keep in the pack what enters
+    that layer; later calls start there. recompute: keep one hidden state a layer and token of the layers that carry gradients, and compute
+    the rest again in the backward pass.
     """
     layers = decoder_layers(model)
     reuse = reuse and 0 < first_layer < len(layers)
-    known = pack.constants if reuse and pack.constants else None
+    known = reuse and bool(pack.constants)
+
+    def start(index: int) -> AbstractContextManager[None]:
+        if pack.handed_over:
+            hidden_BRH = padded(pack.handed_over[index], pack.widths[index], model.device, left=index == 0)
+            return _resume(layers, first_layer, hidden_BRH)
+        if known:
+            return _resume(layers, first_layer, pack.constants[index])
+        return recorded(layers[first_layer], pack.constants) if reuse else nullcontext()
 
     def run(index: int, forward: Callable[[], Output]) -> Output:
-        with _recomputed(layers[first_layer:]) if recompute and torch.is_grad_enabled() else nullcontext():
-            if not reuse:
-                return forward()
-            with _resume(layers, first_layer, known[index]) if known else _record(layers[first_layer], pack.constants):
-                return forward()
+        with _recomputed(layers[first_layer:]) if recompute and torch.is_grad_enabled() else nullcontext(), start(index):
+            return forward()
 
     prompts = run(0, lambda: encode_prompts(model, pack.prompts))
     cut = _cut(prompts.cache)
@@ -172,15 +200,6 @@ def _cut(cache: PrefixCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
                 held[layer] = states.detach().requires_grad_()
                 pairs.append((states, held[layer]))
     return pairs
-
-
-@contextmanager
-def _record(layer: nn.Module, inputs: list[torch.Tensor]) -> Iterator[None]:
-    handle = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from ..agents.decoder import decoder_layers
 from ..agents.length import with_length
 from ..agents.trained_sets import TrainedSet
 from ..common.errors import UserError
@@ -40,6 +41,9 @@ class Learner:
         # The reference policy differs from the policy in the trained set alone: that is all of it that is kept.
         self.reference = {name: p.detach().clone() for name, p in trained.parameters.items()} if self.settings.kl_coef else {}
         self.optimizer = MasterAdamW(trained, self.model, self.settings)
+        inside = 0 < trained.first_layer < len(decoder_layers(model))
+        self.inputs_of = trained.first_layer if self.settings.hand_over and inside else None
+        """The layer whose input an update can take from the rollout."""
         self.tokens_per_forward = self.settings.tokens_per_forward or default_tokens(self.model)
         self.skipped = 0
 
@@ -53,6 +57,7 @@ class Learner:
         parts = minibatches(rows, settings, self.max_tokens, derive_seed(settings.seed, self.step, "minibatches"))
         kept = [[row for row in part if row.has_signal or settings.kl_coef or not settings.skip_zero_rows] for part in parts]
         prepared = [packs(part, self.tokens_per_forward, self.model.device) for part in kept]
+        handed_over = sum(pack.tokens for part in prepared for pack in part if pack.handed_over)
         totals, norms = Totals(), []
         if settings.epochs * len(parts) > 1:
             for pack in (pack for part in prepared for pack in part):
@@ -62,7 +67,7 @@ class Learner:
                 for pack in part:
                     self.backward(pack, totals)
                     if epoch + 1 == settings.epochs:
-                        pack.constants.clear()
+                        pack.forget_inputs()
                 norms.append(self.optimizer.step())
         self.step += 1
         finite = [norm for norm in norms if math.isfinite(norm)]
@@ -77,7 +82,7 @@ class Learner:
             | totals.means()
             | {"grad_norm": float(np.mean(finite)) if finite else None, "skipped_updates": len(norms) - len(finite)}
             | {"rows_updated": sum(len(part) for part in kept)}
-            | {"tokens_updated": sum(len(row.prompt_ids) + len(row.token_ids) for part in kept for row in part)}
+            | {"tokens_updated": sum(pack.tokens for part in prepared for pack in part), "tokens_handed_over": handed_over}
         )
 
     def backward(self, pack: Pack, totals: Totals) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..agents.episodes import Episode, Step
+from ..agents.layer_inputs import LayerInputs
 from .algorithms.algorithm import Batch
 from .config import TrainerConfig
 
@@ -37,6 +38,8 @@ class TrainingRow:
     """The first of its steps."""
     weights: list[float] = field(default_factory=list)
     """What each token's loss is multiplied with; the batch's loss is the plain sum."""
+    inputs: LayerInputs | None = field(default=None, repr=False, compare=False)
+    """What entered the lowest trained layer in the rollout, of all tokens but the last; None: it was not handed over."""
 
     @property
     def has_signal(self) -> bool:
@@ -62,7 +65,9 @@ def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], settings
         if more is None:
             play = episode.play
             rows.append(TrainingRow(step.prompt_ids, [], [], [], [], [], play.item, play.group, episode.index, number))
-            more = []
+            more, inputs = [], _whole(step)
+        else:
+            inputs = rows[-1].inputs and step.inputs and rows[-1].inputs.then(step.inputs, len(more))
         row, before, count = rows[-1], len(more), len(step.token_ids)
         rows[-1] = replace(
             row,
@@ -71,6 +76,7 @@ def make_rows(episodes: Sequence[Episode], advantages: Sequence[float], settings
             logprobs=[*row.logprobs, *[0.0] * before, *step.logprobs],
             advantages=[*row.advantages, *[0.0] * before, *[advantage] * count],
             truncated=[*row.truncated, *[False] * before, *[step.truncated] * count],
+            inputs=inputs,
         )
     return weighted(rows, settings, max_tokens)
 
@@ -81,6 +87,11 @@ def _continued(row: TrainingRow, step: Step) -> list[int] | None:
     if len(step.prompt_ids) <= seen or step.prompt_ids[:seen] != [*row.prompt_ids, *row.token_ids]:
         return None
     return step.prompt_ids[seen:]
+
+
+def _whole(step: Step) -> LayerInputs | None:
+    """What the step hands over, where that is of its whole prompt."""
+    return step.inputs if step.inputs and len(step.inputs.prompt_TH) == len(step.prompt_ids) - 1 else None
 
 
 def weighted(rows: Sequence[TrainingRow], settings: TrainerConfig, max_tokens: int) -> list[TrainingRow]:

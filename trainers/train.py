@@ -95,7 +95,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
             measure(step)
             try:
                 with run.phase("rollout"):
-                    played, groups = rollout(agent, pool, split, config, step, losses)
+                    played, groups = rollout(agent, pool, split, config, step, losses, learner.inputs_of)
             except UserError as error:
                 run.save_checkpoint(learner.state(), last=True)
                 raise UserError(f"{error}; then continue with: {shlex.join(['onelayer', 'train', '--resume', str(directory)])}") from error
@@ -107,7 +107,13 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
                 metrics = learner.update(rows_of(groups, config))
             run.meter.tokens += sum(len(step.token_ids) for episode in played for step in episode.steps)
             run.meter.flops += 2.0 * parameters * tokens_forwarded(played) + training_flops(
-                int(metrics["tokens_updated"] or 0), parameters, above, trained.count, config.trainer.epochs, config.trainer.kl_coef > 0
+                int(metrics["tokens_updated"] or 0),
+                parameters,
+                above,
+                trained.count,
+                config.trainer.epochs,
+                config.trainer.kl_coef > 0,
+                int(metrics["tokens_handed_over"] or 0),
             )
             with run.phase("sync"):
                 agent.engine.load(trained.weights())
@@ -117,6 +123,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
                 cut_off = True  # told once
             run.log(step, seen | metrics)
             run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
+            del played, groups  # with all that the rollout handed over
         measure(config.trainer.steps)
         learner.optimizer.close()
         attached.close()
@@ -194,12 +201,15 @@ class Group:
         return any(self.advantages)
 
 
-def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, losses: LostEpisodes) -> tuple[list[Episode], list[Group]]:
+def rollout(
+    agent: Agent, pool: Pool, split: Split, config: Config, step: int, losses: LostEpisodes, inputs_of: int | None = None
+) -> tuple[list[Episode], list[Group]]:
     """All episodes of a step, and the groups of them to learn from: of `prompts_per_step` items, with `group_size` episodes each.
 
     Groups without any advantage teach nothing. With `dynamic_sampling` as many others are played, so many times at most, and take their
     place where they have one (Yu et al. 2025, "DAPO", eq. 11). It is the advantages that count: under gigpo a group of equal
     returns has some, too. Advantages may compare groups, so those learned from are scored once more, together.
+    inputs_of: a decoder layer whose input is kept of all that is played.
     """
     settings, sampling = config.trainer, Sampling(config.agent.reply_length, config.agent.temperature)
     items = draw_items(split, settings.seed, step, settings.prompts_per_step)
@@ -208,7 +218,7 @@ def rollout(agent: Agent, pool: Pool, split: Split, config: Config, step: int, l
     groups: list[Group] = []
     for _ in range(1 + settings.dynamic_sampling):
         plays = plays_of(items, settings, step)[len(played) :]
-        new = losses.watch(step, play(agent, pool, plays, sampling), len(plays), played)
+        new = losses.watch(step, play(agent, pool, plays, sampling, inputs_of), len(plays), played)
         played += new
         groups = scored(survivors(played), settings)
         missing = settings.prompts_per_step - sum(group.has_signal for group in groups)

@@ -49,9 +49,7 @@ def test_the_update_holds_what_was_estimated(base: Base, trained_set: str, optio
         learner.optimizer.close()
     places = sum(chosen.nbytes for chosen in trained.places.values())
     assert found.update and sum(tensor.nbytes for tensor in held) + moments + places == found.update.trained
-    # One pack takes the whole batch here, and each of its four prompts is computed once for eight replies.
-    kept = 4 * (PROMPT + 8 * 40) * base.model.config.hidden_size * 4
-    constants = kept if options.get("kl_coef") and trained.first_layer else 0
+    constants = found.episodes * (PROMPT + 40) * base.model.config.hidden_size * 4 if learner.inputs_of is not None else 0  # handed over
     assert ledger.peak_other + constants == pytest.approx(found.update.activations, rel=0.02)
     assert ledger.peak_head == pytest.approx(found.update.head, rel=0.02)
     assert found.trained_parameters == trained.count

@@ -34,7 +34,7 @@ class Table:
     def __init__(self) -> None:
         self.rounds: list[list[Play]] = []
 
-    def __call__(self, agent: object, pool: object, plays: Sequence[Play], sampling: object) -> Iterator[Episode]:
+    def __call__(self, agent: object, pool: object, plays: Sequence[Play], sampling: object, inputs_of: object) -> Iterator[Episode]:
         self.rounds.append(list(plays))
         for index, play in reversed(list(enumerate(plays))):
             yield Episode(index, play, [step_of(float("mixed" in play.item and index % 2))])
