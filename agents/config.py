@@ -55,6 +55,12 @@ class ModelConfig(BaseModel):
         default_factory=default_dtype,
         description="numeric format of the forward pass; trained weights keep a float32 master. On a GPU the default is bfloat16",
     )
+    quantization: Literal["int8", "nf4", "gguf"] | None = Field(
+        default=None,
+        description="how frozen weights are kept in memory: int8, nf4 (linear maps and embeddings, quantised when the model is loaded; nf4 "
+        "needs the extra [quantized]), or gguf, the blocks of a .gguf file as it stores them; what is trained is unpacked (null: in "
+        "model.dtype)",
+    )
     trust_remote_code: bool = Field(
         default=False, description="run the Python code that comes with the model; only for a model whose authors you trust"
     )

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 
 from ..common.errors import UserError
 from .config import AgentConfig
@@ -23,6 +22,7 @@ from .layer_inputs import LayerInputs, recorded
 from .length import context_of
 from .policy import Base
 from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
+from .slots import SlotCache
 
 Output = TypeVar("Output")
 
@@ -129,7 +129,7 @@ class TransformersEngine:
 
     def __init__(self, model: PreTrainedModel, ends: Ends | Iterable[int], max_batch: int = 256, kv_cache_gib: float = 1.0):
         self.model, self.max_batch, self.kv_bytes = model, max_batch, int(kv_cache_gib * 2**30)
-        self._cache: _SlotCache | None = None
+        self._cache: SlotCache | None = None
         self.ends = ends if isinstance(ends, Ends) else Ends(ends)
         self.context = context_of(model)
         self.sessions: dict[str, Kept] = {}
@@ -150,7 +150,7 @@ class TransformersEngine:
         width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
         slots = max(1, min(self.max_batch, len(waiting), self.kv_bytes // (width * self._column_bytes)))
         if self._cache is None or self._cache.slots < slots or self._cache.width < width:
-            self._cache = _SlotCache(slots, width)
+            self._cache = SlotCache(slots, width)
         self._inputs.layer = waiting[0][1].inputs_of
         rows = _Rows(self.model, self._cache, slots, max_tokens, self._inputs)
         uses = Counter(tuple(request.prompt_ids) for _, request in waiting)
@@ -215,7 +215,7 @@ class _InputMemory:
 class _Rows:
     """The rows being decoded: rows `0 .. count` of every tensor, dense, since the last one moves into a gap."""
 
-    def __init__(self, model: PreTrainedModel, cache: _SlotCache, slots: int, max_tokens: int, input_memory: _InputMemory):
+    def __init__(self, model: PreTrainedModel, cache: SlotCache, slots: int, max_tokens: int, input_memory: _InputMemory):
         self.model, self.cache, self.count = model, cache, 0
         self.input_memory, self.prompt_inputs = input_memory, dict[tuple[int, ...], torch.Tensor | None]()
         self.layer = None if input_memory.layer is None else decoder_layers(model)[input_memory.layer]
@@ -378,48 +378,3 @@ def _chunks(prompts: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
         part = [*part, prompt]
     if part:
         yield part
-
-
-class _SlotCache(Cache):
-    """Keys and values of all rows in place, one slot a row; a step writes each row's own column."""
-
-    def __init__(self, slots: int, width: int):
-        super().__init__(layers=[])
-        self.slots, self.width = slots, width
-        self.keys: dict[int, torch.Tensor] = {}
-        self.values: dict[int, torch.Tensor] = {}
-
-    def fill(self, rows: torch.Tensor, prompts: Prompts, prompt_rows: torch.Tensor) -> None:
-        """Copy prompts into slots, at the same columns."""
-        for mine, theirs in ((self.keys, prompts.cache.keys), (self.values, prompts.cache.values)):
-            for layer, states_PHTD in theirs.items():
-                if layer not in mine:
-                    _, heads, _, size = states_PHTD.shape
-                    mine[layer] = states_PHTD.new_zeros(self.slots, heads, self.width, size)
-                mine[layer][rows, :, : prompts.width] = states_PHTD[prompt_rows]
-
-    def keep(self, row: int, start: int, end: int, ids: list[int]) -> Kept:
-        """A copy of what is held of a row in columns `start` to `end` - 1: the keys and values of `ids`."""
-        keys, values = ({layer: states[row, :, start:end].clone() for layer, states in held.items()} for held in (self.keys, self.values))
-        return Kept(ids, keys, values)
-
-    def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        for states in (self.keys, self.values):
-            for layer in states:
-                states[layer][target] = states[layer][source]
-
-    def advance(self, end_B: torch.Tensor) -> int:
-        """Write the next keys and values to column `end_B[row]` of each row; returns how many columns are in use."""
-        first, last = int(end_B.min()), int(end_B.max())
-        self._count, self._columns = len(end_B), last + 1
-        # One slice where all rows write the same column: several times faster than an index a row.
-        rows = slice(0, len(end_B)) if first == last else torch.arange(len(end_B), device=end_B.device)
-        self._place = (rows, slice(None), last if first == last else end_B)
-        return self._columns
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any):
-        held = []
-        for states, new_BH1D in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
-            states[self._place] = new_BH1D[:, :, 0]
-            held.append(states[: self._count, :, : self._columns])
-        return tuple(held)

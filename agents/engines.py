@@ -20,6 +20,8 @@ def make_engine(base: Base, config: AgentConfig) -> Engine:
     """The engine on the base's model as it is now. Raises UserError where there is no such engine, or it cannot run the model."""
     if (row := engine_row(config.engine)) is None:
         return _own(base, config)
+    if base.quantized and row != "transformers":
+        raise UserError(f"agent.engine={config.engine} loads a model of its own, not the one that model.quantization packs; leave one out")
     module, _, function = ENGINES[row].partition(":")
     return getattr(import_module(f".{module}", __package__), function)(base, config)
 

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from ..common.errors import UserError, first_problem
 from ..common.files import atomically, check_new, make_writable
 from ..common.reading import safetensors_header
+from .packed import PackedWeight, unpack, unpacked
 from .policy import Base
 from .trained_sets import select
 from .trained_sets.changes import PLACES, by_weight, changed
@@ -157,7 +158,8 @@ def check_set(
 @torch.no_grad()
 def apply(base: Base, patches: Sequence[Patch]) -> None:
     """Turn the base's model into the policy. Raises UserError for a patch of another base or with other tensors than its trained set has,
-    two that overlap, and weights that are not finite with them."""
+    two that overlap, and weights that are not finite with them. Of a quantised base the weights that they change are unpacked."""
+    unpack(base.model, {name for patch in patches for name in by_weight(patch.weights)})
     parameters = dict(base.model.named_parameters())
     applied: dict[str, str] = {}
     for patch in patches:
@@ -186,15 +188,17 @@ def apply(base: Base, patches: Sequence[Patch]) -> None:
 def applied(base: Base, patches: Sequence[Patch]) -> Iterator[None]:
     """The policy inside the `with`, the base again after it."""
     names = {name for patch in patches for name in by_weight(patch.weights)}
-    with restored({name: parameter for name, parameter in base.model.named_parameters() if name in names}):
+    parameters = {name: parameter for name, parameter in base.model.named_parameters() if name in names}
+    with unpacked(base.model, parameters), restored(parameters):
         apply(base, patches)
         yield
 
 
 @contextmanager
 def restored(parameters: Mapping[str, torch.nn.Parameter]) -> Iterator[None]:
-    """Parameters that may change inside the `with` have their values again after it. A copy of them is kept meanwhile."""
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    """Parameters that may change inside the `with` have their values again after it. A copy of them is kept meanwhile; packed ones cannot
+    change."""
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items() if not isinstance(parameter, PackedWeight)}
     try:
         yield
     finally:
@@ -204,12 +208,13 @@ def restored(parameters: Mapping[str, torch.nn.Parameter]) -> Iterator[None]:
 
 
 def export(base: Base, patches: Sequence[Patch], output: Path) -> None:
-    """Write base and patches as one model directory that plain `transformers` loads.
+    """Write base and patches as one model directory that plain `transformers` loads; a quantised base with all weights unpacked.
 
     Raises UserError where `output` holds something already or cannot be written.
     """
     check_new(output)
     apply(base, patches)
     make_writable(output)
+    unpack(base.model, dict(base.model.named_parameters()))
     base.model.save_pretrained(output)
     base.tokenizer.save_pretrained(output)

@@ -20,7 +20,9 @@ from ..common.errors import UserError
 from . import tiny
 from .config import ModelConfig
 from .decoder import decoder_layers
+from .gguf_blocks import keep_blocks
 from .model_files import check_device, check_files, check_template
+from .packed import PackedWeight, is_packed, quantise
 from .supported import check_supported
 from .trained_sets import TrainedSet
 
@@ -45,6 +47,11 @@ class Base:
         return fingerprint(self.hashes)
 
     @property
+    def quantized(self) -> bool:
+        """Whether weights of it are kept packed."""
+        return is_packed(self.model)
+
+    @property
     def end_ids(self) -> set[int]:
         """Every token that ends a reply: the tokenizer's and the generation configuration's."""
         configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
@@ -66,6 +73,8 @@ def load_base(config: ModelConfig) -> Base:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what is wrong is told in one line below
     device = check_device(config.device)
+    if config.quantization == "gguf" and not gguf:
+        raise UserError("model.quantization: gguf keeps the blocks of a .gguf file, and model.path names none; take nf4 or int8")
     source, options = (str(Path(path).parent), {"gguf_file": Path(path).name}) if gguf else (path, {})
     try:
         if not gguf and not Path(path).is_dir():
@@ -106,6 +115,10 @@ def load_base(config: ModelConfig) -> Base:
         model.set_attn_implementation("eager")  # the others leave the cap out: another model than its weights were trained as (Gemma 2)
     model.eval()
     decoder_layers(model)
+    if config.quantization == "gguf":
+        keep_blocks(model, Path(path))
+    elif config.quantization:
+        quantise(model, config.quantization)
     check_supported(model)
     return Base(model, tokenizer, weight_hashes(model))
 
@@ -118,7 +131,8 @@ def _forget_quantization(model: PreTrainedModel) -> None:
 
 
 def weight_hashes(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, str]:
-    """SHA-256 of each weight's float32 values, by name; the same for a bfloat16 checkpoint loaded in either format."""
+    """SHA-256 of each weight's float32 values, by name; the same for a bfloat16 checkpoint loaded in either format. A packed weight's
+    is that of its bytes as they are stored."""
     state = dict(model.named_parameters()) | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
     names = list(state if names is None else names)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
@@ -127,6 +141,8 @@ def weight_hashes(model: nn.Module, names: Iterable[str] | None = None) -> dict[
 
 def tensor_hash(tensor: torch.Tensor) -> str:
     """A part at a time: a copy of the whole in float32 would be the largest tensor in memory."""
+    if isinstance(tensor, PackedWeight):
+        return tensor.digest()
     found = begun_hash(tuple(tensor.shape))
     add_to_hash(found, tensor.detach().flatten())
     return found.hexdigest()

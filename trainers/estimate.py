@@ -7,20 +7,22 @@ the first. The memory of the update is that of the learner's own code, run on a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from ..agents.config import SERVER, engine_row, history
+from ..agents.config import SERVER, ModelConfig, engine_row, history
 from ..agents.decoder import decoder_layers
 from ..agents.drawing import SAMPLED_LOGITS
 from ..agents.engine import ENCODED_TOKENS, KEPT_BYTES
 from ..agents.flops import multiplied, training_flops
 from ..agents.length import context_of, with_length
+from ..agents.packed import matrices, packed_size
 from ..agents.prefix import bytes_per_token, encode_prompts
-from ..agents.trained_sets import select
+from ..agents.trained_sets import TrainedSet, select
 from .config import Config, TrainerConfig
 from .forward import Pack, packs
 from .learner import Learner, Totals
@@ -126,7 +128,8 @@ def estimate(config: Config, shape: PreTrainedConfig, first_prompt: int, turns: 
         places = sum(8 * len(chosen) for chosen in trained.places.values())
         with without_values:
             hands_over = learner.inputs_of is not None and engine_row(config.agent.engine) == "transformers"
-            phases = _Phases(config, model, of_one, _bytes(base), _bytes(held) + moments + reference + places, hands_over)
+            weights = _bytes(base) - _saved(config.model, model, trained)
+            phases = _Phases(config, model, of_one, weights, _bytes(held) + moments + reference + places, hands_over)
             try:
                 rollout, update = phases.rollout([*base, *held]), phases.update([*base, *held], learner)
             except RuntimeError:  # shapes that depend on values, or a kernel that takes another numeric format
@@ -239,6 +242,16 @@ def _gathered(model: PreTrainedModel) -> int:
     """The largest decoder layer, the next one, which is fetched while it computes, and embeddings, head and final norm."""
     layers = [_bytes(list(layer.parameters())) for layer in decoder_layers(model)]
     return _bytes(list(model.parameters())) - sum(layers) + 2 * max(layers)
+
+
+def _saved(config: ModelConfig, model: PreTrainedModel, trained: TrainedSet) -> int:
+    """Bytes that weights take less for being quantised."""
+    packed = {name: weight for name, weight in matrices(model).items() if config.quantization and name not in trained.parameters}
+    before = sum(weight.nbytes for weight in packed.values())
+    if config.quantization == "gguf":
+        share = sum(weight.numel() for weight in packed.values()) / sum(weight.numel() for weight in model.parameters())
+        return before - int(share * Path(config.path).stat().st_size)
+    return before - sum(packed_size(str(config.quantization), weight) for weight in packed.values())
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:

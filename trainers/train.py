@@ -20,6 +20,7 @@ from ..agents.engine import Sampling
 from ..agents.episodes import Episode, Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded, training_flops
 from ..agents.length import with_length
+from ..agents.packed import unpacked
 from ..agents.policy import Base, load_base, part_hashes, weight_hashes
 from ..agents.trained_sets import TrainedSet, select, select_all
 from ..agents.verdicts import CORRECT
@@ -79,6 +80,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         assert_prompts_fit(agent, pool, split)
         run = stack.enter_context(Run.open(directory, config, base, trained, split, resume))
         attached = stack.enter_context(ExitStack())
+        attached.enter_context(unpacked(base.model, trained.parameters))
         attached.enter_context(trained.attached(config.trainer.seed))
         learner = Learner(base.model, trained, config)
         parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from ...common.errors import UserError
 from ..decoder import decoder_layers
+from ..packed import PackedWeight
 from .trained_set import TrainedSet
 
 GRAMMAR = "random:P or random:P@SEED (P parameters spread over all layers)"
@@ -26,6 +27,8 @@ def select(model: PreTrainedModel, spec: str) -> TrainedSet | None:
     wanted, drawn_with = int(match[1]), int(match[2] or 0)
     inside = {id(parameter) for layer in decoder_layers(model) for parameter in layer.parameters()}
     named = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in inside}
+    if any(isinstance(parameter, PackedWeight) for parameter in named.values()):
+        raise UserError(f"trained_set {spec!r}: single entries of all layers would unpack a quantised base; leave model.quantization out")
     sizes = np.array([parameter.numel() for parameter in named.values()])
     if not 1 <= wanted <= sizes.sum():
         raise UserError(f"trained_set {spec!r}: P is 1 to {sizes.sum()}, the parameters of all decoder layers")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter, quants
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from onelayer.agents.config import ModelConfig
+from onelayer.agents.packed import PackedWeight
 from onelayer.agents.policy import load_base
 from onelayer.common.errors import UserError
 
@@ -28,8 +29,8 @@ TENSORS = {
 CHARACTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
 
 
-def written(path: Path) -> Qwen2ForCausalLM:
-    """A random Qwen2 of two layers, written with 16 bits a weight, and what was written."""
+def written(path: Path, kind: GGMLQuantizationType = GGMLQuantizationType.F16) -> Qwen2ForCausalLM:
+    """A random Qwen2 of two layers, its matrices written as `kind`, and what it was before."""
     tokens = [*CHARACTERS, "Ġ", "Ċ", "ab", "<|endoftext|>"]
     torch.manual_seed(0)
     shape = Qwen2Config(
@@ -61,7 +62,10 @@ def written(path: Path) -> Qwen2ForCausalLM:
     writer.add_eos_token_id(len(tokens) - 1)
     for name, tensor in model.state_dict().items():
         values = tensor.numpy()
-        writer.add_tensor(told(name), values.astype("float32") if values.ndim == 1 else values)
+        if values.ndim == 1:
+            writer.add_tensor(told(name), values.astype("float32"))
+        else:
+            writer.add_tensor(told(name), quants.quantize(values.astype("float32"), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -96,3 +100,18 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(UserError, match=r"small\.gguf"):
         load_base(ModelConfig(path=str(path)))
+
+
+def test_the_blocks_of_a_file_are_kept(tmp_path: Path) -> None:
+    path, kind = tmp_path / "blocks.gguf", GGMLQuantizationType.Q8_0
+    written(path, kind)
+    model = {"path": str(path), "dtype": "bfloat16", "device": "cpu"}
+    plain, base = load_base(ModelConfig(**model)), load_base(ModelConfig(**model, quantization="gguf"))
+    packed = {name: weight for name, weight in base.model.named_parameters() if isinstance(weight, PackedWeight)}
+    assert len(packed) == 2 + 2 * 7
+    assert all(torch.equal(weight.dense(), plain.model.get_parameter(name)) for name, weight in packed.items())
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert torch.equal(base.model(ids).logits, plain.model(ids).logits)
+    with pytest.raises(UserError, match=r"model\.quantization"):
+        load_base(ModelConfig(quantization="gguf"))

@@ -36,6 +36,7 @@ VALUES: list[Any] = [
     "bfloat16",
     "cpu",
     "refuse",
+    "int8",
 ]
 VALUES += ["vllm", "gigpo", "layer:1", "token_mean", "sequence", "http://localhost:1/v1", "your.module:your/Yours-v0", "name"]
 VALUES += ["any", {"layer:1": [0.5]}, {"url": "http://localhost:1/v1"}, {"key": 1}, {"1": 0.5}, [3], ["layer:1"], [0.5]]
