@@ -105,8 +105,8 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 def test_the_blocks_of_a_file_are_kept(tmp_path: Path) -> None:
     path, kind = tmp_path / "blocks.gguf", GGMLQuantizationType.Q8_0
     written(path, kind)
-    model = {"path": str(path), "dtype": "bfloat16", "device": "cpu"}
-    plain, base = load_base(ModelConfig(**model)), load_base(ModelConfig(**model, quantization="gguf"))
+    model = ModelConfig(path=str(path), dtype="bfloat16", device="cpu")
+    plain, base = load_base(model), load_base(model.model_copy(update={"quantization": "gguf"}))
     packed = {name: weight for name, weight in base.model.named_parameters() if isinstance(weight, PackedWeight)}
     assert len(packed) == 2 + 2 * 7
     assert all(torch.equal(weight.dense(), plain.model.get_parameter(name)) for name, weight in packed.items())
