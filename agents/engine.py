@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Protocol, TypeVar, cast
+from itertools import islice, takewhile
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from .config import AgentConfig
 from .decoder import decoder_layers
 from .drawing import sample, uniform
 from .ends import Ends, ends_of
-from .layer_inputs import LayerInputs, recorded
+from .layer_inputs import InputMemory, LayerInputs, recorded
 from .length import context_of
 from .policy import Base
-from .prefix import Kept, Prompts, bytes_per_token, decoder_forward, encode_prompts, extend_prompts, head_logits
+from .prefix import Kept, Prompts, bytes_per_token, check_tokens, decoder_forward, encode_prompts, extend_prompts, head_logits
 from .slots import SlotCache
 
 Output = TypeVar("Output")
@@ -104,6 +105,10 @@ class Engine(Protocol):
         """Completions in the order in which they finish."""
         ...
 
+    # An engine may also have `serve(more)`: as `generate`, but `more()` gives the requests, those that are there by now. The engine asks at
+    # the start, and again where a quarter of what is under way has finished; it ends where nothing is under way and none came. Completions
+    # bear numbers in the order in which their requests were taken. With it an episode goes on while the replies of others are made.
+
     def end_session(self, session: str) -> None:
         """Forget what is kept of a conversation; also of one that never was."""
         ...
@@ -133,37 +138,61 @@ class TransformersEngine:
         self.ends = ends if isinstance(ends, Ends) else Ends(ends)
         self.context = context_of(model)
         self.sessions: dict[str, Kept] = {}
-        self._inputs = _InputMemory(self.kv_bytes)
+        self._inputs = InputMemory(self.kv_bytes)
 
     @cached_property
     def _column_bytes(self) -> int:
         return bytes_per_token(self.model)
 
-    @torch.inference_mode()
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        waiting = list(enumerate(requests))[::-1]
-        if not waiting:
-            return
-        check_tokens([request.prompt_ids for _, request in waiting], self.model)
-        session_of = {index: request.session for index, request in waiting if request.session is not None}
-        max_tokens = max(request.sampling.max_tokens for _, request in waiting)
-        width = max(len(request.prompt_ids) for _, request in waiting) + max_tokens
-        slots = max(1, min(self.max_batch, len(waiting), self.kv_bytes // (width * self._column_bytes)))
+        asked = [list(requests)]
+        return self.serve(lambda: asked.pop() if asked else [])
+
+    @torch.inference_mode()
+    def serve(self, more: Callable[[], Sequence[Request]]) -> Iterator[Completion]:
+        waiting, taken, finished = deque[tuple[int, Request]](), 0, 0
+        session_of: dict[int, str] = {}
+        uses: Counter[tuple[int, ...]] = Counter()
+        rows: _Rows | None = None
+        while True:
+            under_way = len(waiting) + (rows.count if rows else 0)
+            if not under_way or (finished and finished >= (under_way + finished) // 4):
+                new, finished = list(enumerate(more(), taken)), 0
+                taken += len(new)
+                if new:
+                    check_tokens([request.prompt_ids for _, request in new], self.model)
+                session_of |= {index: request.session for index, request in new if request.session is not None}
+                uses.update(tuple(request.prompt_ids) for _, request in new)
+                waiting += new
+            if rows is None or not rows.count:
+                if not waiting:
+                    break
+                rows = self._rows_for([request for _, request in waiting], rows)
+            free = rows.slots - rows.count
+            # Encoding prompts costs a pass of its own, so newcomers wait until a quarter of the batch is free.
+            if waiting and free >= max(1, rows.slots // 4):
+                fits = list(takewhile(lambda one, rows=rows: rows.takes(one[1]), islice(waiting, free)))
+                if fits:
+                    rows.admit([waiting.popleft() for _ in fits], uses, self.sessions)
+            rows.step()
+            done = rows.pop_finished(self.ends, session_of, self.sessions)
+            finished += len(done)
+            yield from done
+            self._forget_oldest()
+        if self._cache and self._cache.slots * self._cache.width * self._column_bytes > KEPT_BYTES:
+            self._cache = None
+
+    def _rows_for(self, requests: Sequence[Request], before: _Rows | None) -> _Rows:
+        """No rows yet, with slots for these requests in the memory that there is; those before where they do."""
+        max_tokens = max(request.sampling.max_tokens for request in requests)
+        width = max(len(request.prompt_ids) for request in requests) + max_tokens
+        slots = max(1, min(self.max_batch, len(requests), self.kv_bytes // (width * self._column_bytes)))
+        if before and slots <= before.slots and width <= before.cache.width and max_tokens <= before.max_tokens:
+            return before
         if self._cache is None or self._cache.slots < slots or self._cache.width < width:
             self._cache = SlotCache(slots, width)
-        self._inputs.layer = waiting[0][1].inputs_of
-        rows = _Rows(self.model, self._cache, slots, max_tokens, self._inputs)
-        uses = Counter(tuple(request.prompt_ids) for _, request in waiting)
-        while waiting or rows.count:
-            free = slots - rows.count
-            # Encoding prompts costs a pass of its own, so newcomers wait until a quarter of the batch is free.
-            if waiting and free >= max(1, slots // 4):
-                rows.admit([waiting.pop() for _ in range(min(free, len(waiting)))], uses, self.sessions)
-            rows.step()
-            yield from rows.pop_finished(self.ends, session_of, self.sessions)
-            self._forget_oldest()
-        if slots * width * self._column_bytes > KEPT_BYTES:
-            self._cache = None
+        self._inputs.layer = requests[0].inputs_of
+        return _Rows(self.model, self._cache, slots, max_tokens, self._inputs, self.kv_bytes // self._column_bytes)
 
     def _forget_oldest(self) -> None:
         held = sum(kept.bytes for kept in self.sessions.values())
@@ -178,7 +207,7 @@ class TransformersEngine:
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """What is kept of conversations was computed with the old weights; the model itself is the base's, and has the new ones."""
         self.sessions.clear()
-        self._inputs = _InputMemory(self.kv_bytes)
+        self._inputs = InputMemory(self.kv_bytes)
 
 
 def in_model(base: Base, config: AgentConfig) -> TransformersEngine:
@@ -186,37 +215,13 @@ def in_model(base: Base, config: AgentConfig) -> TransformersEngine:
     return TransformersEngine(base.model, ends_of(base, config.stop), config.max_batch, config.kv_cache_gib)
 
 
-def check_tokens(prompts: Sequence[Sequence[int]], model: PreTrainedModel) -> None:
-    """Raises UserError for a token that the model has no embedding of: its tokenizer is that of another model; and for no token at all."""
-    known = len(cast("torch.Tensor", model.get_input_embeddings().weight))
-    if not all(prompts):
-        raise UserError("model.path: the chat template or the tokenizer of the model makes no token of a prompt; take the model's own")
-    if (highest := max(map(max, prompts))) >= known:
-        raise UserError(f"model.path: the tokenizer gives token {highest}, and the model knows {known}; take the model's own tokenizer")
-
-
-@dataclass
-class _InputMemory:
-    """Memory for what enters a layer, until the weights change."""
-
-    left: int
-    """Bytes."""
-    layer: int | None = None
-    """The layer that is asked for; None: none is."""
-
-    def keep(self, hidden_TH: torch.Tensor) -> torch.Tensor | None:
-        """A copy in the host's memory, while there is some."""
-        if hidden_TH.nbytes > self.left:
-            return None
-        self.left -= hidden_TH.nbytes
-        return hidden_TH.to("cpu", copy=True)
-
-
 class _Rows:
     """The rows being decoded: rows `0 .. count` of every tensor, dense, since the last one moves into a gap."""
 
-    def __init__(self, model: PreTrainedModel, cache: SlotCache, slots: int, max_tokens: int, input_memory: _InputMemory):
-        self.model, self.cache, self.count = model, cache, 0
+    def __init__(self, model: PreTrainedModel, cache: SlotCache, slots: int, max_tokens: int, input_memory: InputMemory, most_columns: int):
+        """most_columns: of all slots together, as far as there is memory."""
+        self.model, self.cache, self.count, self.slots = model, cache, 0, slots
+        self.max_tokens, self.most_columns = max_tokens, most_columns
         self.input_memory, self.prompt_inputs = input_memory, dict[tuple[int, ...], torch.Tensor | None]()
         self.layer = None if input_memory.layer is None else decoder_layers(model)[input_memory.layer]
         self.encoded: dict[tuple[int, ...], tuple[Prompts, int]] = {}
@@ -236,6 +241,14 @@ class _Rows:
         )  # what entered the layer that is asked for, of each token that was fed
         self.columns = (self.index, self.temperature, self.limit, self.top_p, self.top_k, self.start, self.end, self.last, self.length)
         self.wide = (self.tokens, self.logprobs, self.inputs)
+
+    def takes(self, request: Request) -> bool:
+        """Whether a request can be admitted while others are under way; the slots are made longer for it where there is memory."""
+        width = len(request.prompt_ids) + request.sampling.max_tokens
+        if request.sampling.max_tokens > self.max_tokens or (width > self.cache.width and width * self.slots > self.most_columns):
+            return False
+        self.cache.widen(width)
+        return True
 
     def admit(self, admitted: list[tuple[int, Request]], uses: Counter[tuple[int, ...]], sessions: dict[str, Kept]) -> None:
         """Give each request a row whose slot holds its prompt; `uses` counts the requests still to come of each prompt."""

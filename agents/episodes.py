@@ -178,6 +178,12 @@ class _Seat:
         return prompt_ids is not None
 
 
+def drained(episodes: list[Episode]) -> Iterator[Episode]:
+    """The episodes in their order, none of which is left in the list."""
+    while episodes:
+        yield episodes.pop(0)
+
+
 def assert_prompts_fit(agent: Player, pool: Pool, split: Split) -> None:
     """Begin a few episodes, spread over the split, without a reply. Raises UserError where not one of their prompts fits."""
     if not isinstance(agent, Agent) or agent.context >= UNLIMITED:
@@ -200,15 +206,19 @@ def assert_prompts_fit(agent: Player, pool: Pool, split: Split) -> None:
 
 
 def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling, inputs_of: int | None = None) -> Iterator[Episode]:
-    """Play all episodes together, turn by turn; yields each as it ends.
+    """Play all episodes together; yields each as it ends.
 
-    An environment steps as soon as its action is there, while the engine still decodes the actions of others.
+    An environment steps as soon as its action is there, while the engine still decodes the actions of others. With an engine that takes
+    requests meanwhile (`serve`), an episode goes on in the next batch of newcomers; with others, when all have had their turn. Which
+    episodes go on together depends on their replies, and never on which environment was faster: so the same seeds give the same tokens.
     inputs_of: a decoder layer whose input the engine is asked for with each step.
     """
     seats = [_Seat(Episode(index, wanted), pool.env(), agent.begin(wanted.item, wanted.seed)) for index, wanted in enumerate(plays)]
     waiting: dict[Future[Turn], _Seat] = {}
     answered: SimpleQueue[Future[Turn]] = SimpleQueue()
     ready: list[_Seat] = []
+    over: list[Episode] = []
+    asked: list[_Seat] = []
 
     def expect(future: Future[Turn], seat: _Seat) -> None:
         waiting[future] = seat
@@ -219,34 +229,46 @@ def play(agent: Player, pool: Pool, plays: Sequence[Play], sampling: Sampling, i
         if seat.dialogue.session is not None:
             agent.engine.end_session(seat.dialogue.session)
 
-    def ended(wait: bool) -> Iterator[Episode]:
-        """Episodes that are over by what environments have answered so far, or with `wait` by all that they will; others get ready."""
+    def listen(wait: bool) -> None:
+        """Take what environments have answered so far, or with `wait` all that they will: an episode is over, or ready to go on."""
         while waiting and (wait or not answered.empty()):
             seat = waiting.pop(future := answered.get())
             if seat.take(future):
                 ready.append(seat)
-                continue
-            leave(seat)
-            yield seat.episode
+            else:
+                leave(seat)
+                over.append(seat.episode)
+
+    def more() -> list[Request]:
+        """The next prompts of all episodes that have been answered, in the order of the plays."""
+        listen(wait=True)
+        turn = sorted(ready, key=lambda seat: seat.episode.index)
+        ready.clear()
+        asked.extend(turn)
+        return [seat.request(sampling, inputs_of) for seat in turn]
+
+    serve = getattr(agent.engine, "serve", None) if pool.turns != 1 else None
 
     try:
         for seat in seats:
             expect(seat.env.reset(seat.episode.play.item, seat.episode.play.env_seed), seat)
-        yield from ended(wait=True)
-        while ready:
-            # In the order of the plays, so that what decodes together does not depend on which environment was faster.
-            turn, ready = sorted(ready, key=lambda seat: seat.episode.index), []
-            for reply in agent.engine.generate([seat.request(sampling, inputs_of) for seat in turn]):
-                seat = turn[reply.index]
+        listen(wait=True)
+        while ready or over:
+            asked.clear()
+            replies = serve(more) if serve and ready else agent.engine.generate(more())
+            for reply in replies:
+                seat = asked[reply.index]
                 if reply.error:
                     seat.episode.error = reply.error
                     leave(seat)
-                    yield seat.episode
-                    continue
-                seat.reply, seat.said = reply, seat.dialogue.say(reply)
-                expect(seat.env.step(seat.said[1]), seat)
-                yield from ended(wait=False)
-            yield from ended(wait=True)
+                    over.append(seat.episode)
+                else:
+                    seat.reply, seat.said = reply, seat.dialogue.say(reply)
+                    expect(seat.env.step(seat.said[1]), seat)
+                    listen(wait=False)
+                yield from drained(over)
+            listen(wait=True)
+            yield from drained(over)
     finally:
         for seat in seats:
             leave(seat)

@@ -33,6 +33,23 @@ class LayerInputs:
         return LayerInputs(self.prompt_TH, (*self.rest_RH, step.prompt_TH[-between:], *step.rest_RH))
 
 
+@dataclass
+class InputMemory:
+    """Memory for what enters a layer, until the weights change."""
+
+    left: int
+    """Bytes."""
+    layer: int | None = None
+    """The layer that is asked for; None: none is."""
+
+    def keep(self, hidden_TH: torch.Tensor) -> torch.Tensor | None:
+        """A copy in the host's memory, while there is some."""
+        if hidden_TH.nbytes > self.left:
+            return None
+        self.left -= hidden_TH.nbytes
+        return hidden_TH.to("cpu", copy=True)
+
+
 def padded(states: Sequence[Sequence[torch.Tensor]], width: int, device: torch.device, *, left: bool = False) -> torch.Tensor:
     """The hidden states [B, W, H] of rows in parts, with zeros after each row, or before it with `left`."""
     like = states[0][0]

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class PackedWeight(torch.Tensor):
     @staticmethod
     def __new__(cls, codec: Codec, parts: tuple[torch.Tensor, ...], columns: int, dtype: torch.dtype) -> PackedWeight:
         shape = (len(parts[0]), columns)
-        return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=parts[0].device, requires_grad=False)  # pyright: ignore
+        return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=parts[0].device, requires_grad=False)
 
     def __init__(self, codec: Codec, parts: tuple[torch.Tensor, ...], columns: int, dtype: torch.dtype):
         self.codec, self.parts, self.columns = codec, parts, columns
@@ -115,12 +116,11 @@ class _Linear(torch.autograd.Function):
 
 
 def _unpack_nf4(parts: tuple[torch.Tensor, ...], columns: int, dtype: torch.dtype) -> torch.Tensor:
-    from bitsandbytes.functional import QuantState, dequantize_4bit
-
+    library = import_module("bitsandbytes.functional")
     codes, largest = parts
     shape = torch.Size((len(codes), columns))
-    state = QuantState(largest.flatten(), shape, blocksize=NF4_BLOCK, quant_type="nf4", dtype=dtype)
-    return dequantize_4bit(codes.reshape(-1, 1), state)
+    state = library.QuantState(largest.flatten(), shape, blocksize=NF4_BLOCK, quant_type="nf4", dtype=dtype)
+    return library.dequantize_4bit(codes.reshape(-1, 1), state)
 
 
 def _unpack_int8(parts: tuple[torch.Tensor, ...], columns: int, dtype: torch.dtype) -> torch.Tensor:
@@ -134,11 +134,10 @@ NF4, INT8 = Codec("nf4", _unpack_nf4), Codec("int8", _unpack_int8)
 def pack_nf4(weight: torch.Tensor) -> PackedWeight | None:
     """4-bit normal floats with a float32 scale for each 64 values (Dettmers et al. 2023, "QLoRA"), by bitsandbytes; None for a weight whose
     rows are not whole blocks."""
-    from bitsandbytes.functional import quantize_4bit
-
+    library = import_module("bitsandbytes.functional")
     if weight.shape[1] % NF4_BLOCK:
         return None
-    codes, state = quantize_4bit(weight.detach().contiguous(), blocksize=NF4_BLOCK, quant_type="nf4")
+    codes, state = library.quantize_4bit(weight.detach().contiguous(), blocksize=NF4_BLOCK, quant_type="nf4")
     return PackedWeight(NF4, (codes.reshape(len(weight), -1), state.absmax.reshape(len(weight), -1)), weight.shape[1], weight.dtype)
 
 
@@ -186,9 +185,11 @@ def put(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> dict[str
 def unpack(model: PreTrainedModel, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """Let the packed ones of these parameters be plain tensors from now on; returns the packed ones, which `put` puts back."""
     wanted = set(names)
-    packed = {name: weight for name, weight in model.named_parameters() if name in wanted and isinstance(weight, PackedWeight)}
-    for name, weight in packed.items():
-        put(model, {name: weight.dense()})
+    packed: dict[str, nn.Parameter] = {}
+    for name, weight in model.named_parameters():
+        if name in wanted and isinstance(weight, PackedWeight):
+            packed[name] = weight
+            put(model, {name: weight.dense()})
     return packed
 
 

@@ -20,6 +20,7 @@ from ..common.errors import UserError
 from . import tiny
 from .config import ModelConfig
 from .decoder import decoder_layers
+from .digests import KnownDigests
 from .gguf_blocks import keep_blocks
 from .model_files import check_device, check_files, check_template
 from .packed import PackedWeight, is_packed, quantise
@@ -120,7 +121,19 @@ def load_base(config: ModelConfig) -> Base:
     elif config.quantization:
         quantise(model, config.quantization)
     check_supported(model)
-    return Base(model, tokenizer, weight_hashes(model))
+    return Base(model, tokenizer, _digests(model, config, path))
+
+
+def _digests(model: PreTrainedModel, config: ModelConfig, path: str) -> dict[str, str]:
+    """`weight_hashes` of a model as it was loaded, which are known where it has been loaded before."""
+    place = Path(path) if Path(path).exists() else hub.snapshot(path)
+    if place is None:
+        return weight_hashes(model)
+    known = KnownDigests(place, config.dtype, config.quantization, model.device.type)
+    found = known.read(list(_hashed(model)))
+    if found is None:
+        known.write(found := weight_hashes(model))
+    return found
 
 
 def _forget_quantization(model: PreTrainedModel) -> None:
@@ -133,10 +146,16 @@ def _forget_quantization(model: PreTrainedModel) -> None:
 def weight_hashes(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, str]:
     """SHA-256 of each weight's float32 values, by name; the same for a bfloat16 checkpoint loaded in either format. A packed weight's
     is that of its bytes as they are stored."""
-    state = dict(model.named_parameters()) | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    state = _hashed(model)
     names = list(state if names is None else names)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         return dict(zip(names, threads.map(tensor_hash, [state[name] for name in names]), strict=True))
+
+
+def _hashed(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All that is hashed: parameters, and buffers of numbers."""
+    buffers = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    return {**dict(model.named_parameters()), **buffers}
 
 
 def tensor_hash(tensor: torch.Tensor) -> str:

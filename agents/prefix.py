@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
+
+from ..common.errors import UserError
 
 
 class PrefixCache(Cache):
@@ -72,6 +74,15 @@ class Prompts:
     width: int
     """T."""
     cache: PrefixCache = field(repr=False)
+
+
+def check_tokens(prompts: Sequence[Sequence[int]], model: PreTrainedModel) -> None:
+    """Raises UserError for a token that the model has no embedding of: its tokenizer is that of another model; and for no token at all."""
+    known = len(cast("torch.Tensor", model.get_input_embeddings().weight))
+    if not all(prompts):
+        raise UserError("model.path: the chat template or the tokenizer of the model makes no token of a prompt; take the model's own")
+    if (highest := max(map(max, prompts))) >= known:
+        raise UserError(f"model.path: the tokenizer gives token {highest}, and the model knows {known}; take the model's own tokenizer")
 
 
 def width_of(prompts: Sequence[Sequence[int]]) -> int:

@@ -9,6 +9,9 @@ from transformers.cache_utils import Cache
 
 from .prefix import Kept, Prompts
 
+WIDER_BY = 64
+"""Columns: a cache that has to be longer gets a multiple of these."""
+
 
 class SlotCache(Cache):
     """Keys and values of all rows in place, one slot a row; a step writes each row's own column."""
@@ -18,6 +21,17 @@ class SlotCache(Cache):
         self.slots, self.width = slots, width
         self.keys: dict[int, torch.Tensor] = {}
         self.values: dict[int, torch.Tensor] = {}
+
+    def widen(self, width: int) -> None:
+        """Room for at least so many columns; what is held stays where it is."""
+        if width <= self.width:
+            return
+        self.width = -(-width // WIDER_BY) * WIDER_BY
+        for held in (self.keys, self.values):
+            for layer, states in held.items():
+                slots, heads, columns, size = states.shape
+                held[layer] = states.new_zeros(slots, heads, self.width, size)
+                held[layer][:, :, :columns] = states
 
     def fill(self, rows: torch.Tensor, prompts: Prompts, prompt_rows: torch.Tensor) -> None:
         """Copy prompts into slots, at the same columns."""

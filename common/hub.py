@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from pathlib import Path
 
 
 def settle() -> None:
@@ -22,3 +23,11 @@ def settle() -> None:
     except OSError:
         constants.HF_HUB_OFFLINE = True
         os.environ["HF_HUB_OFFLINE"] = "1"  # for libraries that are imported later, and for worker processes
+
+
+def snapshot(name: str) -> Path | None:
+    """The local directory of a model of the hub that has been loaded; None where there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None

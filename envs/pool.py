@@ -56,6 +56,8 @@ class Pool:
         """
         self.settings = Settings(b"" if workers == 0 else pickle.dumps(make), step_seconds, int(memory_gib * 2**30))
         self._numbers = itertools.count()
+        self.turns: int | None = None
+        """The most steps of an episode; None: not known."""
         self._workers = [_Worker(self) for _ in range(workers)] or [_Here(make)]
         self.trials: SimpleQueue[Request | None] = SimpleQueue()
         self._triers: list[_Trier] = []
@@ -100,7 +102,9 @@ def open_pool(env: EnvConfig, split: str, settings: PoolConfig) -> Pool:
     workers = settings.workers
     if workers is None:
         workers = 0 if env.IN_PROCESS else len(os.sched_getaffinity(0))
-    return Pool(functools.partial(make, env, split), workers, settings.step_seconds, settings.memory_gib)
+    pool = Pool(functools.partial(make, env, split), workers, settings.step_seconds, settings.memory_gib)
+    pool.turns = getattr(env, "turns", None)
+    return pool
 
 
 class _Here:

@@ -136,3 +136,29 @@ def test_weights_that_overflow_are_told_and_not_sampled_from():
     for temperature in (0.0, 1.0):
         with pytest.raises(UserError, match="probabilities are not finite"):
             generate(TransformersEngine(base.model, base.end_ids), requests(Sampling(max_tokens=4, temperature=temperature)))
+
+
+def test_requests_that_come_later_are_taken_while_others_are_under_way():
+    base = random_base("qwen3")
+    lengths = [40, *[4] * 7]
+    first = [Request(PROMPTS[index % len(PROMPTS)], index, Sampling(length)) for index, length in enumerate(lengths)]
+    asked: list[Request] = []
+    ready, order = list(first), []
+
+    def more() -> list[Request]:
+        asked.extend(ready)
+        taken = list(ready)
+        ready.clear()
+        return taken
+
+    engine = TransformersEngine(base.model, set(), 8)
+    found: dict[int, Completion] = {}
+    for done in engine.serve(more):
+        found[done.index] = done
+        order.append(asked[done.index].seed)
+        request = asked[done.index]
+        if request.seed < 30 and request.sampling.max_tokens == 4:  # its next turn, with a longer prompt
+            ready.append(Request([*request.prompt_ids, *done.token_ids, 9, 9, 9, 9], request.seed + 10, Sampling(4)))
+    assert len(found) == len(asked) == 8 + 3 * 7 and order[-1] == 0, "the long reply held up nobody"
+    alone = generate(TransformersEngine(base.model, set()), asked)
+    assert [found[index].token_ids for index in range(len(asked))] == [completion.token_ids for completion in alone]

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from failing_environments import Unruly
+from families import random_base
 
 from onelayer.agents.agent import Agent
 from onelayer.agents.config import AgentConfig
-from onelayer.agents.engine import Completion, FinishReason, Request, Sampling
+from onelayer.agents.engine import Completion, FinishReason, Request, Sampling, TransformersEngine
 from onelayer.agents.episodes import Episode, Play, play
 from onelayer.envs import UserError
 from onelayer.envs.pool import Pool
@@ -48,11 +49,11 @@ class Scripted:
             yield Completion(index, [ord(letter) for letter in word], [0.0] * len(word), FinishReason.STOP)
 
 
-def scripted_agent(engine: Scripted) -> Agent:
+def scripted_agent(engine: Scripted | TransformersEngine) -> Agent:
     return Agent(engine, Letters(), AgentConfig())  # type: ignore[arg-type]
 
 
-def played(pool: Pool, items: list[str], engine: Scripted | None = None) -> list[Episode]:
+def played(pool: Pool, items: list[str], engine: Scripted | TransformersEngine | None = None) -> list[Episode]:
     agent = scripted_agent(engine or Scripted())
     plays = [Play(item, group, 7 * number, 40 + group) for group, item in enumerate(items) for number in range(3)]
     return sorted(play(agent, pool, plays, Sampling(4)), key=lambda episode: episode.index)
@@ -114,3 +115,23 @@ def test_a_mistake_of_the_user_ends_the_play_and_gives_up_the_rest() -> None:
     with pytest.raises(UserError, match="no sandbox here"):
         played(pool, list("abcdef"))
     assert all(not worker.episodes for worker in pool._workers)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_episode_goes_on_while_others_wait_for_their_reply(workers: int) -> None:
+    """With the engine in process; what decodes together does not depend on which environment was faster."""
+    base, told_of = random_base("qwen3"), []
+    for slow in (0.0, 0.03):
+
+        class Slow(Unruly):
+            pause = slow
+
+            def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+                time.sleep(self.pause * (hash(action) % 3))
+                return super().step(action)
+
+        engine = TransformersEngine(base.model, {7}, max_batch=6)
+        with Pool(Slow if workers == 0 else Unruly, workers) as pool:
+            episodes = played(pool, list("abcdef"), engine)
+        told_of.append([(told(episode), [step.logprobs for step in episode.steps]) for episode in episodes])
+    assert told_of[0] == told_of[1]
