@@ -11,14 +11,23 @@ from transformers import PreTrainedModel
 
 from .packed import Codec, PackedWeight, matrices, put
 
+PLAIN = ("F32", "F16", "BF16", "F64")
+"""Types that are no blocks."""
+
 
 @cache
 def codec(kind: int, name: str) -> Codec:
-    """Of a type of blocks of ggml's."""
-    from transformers.integrations.gguf.dequant import dequantize
+    """Of a type of blocks of ggml's, unpacked by Transformers, and where it does not know the type by gguf, which computes on the host."""
+    from gguf import GGMLQuantizationType, dequantize
+    from transformers.integrations.gguf import dequant
+
+    def values_of(blocks: torch.Tensor) -> torch.Tensor:
+        if kind in dequant.GGML_BLOCK:
+            return dequant.dequantize(blocks.contiguous(), kind, torch.float32)
+        return torch.from_numpy(dequantize(blocks.numpy(force=True), GGMLQuantizationType(kind))).to(blocks.device)
 
     def unpack(parts: tuple[torch.Tensor, ...], columns: int, dtype: torch.dtype) -> torch.Tensor:
-        return dequantize(parts[0].contiguous(), kind, torch.float32).reshape(-1, columns).to(dtype)
+        return values_of(parts[0]).reshape(-1, columns).to(dtype)
 
     return Codec(name, unpack)
 
@@ -29,7 +38,6 @@ def keep_blocks(model: PreTrainedModel, path: Path) -> None:
     A weight whose blocks do not give exactly its values, since Transformers changes it at loading, stays unpacked.
     """
     from gguf import GGUFReader
-    from transformers.integrations.gguf.dequant import GGML_BLOCK
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
     config = model.config.to_dict()
@@ -39,7 +47,7 @@ def keep_blocks(model: PreTrainedModel, path: Path) -> None:
     stored: Any
     for stored in GGUFReader(path).tensors:
         name, kind = names.get(stored.name), stored.tensor_type
-        if name not in weights or int(kind) not in GGML_BLOCK:
+        if name not in weights or kind.name in PLAIN:
             continue
         weight = weights[name]
         blocks = torch.from_numpy(stored.data.copy())

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=2 python bench/turns.py [--items 8] [--group 4] [--turns 10] [--lengths 8 16 64] [--rounds 3]
 
 ALFWorld, played by its tiny base. In `own` a reply ends where the base ends it; in `mixed` each reply has as many tokens as its seed draws
-of --lengths, as replies have that think now and then. The same plays in both ways, in turn; medians of the rounds. `passes` are those of the
-decoder for single tokens, `rows` the mean number of rows in them.
+of --lengths, as replies have that think now and then. The same plays in both ways, in turn; medians of the rounds. `passes` are the passes
+of the decoder for one token a row, `rows` the mean number of rows in them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def main() -> None:
         with_, without = (statistics.median(seconds[barrier]) for barrier in (True, False))
         (steps, tokens, *_), (_, _, passes, rows) = seen[True], seen[False]
         both = f"{seen[True][2]} {passes}", f"{seen[True][3] / seen[True][2]:.1f} {rows / passes:.1f}"
-        print(f"{case:<8} {steps:>6} {tokens:>7} {with_:>9.2f} {without:>7.2f} {without / with_:>6.2f} {both[0]:>12} {both[1]:>11}", flush=True)
+        print(
+            f"{case:<8} {steps:>6} {tokens:>7} {with_:>9.2f} {without:>7.2f} {without / with_:>6.2f} {both[0]:>12} {both[1]:>11}",
+            flush=True,
+        )
 
 
 def rollout(agent: Agent, env: ALFWorldConfig, plays: Sequence[Play], max_tokens: int, barrier: bool) -> tuple[int, int, int, int]:

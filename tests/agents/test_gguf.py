@@ -102,8 +102,9 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
         load_base(ModelConfig(path=str(path)))
 
 
-def test_the_blocks_of_a_file_are_kept(tmp_path: Path) -> None:
-    path, kind = tmp_path / "blocks.gguf", GGMLQuantizationType.Q8_0
+@pytest.mark.parametrize("kind", [GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q5_0])
+def test_the_blocks_of_a_file_are_kept(kind: GGMLQuantizationType, tmp_path: Path) -> None:
+    path = tmp_path / "blocks.gguf"
     written(path, kind)
     model = ModelConfig(path=str(path), dtype="bfloat16", device="cpu")
     plain, base = load_base(model), load_base(model.model_copy(update={"quantization": "gguf"}))
