@@ -129,7 +129,7 @@ def _digests(model: PreTrainedModel, config: ModelConfig, path: str) -> dict[str
     place = Path(path) if Path(path).exists() else hub.snapshot(path)
     if place is None:
         return weight_hashes(model)
-    known = KnownDigests(place, config.dtype, config.quantization, model.device.type)
+    known = KnownDigests(place, model.dtype, config.quantization, model.device.type)
     found = known.read(list(_hashed(model)))
     if found is None:
         known.write(found := weight_hashes(model))

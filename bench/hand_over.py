@@ -5,7 +5,8 @@
 A batch PROMPTSxSAMPLESxTOKENS is sampled once on arithmetic prompts, each reply of exactly that many tokens; every row has an advantage.
 The two kinds of update run in turn on the same rows and the same weights (the learning rate is next to nothing). For each set:
 
-- seconds: of an update, the median of the rounds, after one that is not counted; operations: estimated (agents/flops.py).
+- seconds: of an update, the median of the rounds, after one that is not counted; of the processor, so that other load on the machine does
+  not count (all threads together). operations: estimated (agents/flops.py).
 - GiB: the most that the process holds above what it held before the updates, with the inputs that were handed over among it.
 - rollout: seconds of sampling the batch with what is handed over and without, in turn.
 - difference: of the log-probabilities that the two kinds give the sampled tokens, mean absolute and k3 (nats), beside that of the trainer's
@@ -133,9 +134,9 @@ def compare(base: Base, trained_set: str, args: argparse.Namespace) -> list[str]
 
 
 def timed(work: Callable[[], Result]) -> tuple[float, Result]:
-    started = time.perf_counter()
+    started = time.process_time()
     found = work()
-    return time.perf_counter() - started, found
+    return time.process_time() - started, found
 
 
 class Peak:

@@ -5,7 +5,8 @@
 - GiB: the parameters as they are kept, and over those of the base in bfloat16.
 - difference: the largest of the log-probabilities of all tokens of the vocabulary after 48 random tokens, between the base with packed
   weights and with all of them unpacked; and the mean KL divergence of the base as it is without `model.quantization` from it.
-- seconds: an update of ROWSxTOKENS random tokens in groups of four, packed and unpacked; the median of the rounds, after one not counted.
+- seconds: an update of ROWSxTOKENS random tokens in groups of four, packed and unpacked, of the processor; the median of the
+  rounds, after one that is not counted.
 - resident: the most that the process holds in an update above the start of the case, the model itself included, packed and unpacked.
 """
 
@@ -93,9 +94,9 @@ def update_seconds(base: Base, args: argparse.Namespace) -> float:
         learner = Learner(base.model, trained, Config(trainer=settings, agent=AgentConfig(max_tokens=tokens)))
         rows, seconds = weighted(made, settings, tokens), []
         for _ in range(args.rounds + 1):
-            started = time.perf_counter()
+            started = time.process_time()
             learner.update(rows)
-            seconds.append(time.perf_counter() - started)
+            seconds.append(time.process_time() - started)
         learner.optimizer.close()
     return statistics.median(seconds[1:])
 
