@@ -27,7 +27,7 @@ def main() -> None:
     columns = ["recipe", "trained set", "parameters", "operations a step", "weights", "trained", "activations and head", "vLLM", "GiB"]
     print("| " + " | ".join([*columns, *USABLE_GIB]) + " |\n" + "| --- " * (len(columns) + len(USABLE_GIB)) + "|")
     for recipe in args.recipes:
-        found = of_outline(load(f"paper/{recipe}"), args.sets)
+        found = of_outline(load(f"paper/{recipe}"), args.sets, with_items=False)
         for trained_set in args.sets:
             one = estimate_of(found, trained_set)
             assert one.rollout and one.update

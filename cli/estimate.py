@@ -25,22 +25,22 @@ def estimate(
     recipe: Annotated[str | None, RECIPE] = None,
     overrides: Overrides = None,
     hardware: Annotated[str, typer.Option(metavar="NAME", help="h200, h100, a100-80 or 4090")] = "h100",
-    devices: Annotated[int, typer.Option(metavar="N", min=1, help="so many of them for a run")] = 1,
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="what bench/gpu.py has measured on such a device; without it there are no seconds")
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what the runs of a recipe take on a device: peak memory by part, operations of a step, and how many devices.
+    """Say what the runs of a recipe take on a device: peak memory by part, operations of a step, and how many devices would hold it.
 
-    Nothing is loaded or fetched but the model's configuration, and its first prompt where tokenizer and items are at hand. Of single
-    layers the lowest is shown, which takes the most. A recipe that does not fit is refused with the key to change, and the exit code is 2.
+    Weights are neither loaded nor fetched. Prompts are as long as agent.max_prompt, or as the first one where the recipe has no such limit.
+    Of single layers the lowest is shown, which takes the most. A recipe that does not fit is refused with the key to change, and the exit
+    code is 2.
 
     \b
     Examples:
       onelayer estimate paper/qwen3-1.7b-numina --hardware h200
-      onelayer estimate paper/qwen3-8b-numina --hardware h100 --devices 4 study.trained_sets=[layer:16]
+      onelayer estimate paper/qwen3-8b-numina --hardware h100 study.trained_sets=[layer:16]
       onelayer estimate quickstart --hardware 4090 --json
     """
     from ..common import progress
@@ -56,7 +56,7 @@ def estimate(
     usable = USABLE_GIB[hardware]
     recipe, keys = split_recipe(recipe, overrides)
     config = load(recipe, keys)
-    found = of_outline(config, ["full", *config.study.trained_sets])
+    found = of_outline(config, ["full", *config.study.trained_sets], with_items=config.agent.max_prompt is None)
     shown: list[dict[str, Any]] = []
     refused: list[str] = []
     names = _costliest(found.sets)
@@ -68,9 +68,9 @@ def estimate(
             shown.append({"stands_for": stands_for, "devices": needed, "seconds": seconds, "estimate": one})
             if one.peak is None:
                 refused.append(f"{name}: its memory is not known, since the model's code cannot be followed without values")
-            elif needed is None or needed > devices:
-                remedy = _remedy(found, name, usable, devices)
-                refused.append(f"{name} takes {one.peak / GIB:.1f} GiB, and {_so_many(hardware, devices)} {usable:g} GiB: {remedy}")
+            elif needed != 1:
+                remedy = _remedy(found, name, usable, needed)
+                refused.append(f"{name} takes {one.peak / GIB:.1f} GiB, and one {hardware} has {usable:g} GiB: {remedy}")
             told.advance()
     if as_json:
         whole = {"name": config.name, "model": config.model.path, "hardware": hardware, "usable_gib": usable, "missing": found.missing}
@@ -81,10 +81,6 @@ def estimate(
         raise UserError("; ".join(refused))
 
 
-def _so_many(hardware: str, devices: int) -> str:
-    return f"one {hardware} has" if devices == 1 else f"each of {devices} {hardware} has"
-
-
 def _costliest(sets: Sequence[str]) -> dict[str, int]:
     """The sets to estimate, and how many sets each stands for: of single layers the lowest, above which most carries gradients."""
     layers = sorted((int(found[1]), name) for name in sets if (found := LAYER.fullmatch(name)) and not found[2])
@@ -92,35 +88,33 @@ def _costliest(sets: Sequence[str]) -> dict[str, int]:
     return {name: len(layers) if name in alike else 1 for name in sets if name not in alike or name == layers[0][1]}
 
 
-def _remedy(found: Sketch, name: str, usable: float, devices: int) -> str:
-    """What to change so that the set fits, tried with the estimator itself: one key, else all of them, else more devices."""
-    from ..trainers.hardware import GIB, USABLE_GIB, devices_for, peak_of_one
+def _remedy(found: Sketch, name: str, usable: float, divided: int | None) -> str:
+    """What to change so that the set fits, tried with the estimator itself: one key, else all of them, else another device.
+
+    divided: devices that would hold it if its state were divided over them; null: none would.
+    """
+    from ..trainers.hardware import GIB, USABLE_GIB, devices_for
     from .plan import estimate_of
 
     def tried(change: dict[str, Any]) -> Estimate:
         return estimate_of(changed(found, change), name)
 
-    def fits(one: Estimate) -> bool:
-        return (needed := devices_for(one, usable)) is not None and needed <= devices
+    def reached(one: Estimate) -> str:
+        return f"{(one.peak or 0) / GIB:.1f}"
 
-    tokens, *others = _changes(found)
-    if name == "full" and not fits(tried(dict(tokens[-1]))):
-        for change in ({}, *tokens):
-            if several := devices_for(tried(change), usable):
-                return f"{several} devices have enough{f' with {_written(change)}' if change else ''} (docs/scaling.md)"
     least: dict[str, Any] = {}
-    for values in (tokens, *others):
-        if fits(tried(values[-1])):
-            change, one = next((change, one) for change in values if fits(one := tried(change)))
-            return f"{_written(change)} brings it to {peak_of_one(one, devices) / GIB:.1f}"
+    for values in _changes(found):
+        if devices_for(tried(values[-1]), usable) == 1:
+            change, one = next((change, one) for change in values if devices_for(one := tried(change), usable) == 1)
+            return f"{_written(change)} brings it to {reached(one)}"
         least |= values[-1]
     one = tried(least)
-    reached = f"{peak_of_one(one, devices) / GIB:.1f} with {_written(least)}"
-    if fits(one):
-        return f"it takes {reached}"
-    larger = [other for other, gib in USABLE_GIB.items() if gib > usable and (devices_for(one, gib) or devices + 1) <= devices]
-    otherwise = f"take {larger[-1]}" if larger else "take a smaller model, shorter replies (agent.max_tokens) or fewer prompts a step"
-    return f"it would still take {reached}; {otherwise}"
+    if devices_for(one, usable) == 1:
+        return f"it takes {reached(one)} with {_written(least)}"
+    larger = [other for other, gib in USABLE_GIB.items() if gib > usable and devices_for(one, gib) == 1]
+    otherwise = f"take {larger[-1]}" if larger else "take a smaller model, or shorter replies (agent.max_tokens)"
+    several = f", or {divided} devices that divide its weights and state, which onelayer does not do" if divided else ""
+    return f"it would still take {reached(one)} with {_written(least)}; {otherwise}{several}"
 
 
 def _changes(found: Sketch) -> Iterator[list[dict[str, Any]]]:
@@ -160,10 +154,15 @@ def _show(found: Sketch, shown: list[dict[str, Any]], hardware: str, usable: flo
         run: Estimate = one["estimate"]
         count = one["stands_for"] - 1
         others = f", as the other {'single layer' if count == 1 else f'{count} single layers'} at most" if count else ""
-        needs = f"{one['devices']} x {hardware}" if one["devices"] else f"more than {hardware} has"
-        print(f"{run.trained_set}{others}: {run.trained_parameters:,} parameters, {run.flops:.2g} operations a step, needs {needs}")
+        print(f"{run.trained_set}{others}: {run.trained_parameters:,} parameters, {run.flops:.2g} operations a step, {_fit(one, hardware)}")
         if one["seconds"]:
             rollout, update = one["seconds"]["rollout"], one["seconds"]["update"]
             print(f"  a step: rollout {rollout:.0f} s, update {update:.0f} s, at the rates of {measured and measured.device}")
     if measured is None:
         print("Time: not known; --calibration takes the rates that bench/gpu.py has measured")
+
+
+def _fit(one: dict[str, Any], hardware: str) -> str:
+    if one["devices"] == 1:
+        return f"fits on one {hardware}"
+    return f"would take {one['devices']} x {hardware} if divided over them" if one["devices"] else f"takes more than {hardware} has"

@@ -65,8 +65,10 @@ def of_prepared(found: Prepared) -> Sketch:
     return Sketch(config, base.model.config, sets, _items(found.split, evaluation, most), prompt, most_turns(config.env))
 
 
-def of_outline(config: Config, sets: Sequence[str]) -> Sketch:
+def of_outline(config: Config, sets: Sequence[str], with_items: bool = True) -> Sketch:
     """Of a recipe whose model is not loaded: its weights are neither read nor fetched, and items may be missing.
+
+    with_items: load the items as far as they are at hand; else prompts are as long as they may be.
 
     Raises UserError for a model without a known shape, for a set that it does not have, and for whatever is wrong in the recipe.
     """
@@ -77,9 +79,10 @@ def of_outline(config: Config, sets: Sequence[str]) -> Sketch:
     items: dict[str, str] = {}
     split = None
     try:
-        split, evaluation = load(config.env, "train"), load(*evaluation_suite(config))
-        check_disjoint(split, evaluation)
-        items = _items(split, evaluation, config.eval.items)
+        if with_items:
+            split, evaluation = load(config.env, "train"), load(*evaluation_suite(config))
+            check_disjoint(split, evaluation)
+            items = _items(split, evaluation, config.eval.items)
     except NotAtHand as error:
         missing.append(f"The items are not at hand: {error}")
     prompt = _outlined_prompt(config, split, found, missing)
@@ -101,7 +104,7 @@ def _outlined_prompt(config: Config, split: Split | None, found: Outline, missin
         return _prompt(config, split, in_model(base, config.agent), found.tokenizer)
     bound = config.agent.max_prompt
     counted = f"agent.max_prompt, {bound} tokens" if bound else f"{ASSUMED_PROMPT} tokens; agent.max_prompt bounds it"
-    why = "the tokenizer is not at hand" if split else "there is no first item"
+    why = "the tokenizer is not at hand" if split else "no items are loaded"
     missing.append(f"The prompt is not tokenised, since {why}: it is taken to be as long as {counted}")
     tokens = bound or ASSUMED_PROMPT
     if split is None:

@@ -88,8 +88,8 @@ def read_calibration(path: Path, hardware: str) -> Calibration:
 
 
 def peak_of_one(found: Estimate, devices: int) -> int:
-    """Bytes that each of several devices holds at most, as far as known. All parameters are divided over them where all are trained; else
-    each has the whole model, and more devices save time alone."""
+    """Bytes that each of several devices would hold at most, as far as known, if weights, masters, gradients and moments of a run of all
+    parameters were divided over them. Training on several devices does not divide them yet; of a layer there is nothing to divide."""
 
     def of(phase: Memory) -> int:
         if found.trained_set != "full" or devices == 1:
@@ -101,7 +101,8 @@ def peak_of_one(found: Estimate, devices: int) -> int:
 
 
 def devices_for(found: Estimate, usable: float) -> int | None:
-    """The fewest devices of `usable` GiB on which a step has enough memory; null: more devices would not help, or it is not known."""
+    """The fewest devices of `usable` GiB on which a step would have enough memory (`peak_of_one`); null: more would not help, or it is not
+    known."""
     if found.peak is None:
         return None
     most = MOST_DEVICES if found.trained_set == "full" else 1
