@@ -172,11 +172,16 @@ def run(head: dict, request: dict, channel: Channel) -> NoReturn:
         os._exit(0)
 
 
+def _execute(text: str, name: str, module: types.ModuleType) -> None:
+    """Run a program in a module, without the `from __future__` imports of this file, with which undefined annotations would pass."""
+    exec(compile(text, name, "exec", dont_inherit=True), module.__dict__)
+
+
 def _calls(request: dict, channel: Channel) -> None:
     """Define the source, call its entry point for each input."""
     capture, out = _capture(channel.limit)
     module = _module("solution")
-    body = _guarded(lambda: exec(compile(request["source"], "<solution>", "exec"), module.__dict__), capture, out)
+    body = _guarded(lambda: _execute(request["source"], "<solution>", module), capture, out)
     if body[0] != "returned":
         channel.send(body)
         return
@@ -190,7 +195,7 @@ def _serve(request: dict, channel: Channel) -> None:
     """Define the source, then make the calls that come in."""
     capture, out = _capture(channel.limit)
     module = _module("solution")
-    channel.send(_guarded(lambda: exec(compile(request["source"], "<solution>", "exec"), module.__dict__), capture, out))
+    channel.send(_guarded(lambda: _execute(request["source"], "<solution>", module), capture, out))
     while True:
         _, name, arguments, keywords = channel.receive()
         _answer(module, name, arguments, keywords, capture, out, channel)
@@ -247,7 +252,7 @@ def _script(request: dict, channel: Channel) -> None:
     module = _module("__main__")
     status = 0
     try:
-        exec(compile(request["source"], "<solution>", "exec"), module.__dict__)
+        _execute(request["source"], "<solution>", module)
     except SystemExit as error:
         status = 0 if error.code in (None, 0) else 1
         if status:
@@ -274,7 +279,7 @@ def _judge(request: dict, channel: Channel) -> None:
     for name in request["names"]:
         module.__dict__[name] = _stub(name, channel)
     linecache.cache["<tests>"] = (len(request["tests"]), None, request["tests"].splitlines(True), "<tests>")
-    reply = _guarded(lambda: exec(compile(request["tests"], "<tests>", "exec"), module.__dict__) or None, capture, out)
+    reply = _guarded(lambda: _execute(request["tests"], "<tests>", module), capture, out)
     channel.send(reply)
 
 

@@ -43,6 +43,11 @@ def test_values_output_and_errors_of_each_call() -> None:
     assert three.value == [2.0, {2.0: (2.0,)}, {0.5}]
 
 
+def test_a_program_is_compiled_as_python_itself_compiles_it() -> None:
+    """Annotations are values, as without `from __future__ import annotations`: a type that is not defined is an error of the program."""
+    assert calls("def f(x: int): return str(f.__annotations__)", (1,))[0].value == "{'x': <class 'int'>}"
+
+
 @pytest.mark.parametrize(
     ("source", "outcome", "error"),
     [
