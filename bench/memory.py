@@ -18,7 +18,8 @@ its own), up to the first batch that does not fit; --trl-rows is its `per_device
 --checkpoint computes activations again in the backward pass, on both sides.
 
 --run PROMPTSxGROUPxTOKENS measures whole runs in place of updates: two steps of `onelayer train` on arithmetic, from loading the model to
-the written patch. GiB is then the peak above what the process held with all modules imported, and `estimated` what `--dry-run` shows.
+the written patch. GiB is then the peak above what the process held with all modules imported, and `estimated` what `--dry-run` shows, the
+tokenizer included.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def whole_run(args: argparse.Namespace, trained_set: str) -> dict[str, float]:
         found = {"peak": peak.above(), "seconds": time.perf_counter() - started}
     expected = plan_training(config, measure=False).runs[0].estimate
     assert expected.update and expected.peak
-    return {**found, "estimated": expected.peak / 2**30, "state": expected.update.trained / 2**30}
+    return {**found, "estimated": (expected.peak + expected.tokenizer) / 2**30, "state": expected.update.trained / 2**30}
 
 
 def theirs(args: argparse.Namespace, trained_set: str) -> dict[str, float]:

@@ -147,6 +147,7 @@ def show(plan: Plan, full: bool) -> None:
     steps = sum(run.count for run in plan.runs) * plan.steps
     flops = sum(run.count * run.estimate.flops for run in plan.runs) * plan.steps
     of_step = plan.runs[0].estimate
+    print(f"Main memory besides: about {of_step.tokenizer / MIB:,.0f} MiB for the tokenizer")
     print(f"A step: at most {of_step.episodes:,} episodes and {of_step.tokens:,} tokens, prompts and replies")
     print(f"All {steps:,} steps: at most {steps * of_step.tokens:,} tokens and {flops:.2g} operations; evaluations come on top")
     print(f"Disk: {plan.disk / MIB:,.1f} MiB for patches and a checkpoint; episodes and samples come on top")

@@ -71,7 +71,7 @@ def of(trained_set: str, weights: float, trained: float, activations: float) -> 
     """GiB of each part, in both phases."""
     parts = {"weights": weights, "trained": trained, "activations": activations, "head": 0, "keys_and_values": 0}
     memory = Memory(**{name: int(gib * GIB) for name, gib in parts.items()})
-    sizes = dict.fromkeys(("parameters", "trained_parameters", "episodes", "tokens", "patch", "checkpoint"), 1)
+    sizes = dict.fromkeys(("parameters", "trained_parameters", "episodes", "tokens", "tokenizer", "patch", "checkpoint"), 1)
     return Estimate(
         trained_set=trained_set, flops=2.0, rollout_flops=1.0, rollout=memory, update=memory, gathered=int(2 * GIB), **sizes
     )  # fmt: skip
