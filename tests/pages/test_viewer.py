@@ -21,6 +21,7 @@ from onelayer.cli.main import main
 from onelayer.common.text import shown
 from onelayer.evals.records import Decoding
 from onelayer.evals.samples import SAMPLES, read_samples, read_table
+from onelayer.pages.findings_tables import in_words
 from onelayer.pages.report import details, leaderboard, write_report
 from onelayer.pages.viewer.charts import axis
 from onelayer.pages.viewer.episode_page import url
@@ -65,6 +66,7 @@ def test_the_page_of_a_study_is_its_report_and_the_terminal_tells_the_same(ask: 
     for table in (leaderboard(report), *details(report)):
         assert all(cell.figure in page for row in table.rows for cell in row)
     assert report.digest in page and "ours/full/test" in page
+    assert all(text in page for words in in_words(report).values() for text in words)
     status, charts = ask("/report?run=ours")
     assert status == 200 and charts == (runs / "ours/report.html").read_text()
     assert ask("/report?run=ours/full")[0] == 404

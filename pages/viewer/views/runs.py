@@ -13,6 +13,7 @@ from ....common.errors import UserError
 from ....common.text import shown
 from ....evals.records import Evaluation
 from ....studies.store import DirectoryKind, State, StoreEntry
+from ...findings_tables import in_words
 from ...report import details, evaluation_tables, leaderboard, protocol, render_page
 from ..episode_page import LONGEST, NotFound, Query, one_of, page_of, url
 
@@ -94,14 +95,14 @@ def run(site: Site, query: Query) -> str:
     from ..curve_page import run_charts
 
     name, entry = site.entry(query)
-    problem, charts, tables, measured_how = entry.problem, [], [], {}
+    problem, charts, tables, measured_how, words = entry.problem, [], [], {}, {}
     try:
         if entry.kind is DirectoryKind.RUN:
             charts = run_charts(site.index.curve(name, entry))
         elif entry.kind is DirectoryKind.EVALUATION and entry.state is State.COMPLETE:
             tables = evaluation_tables(Evaluation.model_validate(entry.manifest))
         elif found := site.index.report(name, entry):
-            tables, measured_how = [leaderboard(found), *details(found)], protocol(found)
+            tables, measured_how, words = [leaderboard(found), *details(found)], protocol(found), in_words(found)
     except (UserError, OSError) as error:
         problem = str(error)
     inside = {other: found for other, found in site.index.entries().items() if other.startswith(f"{name}/")} if name != "." else {}
@@ -112,6 +113,7 @@ def run(site: Site, query: Query) -> str:
         problem=site.problem(problem),
         charts=charts,
         tables=tables,
+        words=words,
         protocol=measured_how,
         inside=[site.row(other, found) | {"inside": 0} for other, found in inside.items()],
         columns=COLUMNS,
