@@ -14,6 +14,7 @@ import typer
 
 from ..common import documentation
 from ..common.text import printable
+from ..trainers.ranks import launched
 from . import env, grade, runs
 from .arguments import NOTE
 from .compare import compare
@@ -83,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if "" in words:
         _say("an argument is empty; leave it out, or give it a value")
+        return 2
+    if launched() > 1 and words[0] != "train":
+        _say(f"torchrun starts `onelayer train` alone; start `onelayer {words[0]}` without it (study takes --parallel N)")
         return 2
     with escaping():
         return _run(words)

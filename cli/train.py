@@ -28,7 +28,8 @@ def train(
 
     The run's directory gets config.yaml, metrics.jsonl (a line a step), checkpoints and, at the end, patch.safetensors.
     Ctrl-C and SIGTERM write a checkpoint first. A run that is complete is left as it is, unless
-    --resume gives it more steps. The exit code is 1 where no group of episodes ever had an advantage, so that nothing was learned.
+    --resume gives it more steps. Several devices train one run where torchrun starts the command: docs/several-devices.md.
+    The exit code is 1 where no group of episodes ever had an advantage, so that nothing was learned.
 
     \b
     Examples:
@@ -36,37 +37,44 @@ def train(
       onelayer train --resume runs/layer3
       onelayer train --resume runs/layer3 trainer.steps=120
       onelayer train quickstart trainer.trained_set=mid:2 --dry-run
+      torchrun --nproc-per-node 2 -m onelayer train quickstart --output runs/both
     """
     from ..common.errors import UserError
+    from ..trainers.ranks import joined
     from .config import load
 
     recipe, overrides = split_recipe(recipe, overrides)
-    if recipe is not None and resume is not None:
-        raise UserError("train takes either RECIPE or --resume DIR, which continues a run under its own recipe")
-    if recipe is None and resume is None and not overrides:
-        raise UserError("nothing to train; name a RECIPE, keys that differ from the defaults (env.id=...), or --resume DIR")
-    if resume is not None and output is not None:
-        raise UserError("--resume DIR continues in DIR; leave out --output")
-    if resume is not None and not (resume / "config.yaml").is_file():
-        raise UserError(f"{resume}: no run to resume here, it has no config.yaml")
-    config = load(str(resume / "config.yaml") if resume else recipe, overrides)
-    if resume is None and not config.eval.every and (config.eval.top_p < 1 or config.eval.top_k):
-        raise UserError(
-            "eval.top_p, eval.top_k: training draws from all tokens, and `train` evaluates nothing without eval.every; leave them to "
-            "`study` and `eval`"
-        )
-    if dry_run:
-        from .plan import plan_training, show
+    with joined() as ranks:
+        if recipe is not None and resume is not None:
+            raise UserError("train takes either RECIPE or --resume DIR, which continues a run under its own recipe")
+        if recipe is None and resume is None and not overrides:
+            raise UserError("nothing to train; name a RECIPE, keys that differ from the defaults (env.id=...), or --resume DIR")
+        if resume is not None and output is not None:
+            raise UserError("--resume DIR continues in DIR; leave out --output")
+        if resume is not None and not (resume / "config.yaml").is_file():
+            raise UserError(f"{resume}: no run to resume here, it has no config.yaml")
+        config = load(str(resume / "config.yaml") if resume else recipe, overrides)
+        if resume is None and not config.eval.every and (config.eval.top_p < 1 or config.eval.top_k):
+            raise UserError(
+                "eval.top_p, eval.top_k: training draws from all tokens, and `train` evaluates nothing without eval.every; leave them to "
+                "`study` and `eval`"
+            )
+        if dry_run:
+            if ranks.size > 1:
+                raise UserError("--dry-run plans a run in one process; leave out torchrun")
+            from .plan import plan_training, show
 
-        plan = plan_training(config, measure)
-        print_json(plan) if as_json else show(plan, full)
+            plan = plan_training(config, measure)
+            print_json(plan) if as_json else show(plan, full)
+            return
+        from ..trainers.manifest import complete_manifest, read_manifest
+        from ..trainers.run import NO_SIGNAL
+        from ..trainers.train import train as run
+
+        before = read_manifest(resume) if resume else None
+        patch = run(config, resume or output or Path("runs") / config.name, resume=resume is not None, ranks=ranks)
+    if not ranks.first:
         return
-    from ..trainers.manifest import complete_manifest, read_manifest
-    from ..trainers.run import NO_SIGNAL
-    from ..trainers.train import train as run
-
-    before = read_manifest(resume) if resume else None
-    patch = run(config, resume or output or Path("runs") / config.name, resume=resume is not None)
     manifest = complete_manifest(patch.parent)
     if before and before.finished == manifest.finished:
         print(f"onelayer: {resume}: complete since {manifest.finished}, nothing is left to do", file=sys.stderr)

@@ -36,7 +36,7 @@ class Cost(BaseModel):
     seconds: float = Field(default=0.0, ge=0, description="wall-clock seconds")
     cpu_seconds: float = Field(default=0.0, ge=0, description="processor seconds, of the process and of those that it started")
     gpu_seconds: float | None = Field(
-        default=None, ge=0, description="wall-clock seconds times the GPUs held, which is one; null: it had none"
+        default=None, ge=0, description="wall-clock seconds times the GPUs held, one a process; null: it had none"
     )
     peak_memory: int = Field(default=0, ge=0, lt=2**63, description="most resident memory of the process, bytes")
     memory_before: int = Field(
@@ -79,6 +79,20 @@ class Cost(BaseModel):
             peak_gpu_memory=_either(max, self.peak_gpu_memory, later.peak_gpu_memory),
             tokens=self.tokens + later.tokens,
             flops=self.flops + later.flops,
+        )
+
+    def beside(self, other: Cost) -> Cost:
+        """The cost of both, at the same time in two processes; tokens and operations were counted in each for both."""
+        return self.model_copy(
+            update={
+                "seconds": max(self.seconds, other.seconds),
+                "cpu_seconds": self.cpu_seconds + other.cpu_seconds,
+                "gpu_seconds": _either(sum, self.gpu_seconds, other.gpu_seconds),
+                "peak_memory": max(self.peak_memory, other.peak_memory),
+                "memory_before": max(self.memory_before, other.memory_before),
+                "peak_worker_memory": _either(max, self.peak_worker_memory, other.peak_worker_memory),
+                "peak_gpu_memory": _either(max, self.peak_gpu_memory, other.peak_gpu_memory),
+            }
         )
 
 

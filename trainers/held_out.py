@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import Annotated, Self
 
 import numpy as np
@@ -21,7 +22,6 @@ from ..agents.flops import multiplied, tokens_forwarded
 from ..agents.policy import Base
 from ..agents.verdicts import CORRECT
 from ..common.cost import Cost
-from ..common.files import growing
 from ..envs import check_disjoint, load
 from ..envs.items import Split
 from ..envs.pool import Pool, open_pool
@@ -31,7 +31,6 @@ from ..evals.evaluator import env_seed, first_items, sample_seed
 from ..evals.failures import Failures
 from ..evals.records import Decoding
 from ..evals.statistics import FloatArray
-from .best import BestPatch
 from .config import Config
 from .manifest import HELD_OUT
 from .metrics import OfStep, read_lines
@@ -108,11 +107,10 @@ def panel_player(
     panel, parameters = panel_of(config), multiplied(base.model)
     if config.eval.max_tokens is not None:
         agent = at_limit(agent, config.eval.max_tokens, config.env)
-    kept = [(line, point) for line, point in read_lines(path, HeldOut) if point.step <= run.done]
+    kept = run.ranks.from_first(lambda: [(line, point) for line, point in read_lines(path, HeldOut) if point.step <= run.done])
     played = {point.step: point.pass_rate for _, point in kept}
-    if config.eval.keep_best:
-        run.best = BestPatch(run.directory, played, run.done)
-    with open_pool(config.env, "validation", config.pool) as pool, growing(path, sum(len(line) for line, _ in kept)) as lines:
+    run.keep_best(played)
+    with open_pool(config.env, "validation", config.pool) as pool, run.growing(HELD_OUT, sum(len(line) for line, _ in kept)) as lines:
         assert_prompts_fit(agent, pool, panel)
 
         def measure(step: int) -> None:
@@ -126,7 +124,8 @@ def panel_player(
             sampled, greedy = (_answered(agent, pool, panel, config.eval, decoding, run, parameters) for decoding in Decoding)
             cost = run.meter.cost() - before
             run.meter.left_out += cost
-            point = HeldOut(step=step, panel=panel.digest, sampled=sampled, greedy=greedy, cost=cost)
+            together = reduce(Cost.beside, run.ranks.gather(cost))
+            point = HeldOut(step=step, panel=panel.digest, sampled=sampled, greedy=greedy, cost=together)
             if run.best:  # before its line: a point that is there has its patch
                 run.best.add(step, point.pass_rate, lambda place: patch.write(place, result()))
             lines.write(point.model_dump_json().encode() + b"\n")
@@ -142,7 +141,8 @@ def _answered(agent: Agent, pool: Pool, panel: Split, config: EvalConfig, decodi
         for sample in range(samples)
     ]
     failures, right, tokens, cut = Failures(run.directory, len(plays), 0), [False] * len(plays), 0, 0
-    for episode in play(agent, pool, plays, sampling_of(config, decoding, agent.config.reply_length)):
+    sampling = sampling_of(config, decoding, agent.config.reply_length)
+    for episode in run.ranks.dealt(plays, lambda dealt: play(agent, pool, dealt, sampling)):
         failures.watch(episode)
         right[episode.index] = episode.verdict == CORRECT
         tokens, cut = tokens + (episode.tokens or 0), cut + bool(episode.truncated)

@@ -20,6 +20,7 @@ from .config import Config
 from .forward import Bucket, Pack, default_tokens, hidden_states, packs
 from .loss import bounded, clipped_surrogate, k3, sequence_mean
 from .optimizer import MasterAdamW
+from .ranks import ONE_PROCESS, Ranks
 from .rows import TrainingRow, minibatches
 
 MOST_SKIPPED = 10
@@ -29,8 +30,8 @@ MOST_SKIPPED = 10
 class Learner:
     """The model under training: turns rows into optimiser steps on the trained set, and on nothing else."""
 
-    def __init__(self, model: PreTrainedModel, trained: TrainedSet, config: Config):
-        self.model, self.trained, self.settings = model, trained, config.trainer
+    def __init__(self, model: PreTrainedModel, trained: TrainedSet, config: Config, ranks: Ranks = ONE_PROCESS):
+        self.model, self.trained, self.settings, self.ranks = model, trained, config.trainer, ranks
         self.max_tokens = with_length(config.agent, model, config.env).reply_length
         self.temperature, self.step = config.agent.temperature, 0
         for parameter in self.model.parameters():
@@ -40,15 +41,15 @@ class Learner:
             parameter.requires_grad_(True)
         # The reference policy differs from the policy in the trained set alone: that is all of it that is kept.
         self.reference = {name: p.detach().clone() for name, p in trained.parameters.items()} if self.settings.kl_coef else {}
-        self.optimizer = MasterAdamW(trained, self.model, self.settings)
+        self.optimizer = MasterAdamW(trained, self.model, self.settings, ranks)
         inside = 0 < trained.first_layer < len(decoder_layers(model))
-        self.inputs_of = trained.first_layer if self.settings.hand_over and inside else None
-        """The layer whose input an update can take from the rollout."""
+        self.inputs_of = trained.first_layer if self.settings.hand_over and inside and ranks.size == 1 else None
+        """The layer whose input an update can take from the rollout; of several ranks, each updates other groups than it has played."""
         self.tokens_per_forward = self.settings.tokens_per_forward or default_tokens(self.model)
         self.skipped = 0
 
     def update(self, rows: Sequence[TrainingRow]) -> dict[str, float | None]:
-        """`epochs` passes over the rows in `minibatches` optimiser steps each.
+        """`epochs` passes over the rows in `minibatches` optimiser steps each. All ranks are given the same rows.
 
         Returns metrics averaged over the tokens of the rows that were not skipped; None where all were. Raises UserError where the
         gradient has not been finite for `MOST_SKIPPED` optimiser steps in a row.
@@ -56,7 +57,8 @@ class Learner:
         settings = self.settings
         parts = minibatches(rows, settings, self.max_tokens, derive_seed(settings.seed, self.step, "minibatches"))
         kept = [[row for row in part if row.has_signal or settings.kl_coef or not settings.skip_zero_rows] for part in parts]
-        prepared = [packs(part, self.tokens_per_forward, self.model.device) for part in kept]
+        prepared = [packs(self.ranks.share(part), self.tokens_per_forward, self.model.device) for part in kept]
+        tokens = sum(pack.tokens for part in prepared for pack in part)
         handed_over = sum(pack.tokens for part in prepared for pack in part if pack.handed_over)
         totals, norms = Totals(), []
         if settings.epochs * len(parts) > 1:
@@ -79,10 +81,10 @@ class Learner:
             )
         return (
             dict.fromkeys(("clip_share", "entropy", "sampler_kl"))
-            | totals.means()
+            | Totals.sum(self.ranks.gather(totals)).means()
             | {"grad_norm": float(np.mean(finite)) if finite else None, "skipped_updates": len(norms) - len(finite)}
             | {"rows_updated": sum(len(part) for part in kept)}
-            | {"tokens_updated": sum(pack.tokens for part in prepared for pack in part), "tokens_handed_over": handed_over}
+            | {"tokens_updated": sum(self.ranks.gather(tokens)), "tokens_handed_over": handed_over}
         )
 
     def backward(self, pack: Pack, totals: Totals) -> None:
@@ -186,6 +188,16 @@ class Totals:
     def add(self, name: str, value_C: torch.Tensor) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + float(value_C.sum())
         self.counts[name] = self.counts.get(name, 0) + len(value_C)
+
+    @classmethod
+    def sum(cls, parts: Sequence[Totals]) -> Totals:
+        """The totals over the tokens of all parts."""
+        found = cls()
+        for part in parts:
+            for name, total in part.sums.items():
+                found.sums[name] = found.sums.get(name, 0.0) + total
+                found.counts[name] = found.counts.get(name, 0) + part.counts[name]
+        return found
 
     def means(self) -> dict[str, float]:
         return {name: total / self.counts[name] for name, total in self.sums.items()}

@@ -86,6 +86,7 @@ class Manifest(BaseModel):
     truncated: float | None = Field(
         default=None, ge=0, le=1, description="share of replies that reached agent.max_tokens, mean over the steps"
     )
+    ranks: int = Field(default=1, ge=1, description="processes that trained it together, when it was finished")
     hardware: Hardware = Field(description="the machine that finished it")
     versions: dict[str, str] = Field(description="of Python and the packages that have a part in the result")
     git_commit: str | None = Field(

@@ -13,6 +13,7 @@ from ..agents.decoder import decoder_layers
 from ..agents.trained_sets import TrainedSet
 from ..common.errors import UserError
 from .config import TrainerConfig
+from .ranks import ONE_PROCESS, Ranks
 
 
 class MasterAdamW:
@@ -21,8 +22,8 @@ class MasterAdamW:
     A parameter in float32 that is trained whole is its own master.
     """
 
-    def __init__(self, trained: TrainedSet, model: PreTrainedModel, config: TrainerConfig):
-        self.config, self.trained, self.steps = config, trained, 0
+    def __init__(self, trained: TrainedSet, model: PreTrainedModel, config: TrainerConfig, ranks: Ranks = ONE_PROCESS):
+        self.config, self.trained, self.ranks, self.steps = config, trained, ranks, 0
         self.masters: dict[str, torch.Tensor] = {
             name: parameter
             if parameter.dtype == torch.float32 and name not in trained.places
@@ -39,11 +40,13 @@ class MasterAdamW:
         self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
     def step(self) -> float:
-        """Clip, warm up, update; returns the gradient norm before clipping. A gradient that is not finite changes nothing."""
-        for master in self.masters.values():
-            if master.grad is None:
-                # Zeros rather than None: a step without any signal still decays the moments, as it does when no row is skipped.
-                master.grad = torch.zeros_like(master)
+        """Add up the gradients of all ranks, clip, warm up, update; returns the gradient norm before clipping. A gradient that is not
+        finite changes nothing."""
+        # Zeros rather than None: a step without any signal still decays the moments, as it does when no row is skipped.
+        gradients = [torch.zeros_like(master) if master.grad is None else master.grad for master in self.masters.values()]
+        self.ranks.add_up(gradients)
+        for master, gradient in zip(self.masters.values(), gradients, strict=True):
+            master.grad = gradient
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self.config.max_grad_norm))
         if math.isfinite(norm):
             self.steps += 1

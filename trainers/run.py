@@ -16,24 +16,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import signal
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 
 from ..agents import patch
+from ..agents.agent import Agent
 from ..agents.policy import Base
 from ..agents.trained_sets import TrainedSet
 from ..common.cost import Cost, Meter, git_commit, hardware, versions
-from ..common.errors import Interrupted, UserError
+from ..common.errors import UserError
 from ..common.files import GrowingFile, atomically, growing, owned, write_atomically
 from ..common.progress import progress
 from ..common.reading import LARGEST_YAML, parse_yaml, read_bytes
@@ -45,6 +44,8 @@ from .config import Config, decides, dump
 from .kept import KeptEpisodes, kept_steps
 from .manifest import CHECKPOINT, CONFIG, EPISODES, MANIFEST, METRICS, PATCH, BestPoint, Manifest, RecordedConfig, complete_manifest
 from .metrics import read_metrics
+from .ranks import ONE_PROCESS, Ranks
+from .stopping import StopSignals
 
 NO_SIGNAL = "no group of any step had an advantage (all its episodes were paid alike), so nothing was learned and the patch is the base"
 
@@ -54,15 +55,15 @@ _log = logging.getLogger(__name__)
 class Run:
     """An open run directory."""
 
-    def __init__(self, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split):
-        self.directory, self.config = directory, config
+    def __init__(self, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split, ranks: Ranks):
+        self.directory, self.config, self.ranks = directory, config, ranks
         self._base, self._trained, self._split = base, trained, split
         self.checkpoint = _read_checkpoint(directory / CHECKPOINT, self._origin)
         self._extended = self._earlier_lengths()
         self.meter, self._before = Meter(), Cost.model_validate((self.checkpoint or {}).get("cost", {}))
         self.episodes: KeptEpisodes | None = None
         self.best: BestPatch | None = None
-        self._signal: int | None = None
+        self.stop = StopSignals(directory, ranks)
         self._phases: dict[str, float] = {}
         self._lines: GrowingFile
         self._board: Any
@@ -71,7 +72,9 @@ class Run:
 
     @classmethod
     @contextmanager
-    def open(cls, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split, resume: bool) -> Iterator[Run]:
+    def open(
+        cls, directory: Path, config: Config, base: Base, trained: TrainedSet, split: Split, resume: bool, ranks: Ranks = ONE_PROCESS
+    ) -> Iterator[Run]:
         """Start a run, or with `resume` continue the one in `directory` where there is one.
 
         Raises UserError for a directory that cannot be written, is in use or holds something else, for a damaged checkpoint, and where
@@ -83,12 +86,12 @@ class Run:
             longer = resume and extends(directory, config)
             if not longer:
                 claim(directory / CONFIG, config)
-            run = cls(directory, config, base, trained, split)
+            run = cls(directory, config, base, trained, split, ranks)
             run._check_history()
             if longer:
                 (directory / MANIFEST).unlink(missing_ok=True)
                 write_atomically(directory / CONFIG, dump(config))
-            with run.meter, run._metrics_files(), run._signals():
+            with run.meter, run._metrics_files(), run.stop.awaited():
                 yield run
 
     def steps(self, start: int, stop: int) -> Iterator[int]:
@@ -119,13 +122,17 @@ class Run:
 
     def save_checkpoint(self, state: dict[str, Any], last: bool) -> None:
         """Write a checkpoint where one is due. Raises Interrupted where the run was asked to stop."""
-        if self._signal is None and not last and state["step"] % self.config.trainer.checkpoint_every:
-            return
+        self.stop.agree()
+        if self.stop.asked or last or not state["step"] % self.config.trainer.checkpoint_every:
+            self._write_checkpoint(state, self._cost())
+            self.stop.raise_if_asked()
+
+    def _write_checkpoint(self, state: dict[str, Any], cost: Cost) -> None:
         self._lines.sync()  # what a checkpoint has done is never missing beside it
         if self.episodes:
             self.episodes.write()
-        known = {"cost": self._cost().model_dump(), "threads": torch.get_num_threads(), "config": self.config.model_dump_json()}
-        known |= {"extended": self._extended}
+        known = {"cost": cost.model_dump(), "config": self.config.model_dump_json(), "extended": self._extended}
+        known |= {"threads": torch.get_num_threads(), "ranks": self.ranks.size}
         with atomically(self.directory / CHECKPOINT) as path, path.open("wb") as file:
             try:
                 torch.save(state | self._origin | known, file)
@@ -133,10 +140,12 @@ class Run:
                 raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         if self.best:
             self.best.settle(state["step"])
-        self._stop_if_asked()
 
-    def finish(self, result: patch.Patch, keep_checkpoint: bool) -> Path:
+    def finish(self, result: patch.Patch, keep_checkpoint: bool) -> None:
         """Write patch and manifest. keep_checkpoint: so that the run can be extended."""
+        self._write_result(result, keep_checkpoint, self._cost())
+
+    def _write_result(self, result: patch.Patch, keep_checkpoint: bool, cost: Cost) -> None:
         path, steps = self.directory / PATCH, read_metrics(self.directory / METRICS)
         cut = [step.truncated for step in steps if step.truncated is not None]
         manifest = Manifest(
@@ -150,7 +159,8 @@ class Run:
             skipped=len(self._split.skipped),
             patch_sha256=patch.write(path, result),
             best=self._best_point(),
-            cost=self._cost(),
+            cost=cost,
+            ranks=self.ranks.size,
             dropped=sum(int(step.dropped or 0) for step in steps),
             no_signal=all(step.groups_kept == 0 for step in steps),
             truncated=sum(cut) / len(cut) if cut else None,
@@ -163,7 +173,22 @@ class Run:
         write_atomically(self.directory / MANIFEST, manifest.model_dump_json(indent=2))
         if not keep_checkpoint:
             (self.directory / CHECKPOINT).unlink(missing_ok=True)
-        return path
+        if manifest.dropped:
+            _log.warning("%s: %d episodes in all were dropped, since environments failed", self.directory, manifest.dropped)
+
+    def keep_episodes(self, agent: Agent) -> None:
+        """Keep what is played from here on, where the recipe asks for it."""
+        if self.config.trainer.keep_episodes:
+            self.episodes = KeptEpisodes(self.directory, agent, self.done)
+
+    def keep_best(self, rate_by_step: Mapping[int, float]) -> None:
+        """Keep the patch of the best point of the held-out curve, where the recipe asks for it. Raises as `BestPatch` does."""
+        if self.config.eval.keep_best:
+            self.best = BestPatch(self.directory, rate_by_step, self.done)
+
+    def growing(self, name: str, end: int) -> AbstractContextManager[GrowingFile]:
+        """Go on with a file of the directory, as `common.files.growing`."""
+        return growing(self.directory / name, end)
 
     def _best_point(self) -> BestPoint | None:
         if self.best is None or self.best.step is None:
@@ -202,15 +227,10 @@ class Run:
                     f"{path}: the checkpoint has done {self.done} steps, and step {missing} is missing or cannot be read; bring it back, "
                     f"or remove {self.directory / CHECKPOINT}, and the same command starts the run from its first step"
                 )
-        before, now = self.checkpoint.get("threads"), torch.get_num_threads()
-        if before not in (None, now):
-            _log.warning(
-                "%s: begun with %d threads and continued with %d, so the result is not the same to the byte; OMP_NUM_THREADS=%d keeps it",
-                self.directory,
-                before,
-                now,
-                before,
-            )
+        for what, now, keeps in (("threads", torch.get_num_threads(), "OMP_NUM_THREADS={}"), ("ranks", self.ranks.size, "as many ranks")):
+            if (before := self.checkpoint.get(what)) not in (None, now):
+                text = "%s: begun with %d %s and continued with %d, so the result is not the same to the byte; %s keeps it"
+                _log.warning(text, self.directory, before, what, now, keeps.format(before))
 
     @property
     def _origin(self) -> dict[str, str]:
@@ -218,7 +238,8 @@ class Run:
         return {"base": self._base.fingerprint, "split": self._split.digest}
 
     def _cost(self) -> Cost:
-        return self._before + self.meter.cost()
+        """Of the whole run so far, at all ranks."""
+        return self._before + reduce(Cost.beside, self.ranks.gather(self.meter.cost()))
 
     @contextmanager
     def _metrics_files(self) -> Iterator[None]:
@@ -232,37 +253,6 @@ class Run:
         finally:
             if self._board:
                 self._board.close()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM wait for the end of the step; one that came after the last step stops whoever goes on from here."""
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with suppress(ValueError):  # off the main thread signals are the caller's business
-            for number in handlers:
-                signal.signal(number, self._stop)
-        try:
-            yield
-        except KeyboardInterrupt:
-            raise self._interrupted(signal.SIGINT) from None
-        finally:
-            with suppress(ValueError):
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        if self._signal is not None:
-            raise self._interrupted(self._signal)
-
-    def _interrupted(self, number: int) -> Interrupted:
-        return Interrupted(number, f"the run is in {self.directory}", ["onelayer", "train", "--resume", self.directory])
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:  # asked twice: at once
-            raise KeyboardInterrupt
-        self._signal = number
-        with suppress(RuntimeError):  # the signal came while another line was written
-            print("finishing this step; a second Ctrl-C stops at once, and loses the steps since the last checkpoint", file=sys.stderr)
 
 
 def extends(directory: Path, config: Config) -> bool:

@@ -21,7 +21,7 @@ from ..agents.episodes import Episode, Play, assert_prompts_fit, play
 from ..agents.flops import multiplied, tokens_forwarded, training_flops
 from ..agents.length import with_length
 from ..agents.packed import unpacked
-from ..agents.policy import Base, load_base, part_hashes, weight_hashes
+from ..agents.policy import Base, load_base, part_hashes, tensor_hash, weight_hashes
 from ..agents.trained_sets import TrainedSet, select, select_all
 from ..agents.verdicts import CORRECT
 from ..common.errors import UserError
@@ -35,15 +35,16 @@ from ..evals.records import cut_off_warning
 from ..evals.replies import mean_metrics
 from .algorithms.steps import Steps
 from .config import Config, TrainerConfig
+from .follower import open_run
 from .forward import default_tokens
 from .held_out import HeldOut, panel_of, panel_player
-from .kept import KeptEpisodes
 from .learner import Learner
-from .manifest import CHECKPOINT, CONFIG, PATCH, complete_manifest, read_manifest
+from .manifest import CHECKPOINT, CONFIG, PATCH, read_manifest
 from .metrics import PART
 from .optimizer import learning_rates
+from .ranks import ONE_PROCESS, Ranks
 from .rows import TrainingRow, make_rows, survivors
-from .run import Run, claim, extends, summary_writer
+from .run import claim, extends, summary_writer
 
 LOST_LEAST, LOST_WINDOW = 8, 256
 """A run stops where more than LOST_SHARE, and at least this many, of the last episodes were lost; see `LostEpisodes`."""
@@ -51,21 +52,20 @@ LOST_LEAST, LOST_WINDOW = 8, 256
 _log = logging.getLogger(__name__)
 
 
-def train(config: Config, directory: Path, resume: bool = False, prepared: Prepared | None = None) -> Path:
+def train(config: Config, directory: Path, resume: bool = False, prepared: Prepared | None = None, ranks: Ranks = ONE_PROCESS) -> Path:
     """Train the set that `config` names and write the patch; returns its path.
 
     prepared: what `prepare` made of this recipe, where that has been done; null: it is done here. Afterwards the model is the policy where
-    weights of its own were trained; adapters are taken out of it.
+    weights of its own were trained; adapters are taken out of it. ranks: the processes that train it together, all of which call this.
     Everything random derives from the seed and the step, so a run that was killed and resumed ends in the same bytes.
     A run that is complete is left as it is, unless it is resumed with more steps. The checkpoint for that is kept, but in a study.
     Raises UserError for a set, model, suite or directory that cannot be used.
     """
-    if resume and read_manifest(directory) is not None and not extends(directory, config):
-        claim(directory / CONFIG, config)
-        if prepared:
-            (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
+    ranks.check(config)
+    if ranks.from_first(lambda: resume and is_complete(directory, config, prepared)):
         return directory / PATCH
     config, base, (trained,), split, first_point = prepared or prepare(config)
+    ranks.agree_on("the recipe, the base or the items", lambda: (config.model_dump_json(), base.fingerprint, split.digest))
     agent = make_agent(base, config.agent, config.env)
     if not agent.engine.returns_tokens:
         raise UserError(
@@ -78,15 +78,14 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(config.env, "train", config.pool))
         assert_prompts_fit(agent, pool, split)
-        run = stack.enter_context(Run.open(directory, config, base, trained, split, resume))
+        run = stack.enter_context(open_run(directory, config, base, trained, split, resume, ranks))
         attached = stack.enter_context(ExitStack())
         attached.enter_context(unpacked(base.model, trained.parameters))
         attached.enter_context(trained.attached(config.trainer.seed))
-        learner = Learner(base.model, trained, config)
+        learner = Learner(base.model, trained, config, ranks)
         parameters, above = multiplied(base.model), multiplied(base.model, trained.first_layer)
         learner.load(run.checkpoint)
-        if config.trainer.keep_episodes:
-            run.episodes = KeptEpisodes(directory, agent, learner.step)
+        run.keep_episodes(agent)
         agent.engine.load(trained.weights())
 
         def result() -> patch.Patch:
@@ -97,10 +96,10 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
             measure(step)
             try:
                 with run.phase("rollout"):
-                    played, groups = rollout(agent, pool, split, config, step, losses, learner.inputs_of)
+                    played, groups = rollout(agent, pool, split, config, step, losses, learner.inputs_of, ranks)
             except UserError as error:
                 run.save_checkpoint(learner.state(), last=True)
-                raise UserError(f"{error}; then continue with: {shlex.join(['onelayer', 'train', '--resume', str(directory)])}") from error
+                raise UserError(f"{error}; then continue with: {shlex.join(ranks.resume_command(directory))}") from error
             if not any(episode.steps for episode in played):
                 raise UserError(f"step {step}: every prompt is longer than {agent.prompt_limit}")
             if run.episodes:
@@ -130,10 +129,19 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         learner.optimizer.close()
         attached.close()
         assert_untouched(base, trained, parts)
+        ranks.agree_on("the trained weights", lambda: {name: tensor_hash(weight) for name, weight in learner.optimizer.masters.items()})
         run.finish(result(), keep_checkpoint=not prepared)
-    if dropped := complete_manifest(directory).dropped:
-        _log.warning("%s: %d episodes in all were dropped, since environments failed", directory, dropped)
     return directory / PATCH
+
+
+def is_complete(directory: Path, config: Config, prepared: Prepared | None) -> bool:
+    """Whether the run there is complete, and has as many steps as are asked for. Raises UserError where it is of another configuration."""
+    if read_manifest(directory) is None or extends(directory, config):
+        return False
+    claim(directory / CONFIG, config)
+    if prepared:
+        (directory / CHECKPOINT).unlink(missing_ok=True)  # killed right before it did so itself
+    return True
 
 
 class Prepared(NamedTuple):
@@ -204,7 +212,14 @@ class Group:
 
 
 def rollout(
-    agent: Agent, pool: Pool, split: Split, config: Config, step: int, losses: LostEpisodes, inputs_of: int | None = None
+    agent: Agent,
+    pool: Pool,
+    split: Split,
+    config: Config,
+    step: int,
+    losses: LostEpisodes,
+    inputs_of: int | None = None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> tuple[list[Episode], list[Group]]:
     """All episodes of a step, and the groups of them to learn from: of `prompts_per_step` items, with `group_size` episodes each.
 
@@ -220,7 +235,8 @@ def rollout(
     groups: list[Group] = []
     for _ in range(1 + settings.dynamic_sampling):
         plays = plays_of(items, settings, step)[len(played) :]
-        new = losses.watch(step, play(agent, pool, plays, sampling, inputs_of), len(plays), played)
+        episodes = ranks.dealt(plays, lambda dealt: play(agent, pool, dealt, sampling, inputs_of))
+        new = losses.watch(step, episodes, len(plays), played)
         played += new
         groups = scored(survivors(played), settings)
         missing = settings.prompts_per_step - sum(group.has_signal for group in groups)
