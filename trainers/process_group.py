@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -121,7 +122,8 @@ class ProcessGroup(Ranks):
             yield
         except (RuntimeError, ConnectionError) as error:
             self.ending = True
-            raise LostRank(f"another rank of the run has ended, or does not answer ({' '.join(str(error).split())[:200]})") from error
+            reason, *_ = re.sub(r"^\[\S+\] ", "", " ".join(str(error).split())).split(". ")  # without a place in torch's source
+            raise LostRank(f"another rank of the run has ended or does not answer ({reason[:100]})") from error
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         """A signal while no run is open: this process ends without a word, unless it is about to tell why all end."""

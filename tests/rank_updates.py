@@ -1,0 +1,88 @@
+"""Updates from recorded rollouts at one rank of several, or in one process; run as a program it is one of several ranks.
+
+RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python rank_updates.py OUTPUT SPEC...
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+import torch
+from families import random_base
+from reference_update import sampled_rows
+
+from onelayer.agents.trained_sets import select
+from onelayer.trainers.config import Config, TrainerConfig
+from onelayer.trainers.learner import Learner
+from onelayer.trainers.ranks import ONE_PROCESS, Ranks, joined
+
+STEPS = 5
+SETTINGS = {"kl_coef": 0.1, "epochs": 2, "minibatches": 2, "lr": 1e-3, "warmup_steps": 0, "tokens_per_forward": 200}
+
+
+class RecordingLearner(Learner):
+    """Adds up the loss of each update."""
+
+    loss = 0.0
+
+    def token_loss(self, *arguments: object) -> torch.Tensor:
+        loss = super().token_loss(*arguments)  # pyright: ignore[reportArgumentType]
+        self.loss += float(loss.detach())
+        return loss
+
+
+@dataclass
+class Updates:
+    """What came of some updates of one trained set."""
+
+    gradients: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Of the first optimiser step."""
+    losses: list[float] = field(default_factory=list)
+    metrics: list[dict[str, float | None]] = field(default_factory=list)
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    sent: int = 0
+    """Bytes that a rank gave to be added up, in all steps."""
+
+
+def updates(spec: str, ranks: Ranks = ONE_PROCESS) -> Updates:
+    """`STEPS` updates from the same rows, as `SETTINGS` have them."""
+    base = random_base("llama")
+    rows = sampled_rows(base, groups=4)
+    trained = select(base.model, spec)
+    found, before = Updates(), getattr(ranks, "sent", 0)
+    with trained.attached(0):
+        learner = RecordingLearner(
+            base.model, trained, Config(trainer=TrainerConfig.model_validate({"trained_set": spec, **SETTINGS})), ranks
+        )
+        add_up = ranks.add_up
+
+        def recording(gradients: list[torch.Tensor]) -> None:
+            add_up(gradients)
+            found.gradients = found.gradients or {
+                name: gradient.clone() for name, gradient in zip(learner.optimizer.masters, gradients, strict=True)
+            }
+
+        ranks.add_up = recording  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            for _ in range(STEPS):
+                learner.loss = 0.0
+                found.metrics.append(learner.update(rows))
+                found.losses.append(sum(ranks.gather(learner.loss)))
+        finally:
+            del ranks.add_up
+        found.weights = {name: master.detach().clone() for name, master in learner.optimizer.masters.items()}
+    found.sent = getattr(ranks, "sent", 0) - before
+    return found
+
+
+def main() -> None:
+    output, *specs = sys.argv[1:]
+    with joined() as ranks:
+        found = {spec: vars(updates(spec, ranks)) for spec in specs}
+        if ranks.first:
+            torch.save(found, output)
+
+
+if __name__ == "__main__":
+    main()
