@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 
 from onelayer.cli.config import load
+from onelayer.trainers.launch import joined
 from onelayer.trainers.manifest import METRICS, complete_manifest
 from onelayer.trainers.metrics import read_metrics
-from onelayer.trainers.ranks import joined
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import typer
 
 from ..common import documentation
 from ..common.text import printable
-from ..trainers.ranks import launched
+from ..trainers.launch import launched
 from . import env, grade, runs
 from .arguments import NOTE
 from .compare import compare

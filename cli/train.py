@@ -40,7 +40,7 @@ def train(
       torchrun --nproc-per-node 2 -m onelayer train quickstart --output runs/both
     """
     from ..common.errors import UserError
-    from ..trainers.ranks import joined
+    from ..trainers.launch import joined
     from .config import load
 
     recipe, overrides = split_recipe(recipe, overrides)

@@ -14,8 +14,9 @@ from reference_update import sampled_rows
 
 from onelayer.agents.trained_sets import select
 from onelayer.trainers.config import Config, TrainerConfig
+from onelayer.trainers.launch import joined
 from onelayer.trainers.learner import Learner
-from onelayer.trainers.ranks import ONE_PROCESS, Ranks, joined
+from onelayer.trainers.ranks import ONE_PROCESS, Ranks
 
 STEPS = 5
 SETTINGS = {"kl_coef": 0.1, "epochs": 2, "minibatches": 2, "lr": 1e-3, "warmup_steps": 0, "tokens_per_forward": 200}
