@@ -49,7 +49,7 @@ class Updates:
 def updates(spec: str, ranks: Ranks = ONE_PROCESS) -> Updates:
     """`STEPS` updates from the same rows, as `SETTINGS` have them."""
     base = random_base("llama")
-    rows = sampled_rows(base, groups=4)
+    rows = sampled_rows(base, group_size=2)
     trained = select(base.model, spec)
     found, before = Updates(), getattr(ranks, "sent", 0)
     with trained.attached(0):
