@@ -28,7 +28,7 @@ without_data := -m "not data"
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-vllm lint format alfworld code docs tiny clean
+.PHONY: help install quickstart test test-vllm test-trl lint format alfworld code docs tiny clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ quickstart: $(VENV)/.installed ## train one layer and all layers of the tiny mod
 	$(bin)/onelayer study configs/quickstart.yaml
 
 test: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## run the tests (adds alfworld, which compiles, and code)
-	@echo 'left out: tests/vllm, which have an environment of their own (make test-vllm)'
+	@echo 'left out: tests/vllm and tests/other_trainers, which have environments of their own (make test-vllm, make test-trl)'
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(without_data) $(ARGS)
 
 $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
@@ -66,6 +66,14 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 # One thread each: the processes of these tests (this one, two servers) take turns on a few cores.
 test-vllm: $(VLLM_VENV)/.installed ## install vLLM for CPUs in an environment of its own, train and evaluate the tiny base through it
 	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/vllm $(ARGS)
+
+.trl/.installed: $(VENV)/.dev
+	$(bin)/pip install --disable-pip-version-check --quiet --no-deps --target .trl trl==1.16.0
+	@touch $@
+
+# TRL lies in a folder of its own, beside what the tests have of it: its other requirements are theirs, too.
+test-trl: .trl/.installed ## train the tiny base with TRL, import and evaluate what comes of it
+	OMP_NUM_THREADS=1 PYTHONPATH=.trl $(bin)/python -m pytest tests/other_trainers $(ARGS)
 
 lint: $(VENV)/.dev $(VENV)/.alfworld $(VENV)/.code ## check style (ruff) and types (pyright)
 	$(bin)/ruff check .
@@ -95,5 +103,5 @@ tiny: $(VENV)/.installed ## pre-train the tiny bases again, from nothing
 	$(bin)/python -m onelayer.agents.tiny.pretrain --output agents/tiny
 
 clean: ## remove the virtual environment, builds and caches (runs/ stays)
-	rm -rf $(VENV) $(VLLM_VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) .trl build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
