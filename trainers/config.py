@@ -222,6 +222,8 @@ WITHOUT_BEARING = ("name", "pool.", "eval.", "study.", "model.device", "agent.ma
 WITHOUT_BEARING += ("trainer.tensorboard", "trainer.keep_episodes", "trainer.tokens_per_forward", "trainer.skip_zero_rows")
 WITHOUT_BEARING += ("trainer.hand_over",)
 """Keys of a recipe that have no bearing on what is learned: where a run computes, in which portions, how it is named and measured."""
+NOT_YET_THERE = ("model.quantization",)
+"""Keys that runs of earlier releases do not have, and whose null says what these did."""
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,7 +233,9 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat = flatten(upgraded(dict(config)))
     named = {"trainer.algorithm" if key == "trainer.algorithm.name" else key: value for key, value in flat.items()}
-    return {key: value for key, value in named.items() if not key.startswith(WITHOUT_BEARING)}
+    return {
+        key: value for key, value in named.items() if not key.startswith(WITHOUT_BEARING) and not (key in NOT_YET_THERE and value is None)
+    }
 
 
 class _Dumper(yaml.SafeDumper):

@@ -19,7 +19,7 @@ from onelayer.agents.policy import Base
 from onelayer.agents.trained_sets import select
 from onelayer.trainers.algorithms.dr_grpo import DrGRPO
 from onelayer.trainers.algorithms.gigpo import GiGPO
-from onelayer.trainers.config import Config, TrainerConfig
+from onelayer.trainers.config import Config, TrainerConfig, settings_of
 from onelayer.trainers.learner import Learner
 from onelayer.trainers.rows import TrainingRow, make_rows, weighted
 
@@ -225,3 +225,11 @@ def test_steps_with_prompts_of_their_own_are_rows_of_their_own(base: Base) -> No
         return -surrogate((logprob - old(row)).exp(), row).sum() / tokens
 
     assert_equal(updated(base, rows, algorithm="gigpo", kl_coef=0)[0], plain_gradient(base.model, rows, loss))
+
+
+def test_a_run_from_before_bases_could_be_quantised_is_the_same_policy() -> None:
+    now = Config().model_dump(mode="json")
+    before = {**now, "model": {key: value for key, value in now["model"].items() if key != "quantization"}}
+    assert settings_of(now) == settings_of(before)
+    packed = {**now, "model": {**now["model"], "quantization": "nf4"}}
+    assert settings_of(packed)["model.quantization"] == "nf4"
