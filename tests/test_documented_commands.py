@@ -70,6 +70,7 @@ NOT_RUN = {
     r"--ray|--parallel": "needs Ray",
     r"vllm|http://": "needs vLLM or a server",
     r"ours\.|my_algorithms": "runs code of the page, which tests/e2e/test_own_parts.py does",
+    r"outputs/|runs/trl-|runs/ours-layer3": "imports and evaluates what TRL has made, as tests/other_trainers does",
     r"^onelayer grade cut": "tests/evals/test_cutting.py runs it",
     r"^onelayer eval --file": "tests/e2e/test_board.py runs such files",
     r"^onelayer estimate|paper/": "tests/cli/test_estimate.py and tests/e2e/test_paper_recipes.py run smaller ones",
