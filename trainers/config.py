@@ -96,6 +96,11 @@ class TrainerConfig(BaseModel):
     keep_episodes: bool = Field(
         default=True, description="keep what was played, with prompts, responses and advantages, as parquet in the run's directory"
     )
+    shard: bool = Field(
+        default=False,
+        description="with several ranks (torchrun) each keeps a part of the float32 masters and moments: less memory, most of it for full; "
+        "in one process nothing is split (docs/several-devices.md)",
+    )
     tensorboard: bool = Field(default=False, description="also write TensorBoard event files (needs the extra [tensorboard])")
 
     @model_validator(mode="after")
@@ -220,7 +225,7 @@ class Config(BaseModel):
 
 WITHOUT_BEARING = ("name", "pool.", "eval.", "study.", "model.device", "agent.max_batch", "trainer.seed", "trainer.checkpoint_every")
 WITHOUT_BEARING += ("trainer.tensorboard", "trainer.keep_episodes", "trainer.tokens_per_forward", "trainer.skip_zero_rows")
-WITHOUT_BEARING += ("trainer.hand_over",)
+WITHOUT_BEARING += ("trainer.hand_over", "trainer.shard")
 """Keys of a recipe that have no bearing on what is learned: where a run computes, in which portions, how it is named and measured."""
 NOT_YET_THERE = ("model.quantization",)
 """Keys that runs of earlier releases do not have, and whose null says what these did."""

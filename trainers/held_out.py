@@ -126,8 +126,9 @@ def panel_player(
             run.meter.left_out += cost
             together = reduce(Cost.beside, run.ranks.gather(cost))
             point = HeldOut(step=step, panel=panel.digest, sampled=sampled, greedy=greedy, cost=together)
-            if run.best:  # before its line: a point that is there has its patch
-                run.best.add(step, point.pass_rate, lambda place: patch.write(place, result()))
+            weights = result() if config.eval.keep_best else None  # which all ranks may have to make together
+            if run.best and weights:  # before its line: a point that is there has its patch
+                run.best.add(step, point.pass_rate, lambda place: patch.write(place, weights))
             lines.write(point.model_dump_json().encode() + b"\n")
 
         yield measure

@@ -19,9 +19,9 @@ from . import head
 from .config import Config
 from .forward import Bucket, Pack, default_tokens, hidden_states, packs
 from .loss import bounded, clipped_surrogate, k3, sequence_mean
-from .optimizer import MasterAdamW
 from .ranks import ONE_PROCESS, Ranks
 from .rows import TrainingRow, minibatches
+from .sharded import optimizer_of
 
 MOST_SKIPPED = 10
 """Optimiser steps in a row whose gradient was not finite, after which a run stops."""
@@ -41,7 +41,7 @@ class Learner:
             parameter.requires_grad_(True)
         # The reference policy differs from the policy in the trained set alone: that is all of it that is kept.
         self.reference = {name: p.detach().clone() for name, p in trained.parameters.items()} if self.settings.kl_coef else {}
-        self.optimizer = MasterAdamW(trained, self.model, self.settings, ranks)
+        self.optimizer = optimizer_of(trained, self.model, self.settings, ranks)
         inside = 0 < trained.first_layer < len(decoder_layers(model))
         self.inputs_of = trained.first_layer if self.settings.hand_over and inside and ranks.size == 1 else None
         """The layer whose input an update can take from the rollout; of several ranks, each updates other groups than it has played."""

@@ -43,7 +43,7 @@ class ProcessGroup(Ranks):
         """Whether the run ends in an error, so that a launcher which ends all ranks need not."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._asked)
-        with self._others():
+        with self.talking():
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             self._store, *_ = next(rendezvous("env://", timeout=PATIENCE))
             distributed.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
@@ -88,9 +88,7 @@ class ProcessGroup(Ranks):
     def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.flatten() for tensor in bucket])
-            with self._others():
-                if flat.is_cuda:  # NCCL waits for a process that has ended; gloo does not
-                    distributed.all_reduce(torch.zeros(1))
+            with self.talking(flat.device.type):
                 distributed.all_reduce(flat)
             for tensor, total in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(total.view_as(tensor))
@@ -98,13 +96,13 @@ class ProcessGroup(Ranks):
 
     def gather(self, value: T) -> list[T]:
         values: list[T] = [value] * self.size
-        with self._others():
+        with self.talking():
             distributed.all_gather_object(values, value)
         return values
 
     def from_first(self, make: Callable[[], T]) -> T:
         values = [make() if self.first else None]
-        with self._others():
+        with self.talking():
             distributed.broadcast_object_list(values)
         return values[0]  # pyright: ignore[reportReturnType] (rank 0's)
 
@@ -116,9 +114,11 @@ class ProcessGroup(Ranks):
             return True
 
     @contextmanager
-    def _others(self) -> Iterator[None]:
-        """What torch says of a rank that does not answer becomes a LostRank."""
+    def talking(self, device: str = "cpu") -> Iterator[None]:
+        """What torch says of a rank that does not answer becomes a LostRank. device: of the tensors that are sent."""
         try:
+            if device == "cuda":  # NCCL waits for a process that has ended; gloo does not
+                distributed.all_reduce(torch.zeros(1))
             yield
         except (RuntimeError, ConnectionError) as error:
             self.ending = True

@@ -120,11 +120,14 @@ class Run:
         dropped = f"  dropped {line['dropped']:.0f}" if line.get("dropped") else ""
         self.note(f"reward {line['reward']:.3f}  length {line['response_length']:.1f}{dropped}")
 
-    def save_checkpoint(self, state: dict[str, Any], last: bool) -> None:
-        """Write a checkpoint where one is due. Raises Interrupted where the run was asked to stop."""
+    def save_checkpoint(self, done: int, state: Callable[[], dict[str, Any]], last: bool) -> None:
+        """Write a checkpoint of so many steps where one is due. state: what it holds of the learner.
+
+        Raises Interrupted where the run was asked to stop.
+        """
         self.stop.agree()
-        if self.stop.asked or last or not state["step"] % self.config.trainer.checkpoint_every:
-            self._write_checkpoint(state, self._cost())
+        if self.stop.asked or last or not done % self.config.trainer.checkpoint_every:
+            self._write_checkpoint(state(), self._cost())
             self.stop.raise_if_asked()
 
     def _write_checkpoint(self, state: dict[str, Any], cost: Cost) -> None:

@@ -89,7 +89,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
         agent.engine.load(trained.weights())
 
         def result() -> patch.Patch:
-            return patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.masters))
+            return patch.Patch(base.fingerprint, trained.spec, trained.contents(learner.optimizer.values()))
 
         measure = stack.enter_context(panel_player(config, base, agent, run, result, first_point))
         for step in run.steps(learner.step, config.trainer.steps):
@@ -98,7 +98,7 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
                 with run.phase("rollout"):
                     played, groups = rollout(agent, pool, split, config, step, losses, learner.inputs_of, ranks)
             except UserError as error:
-                run.save_checkpoint(learner.state(), last=True)
+                run.save_checkpoint(learner.step, learner.state, last=True)
                 raise UserError(f"{error}; then continue with: {shlex.join(ranks.resume_command(directory))}") from error
             if not any(episode.steps for episode in played):
                 raise UserError(f"step {step}: every prompt is longer than {agent.prompt_limit}")
@@ -123,13 +123,13 @@ def train(config: Config, directory: Path, resume: bool = False, prepared: Prepa
                 _log.warning("%s: step %d: %s", directory, step, warning)
                 cut_off = True  # told once
             run.log(step, seen | metrics)
-            run.save_checkpoint(learner.state(), last=step + 1 == config.trainer.steps)
+            run.save_checkpoint(learner.step, learner.state, last=step + 1 == config.trainer.steps)
             del played, groups  # with all that the rollout handed over
         measure(config.trainer.steps)
         learner.optimizer.close()
         attached.close()
         assert_untouched(base, trained, parts)
-        ranks.agree_on("the trained weights", lambda: {name: tensor_hash(weight) for name, weight in learner.optimizer.masters.items()})
+        ranks.agree_on("the trained weights", lambda: [tensor_hash(weight) for weight in trained.parameters.values()])
         run.finish(result(), keep_checkpoint=not prepared)
     return directory / PATCH
 

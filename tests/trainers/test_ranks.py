@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from onelayer.cli.main import main
 from onelayer.trainers.process_group import shares
 from onelayer.trainers.rows import TrainingRow
 
-SPECS = ["layer:3", "full"]
+SPECS = ["layer:3", "full", f"full{rank_updates.SHARDED}"]
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,13 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, rank_updates.U
     return {spec: rank_updates.Updates(**found) for spec, found in torch.load(output).items()}
 
 
+of_one = cache(rank_updates.updates)
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_two_ranks_update_as_one_process(spec: str, of_two: dict[str, rank_updates.Updates]) -> None:
     """GRPO with KL, two epochs of two minibatches: gradients, losses, metrics and weights."""
-    found, expected = of_two[spec], rank_updates.updates(spec)
+    found, expected = of_two[spec], of_one(spec.removesuffix(rank_updates.SHARDED))
     for name, gradient in expected.gradients.items():
         assert float((found.gradients[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()), name
     assert found.losses == pytest.approx(expected.losses, rel=1e-4)
@@ -60,6 +64,7 @@ def test_two_ranks_update_as_one_process(spec: str, of_two: dict[str, rank_updat
         torch.testing.assert_close(found.weights[name], weight, rtol=1e-3, atol=1e-5)
     parameters = sum(weight.numel() for weight in expected.weights.values())
     assert found.sent == 4 * parameters * 4 * rank_updates.STEPS  # bytes of a number, four optimiser steps an update
+    assert found.moments == pytest.approx(expected.moments / (2 if rank_updates.SHARDED in spec else 1), rel=1e-3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50), st.integers(1, 90)), max_size=40), st.integers(1, 5))
@@ -78,7 +83,7 @@ def test_every_group_is_at_one_rank_and_no_rank_has_much_more_than_another(found
 
 SIZES = ["trainer.steps=7", "trainer.prompts_per_step=4", "trainer.group_size=4", "trainer.checkpoint_every=2", "trainer.lr=1e-3"]
 RECIPE = ["quickstart", *SIZES, "trainer.trained_set=layer:3", "trainer.kl_coef=0.01", "trainer.epochs=2", "trainer.dynamic_sampling=1"]
-RECIPE += ["eval.every=3", "eval.panel_items=6", "eval.panel_n=1"]
+RECIPE += ["eval.every=3", "eval.panel_items=6", "eval.panel_n=1", "eval.keep_best=true", "trainer.shard=true"]
 
 
 def torchrun(ranks: int, *arguments: object) -> subprocess.Popen[str]:
