@@ -101,17 +101,17 @@ def outline(config: ModelConfig) -> Outline:
             raise UserError(f"model.path: the shape of {path!r} is not at hand ({reason}); it is known of {known}") from error
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(shape, dtype=getattr(torch, config.dtype), trust_remote_code=config.trust_remote_code)
-    return Outline(model.eval(), _tokenizer(source, options, config.trust_remote_code), where)
+    return Outline(model.eval(), _tokenizer(source, options, config), where)
 
 
 def _is_hub_name(path: str) -> bool:
     return path not in tiny.PATHS and not path.endswith(".gguf") and not Path(path).is_dir()
 
 
-def _tokenizer(source: str, options: dict[str, str], trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
+def _tokenizer(source: str, options: dict[str, str], config: ModelConfig) -> PreTrainedTokenizerBase | None:
     if _is_hub_name(source):
         hub.settle()
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code, **options)
     except (OSError, ValueError):  # not in the cache, and the hub does not answer
         return None

@@ -164,7 +164,7 @@ def random_base(name: str, small: bool) -> Base:
     shape = replace(SHAPES[name], **TINY) if small else SHAPES[name]
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(shape.config(), dtype=torch.bfloat16)
-    return Base(model.eval(), AutoTokenizer.from_pretrained(tiny.PATH), {})
+    return Base(model.eval(), AutoTokenizer.from_pretrained(tiny.PATH, trust_remote_code=False), {})
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float, float | None]:

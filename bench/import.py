@@ -81,7 +81,7 @@ def make(place: Path, config: Qwen3Config, change: Callable[[str], float]) -> in
     """Write a model of random weights, the same for the same shape, with some of them moved; returns the number of parameters."""
     place.mkdir()
     config.save_pretrained(place)
-    AutoTokenizer.from_pretrained(tiny.PATH).save_pretrained(place)
+    AutoTokenizer.from_pretrained(tiny.PATH, trust_remote_code=False).save_pretrained(place)
     block = torch.empty(BLOCK, dtype=torch.bfloat16).normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
     count, number, index, shard = 0, 0, {}, dict[str, torch.Tensor]()
     for name, size in [*weights(config), ("", ())]:

@@ -132,11 +132,11 @@ def _in_parallel(
 @contextmanager
 def _until_done(ray: Any) -> Iterator[None]:
     """End Ray afterwards, and keep standard output, which is for the result of the command, free of what Ray prints there of its nodes."""
-    try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()  # its threads print until then
 
 
 def _outcome(ray: Any, reference: Any) -> str | None:
