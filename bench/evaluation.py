@@ -22,7 +22,8 @@ from onelayer.envs import load
 from onelayer.envs.config import MathConfig, PoolConfig
 from onelayer.envs.pool import open_pool
 from onelayer.evals.config import EvalConfig
-from onelayer.evals.evaluator import evaluate, first_items, model_policy, plan
+from onelayer.evals.evaluator import evaluate, first_items, plan
+from onelayer.evals.model_policy import model_policy
 from onelayer.evals.records import Decoding, read_evaluation
 
 

@@ -26,7 +26,8 @@ from onelayer.common.errors import UserError
 from onelayer.envs import load
 from onelayer.envs.config import MathConfig
 from onelayer.evals.config import EvalConfig
-from onelayer.evals.evaluator import first_items, model_policy, plan, protocol_of, summarise
+from onelayer.evals.evaluator import first_items, plan, protocol_of, summarise
+from onelayer.evals.model_policy import model_policy
 from onelayer.evals.records import MANIFEST, Decoding, read_manifest
 from onelayer.evals.samples import SAMPLES, read_samples, read_table, samples_schema, write_samples
 

@@ -255,7 +255,7 @@ def policies(config: Config, patches: list[Path], baseline: str | None, response
     from ..agents.patch import apply
     from ..agents.policy import load_base
     from ..common.progress import say
-    from ..evals.evaluator import model_policy
+    from ..evals.model_policy import model_policy
     from ..studies.board import read_patch
 
     say(f"loading the base {config.model.path}")

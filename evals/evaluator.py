@@ -21,11 +21,8 @@ from pydantic import JsonValue
 
 from ..agents.agent import Agent, Player
 from ..agents.config import engine_row
-from ..agents.decoder import decoder_layers
 from ..agents.episodes import Play, assert_prompts_fit, play
-from ..agents.flops import multiplied, tokens_forwarded
-from ..agents.patch import Patch
-from ..agents.policy import Base
+from ..agents.flops import tokens_forwarded
 from ..agents.verdicts import CORRECT
 from ..common.cost import Cost, Meter, git_commit, hardware, versions
 from ..common.errors import UserError
@@ -40,11 +37,10 @@ from .decoding import sampling_of
 from .failures import Failures
 from .journal import JOURNAL, Entries, RequestCounts, Spent, add_up, open_journal, read_journal
 from .protocol import fingerprint, section
-from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, Trained, TypeScore, read_manifest
+from .records import MANIFEST, Decoding, Evaluation, Outcomes, PolicyInfo, Scores, Source, TypeScore, read_manifest
 from .replies import mean_metrics, mean_of, reply_statistics
 from .samples import LARGEST_TABLE, SAMPLES, Sample, columns_of, prompt_reader, read_samples, write_samples
 from .statistics import Rate, pass_at_k, pass_rate, wilson
-from .trained import elsewhere
 
 PROBE = "What is 1 + 1?\n\n<b> {} \u00e9 \u4f60\u597d"
 """A message whose tokens tell one tokenizer and chat template from another."""
@@ -149,26 +145,6 @@ def evaluate(
     if policy.source is Source.ENDPOINT and not _differ([there.samples[key] for key in wanted]):
         _log.warning("%s: the endpoint's sampled texts are its greedy ones, word by word; does it take the temperature?", directory)
     return evaluation
-
-
-def model_policy(base: Base, model: str, patches: Sequence[Patch], trained: Sequence[Trained | None]) -> PolicyInfo:
-    """A base with patches applied. model: as the recipe names it; trained: for each patch what is known of its training."""
-    return PolicyInfo(
-        name=" + ".join(_policy_name(*of) for of in zip(patches, trained, strict=True)) or "base",
-        model=model,
-        base=base.fingerprint,
-        patches=[patch.sha256 for patch in patches],
-        trained=list(trained),
-        elsewhere=[elsewhere(base, patch) for patch in patches] if any(patch.origin for patch in patches) else [],
-        parameters=multiplied(base.model),
-        layers=len(decoder_layers(base.model)),
-    )
-
-
-def _policy_name(patch: Patch, trained: Trained | None) -> str:
-    if patch.origin:
-        return f"{patch.trained_set} of {patch.origin.model}, trained elsewhere"
-    return f"{patch.trained_set} at step {trained.step}" if trained and trained.step else patch.trained_set
 
 
 def write_evaluation(

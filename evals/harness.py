@@ -26,7 +26,8 @@ from ..common.errors import UserError
 from ..common.files import owned
 from ..envs.items import Item, Split
 from .config import EvalConfig
-from .evaluator import env_seed, model_policy, sample_seed, write_evaluation
+from .evaluator import env_seed, sample_seed, write_evaluation
+from .model_policy import model_policy
 from .protocol import fingerprint
 from .records import MANIFEST, Decoding, Evaluation, Source, Trained, read_manifest
 from .samples import Sample, SampleStep

@@ -6,9 +6,6 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..agents.patch import Patch
-from ..agents.policy import Base
-from ..agents.trained_sets import select
 from ..common.cost import Cost
 
 
@@ -48,17 +45,3 @@ class TrainedElsewhere(BaseModel):
     trained_set: str = Field(description="the set that holds every weight in which it differs from the base")
     parameters: int = Field(ge=1, description="parameters of that set")
     total_parameters: int = Field(ge=1, description="parameters of the whole model")
-
-
-def elsewhere(base: Base, patch: Patch) -> TrainedElsewhere | None:
-    """What is known of a patch that was made of a model trained elsewhere; None for any other."""
-    if patch.origin is None:
-        return None
-    trained = select(base.model, patch.trained_set)
-    return TrainedElsewhere(
-        model=patch.origin.model,
-        note=patch.origin.note,
-        trained_set=patch.trained_set,
-        parameters=trained.count,
-        total_parameters=trained.total,
-    )

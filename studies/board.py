@@ -22,8 +22,9 @@ from ..common.errors import UserError
 from ..common.progress import say
 from ..envs import load
 from ..envs.pool import open_pool
-from ..evals.evaluator import evaluate, model_policy
+from ..evals.evaluator import evaluate
 from ..evals.journal import JOURNAL
+from ..evals.model_policy import model_policy
 from ..evals.records import MANIFEST, Evaluation, Trained, read_manifest
 from ..evals.suites import Selection, directory_name, write_suites
 from ..trainers import manifest as run

@@ -22,7 +22,8 @@ from ..envs.config import EnvConfig
 from ..envs.pool import open_pool
 from ..evals.config import EvalConfig
 from ..evals.cutting import cut, limits_of
-from ..evals.evaluator import evaluate, first_items, model_policy
+from ..evals.evaluator import evaluate, first_items
+from ..evals.model_policy import model_policy
 from ..evals.records import MANIFEST, Recorded, read_evaluation
 from ..trainers.config import Config
 from ..trainers.held_out import HeldOut

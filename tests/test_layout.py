@@ -81,8 +81,15 @@ def test_an_import_upwards_is_found(file: str, source: str) -> None:
     assert len(list(imports_against_the_rule(Path(file), source))) == 1
 
 
-@pytest.mark.parametrize("code", ["import onelayer.envs", "from onelayer.cli.main import main; main(['train', '--help'])"])
-def test_environments_and_help_bring_no_torch(code: str) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import onelayer.envs",
+        "from onelayer.cli.main import main; main(['train', '--help'])",
+        "import onelayer.evals.suites, onelayer.studies.store, onelayer.studies.compare, onelayer.studies.leaderboard.build",
+    ],
+)
+def test_environments_help_and_readers_bring_no_torch(code: str) -> None:
     check = "import sys; assert not {'torch', 'transformers'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True, stdout=subprocess.DEVNULL)
 

@@ -35,7 +35,8 @@ from ...envs.config import BUILT_IN, EnvConfig, OtherConfig, PoolConfig
 from ...envs.items import Split
 from ...envs.pool import open_pool
 from ...evals.config import EvalConfig
-from ...evals.evaluator import domain, first_items, model_policy, protocol_of, tokenizer_of
+from ...evals.evaluator import domain, first_items, protocol_of, tokenizer_of
+from ...evals.model_policy import model_policy
 from ...evals.records import LARGEST_MANIFEST, MANIFEST, Decoding, Evaluation, PolicyInfo, Source, Trained
 from ...evals.responses import ResponsesEngine
 from ...evals.samples import SAMPLES

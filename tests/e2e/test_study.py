@@ -139,7 +139,7 @@ def test_a_signal_in_the_last_moment_of_a_run_stops_the_study(
 ) -> None:
     finish_run = Run.finish
 
-    def asked_to_stop(run: Run, result: Patch, keep_checkpoint: bool) -> Path:
+    def asked_to_stop(run: Run, result: Patch, keep_checkpoint: bool) -> Path | None:
         os.kill(os.getpid(), signal.SIGTERM)
         return finish_run(run, result, keep_checkpoint)
 

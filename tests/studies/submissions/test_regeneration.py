@@ -20,7 +20,8 @@ from onelayer.envs.config import MathConfig, PoolConfig
 from onelayer.envs.math.env import MathEnv
 from onelayer.envs.pool import open_pool
 from onelayer.evals.config import EvalConfig
-from onelayer.evals.evaluator import evaluate, first_items, model_policy, sample_seed
+from onelayer.evals.evaluator import evaluate, first_items, sample_seed
+from onelayer.evals.model_policy import model_policy
 from onelayer.evals.records import Decoding, read_manifest
 from onelayer.evals.responses import ResponsesEngine
 from onelayer.evals.samples import SAMPLES, read_samples
