@@ -16,16 +16,14 @@ The two kinds of update run in turn on the same rows and the same weights (the l
 from __future__ import annotations
 
 import argparse
-import gc
-import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 import torch
+from memory import Peak
 
 from onelayer.agents.agent import make_agent
 from onelayer.agents.config import AgentConfig, ModelConfig
@@ -137,25 +135,6 @@ def timed(work: Callable[[], Result]) -> tuple[float, Result]:
     started = time.process_time()
     found = work()
     return time.process_time() - started, found
-
-
-class Peak:
-    """Resident memory of this process above that at the start, in GiB (Linux)."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        self.before = status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-
-    def above(self) -> float:
-        return status("VmHWM") - self.before
-
-
-def status(name: str) -> float:
-    """A figure of /proc/self/status in GiB."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 2**20
 
 
 if __name__ == "__main__":

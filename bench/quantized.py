@@ -19,7 +19,7 @@ import statistics
 import time
 
 import torch
-from hand_over import Peak, status
+from memory import Peak, status
 
 from onelayer.agents.config import AgentConfig, ModelConfig
 from onelayer.agents.packed import unpack, unpacked, weight_bytes
